@@ -1,0 +1,269 @@
+# Copyright 2026 The vanilla_transformer authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Configuration of the original Transformer: the paper's hyper-parameters, their validation and the rows of its Table 3."""
+
+# ruff: noqa: E402
+import copy
+from typing import Any
+
+import transformers
+from packaging.version import Version
+
+OLDEST_TRANSFORMERS = "5.17"
+
+# Before the imports below, which an older transformers does not have. This file also travels to the Hub as remote code.
+if Version(transformers.__version__) < Version(OLDEST_TRANSFORMERS):
+    raise ImportError(
+        f"vanilla_transformer needs transformers >= {OLDEST_TRANSFORMERS}, < 6, and this environment has "
+        f"{transformers.__version__}. Install a newer one: pip install 'transformers>={OLDEST_TRANSFORMERS},<6'"
+    )
+
+from huggingface_hub.dataclasses import strict
+from transformers.activations import ACT2FN
+from transformers.configuration_utils import PreTrainedConfig
+
+# What each preset changes in the defaults, which are the paper's base model. Names A to E are the rows of Table 3.
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "encoder_layers": 4,
+        "decoder_layers": 4,
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_attention_heads": 4,
+        "dropout": 0.3,
+    },
+    "base": {},
+    "big": {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16, "dropout": 0.3},
+    # (A): heads against their size, at a constant amount of computation.
+    "A-h1": {"num_attention_heads": 1, "qk_head_dim": 512, "v_head_dim": 512},
+    "A-h4": {"num_attention_heads": 4, "qk_head_dim": 128, "v_head_dim": 128},
+    "A-h16": {"num_attention_heads": 16, "qk_head_dim": 32, "v_head_dim": 32},
+    "A-h32": {"num_attention_heads": 32, "qk_head_dim": 16, "v_head_dim": 16},
+    # (B): the attention key size alone; values keep their 64.
+    "B-dk16": {"qk_head_dim": 16, "v_head_dim": 64},
+    "B-dk32": {"qk_head_dim": 32, "v_head_dim": 64},
+    # (C): depth, width, size of the feed-forward layer.
+    "C-N2": {"encoder_layers": 2, "decoder_layers": 2},
+    "C-N4": {"encoder_layers": 4, "decoder_layers": 4},
+    "C-N8": {"encoder_layers": 8, "decoder_layers": 8},
+    "C-d256": {"hidden_size": 256, "qk_head_dim": 32, "v_head_dim": 32},
+    "C-d1024": {"hidden_size": 1024, "qk_head_dim": 128, "v_head_dim": 128},
+    "C-ff1024": {"intermediate_size": 1024},
+    "C-ff4096": {"intermediate_size": 4096},
+    # (D): regularisation.
+    "D-dropout0.0": {"dropout": 0.0},
+    "D-dropout0.2": {"dropout": 0.2},
+    "D-smoothing0.0": {"label_smoothing": 0.0},
+    "D-smoothing0.2": {"label_smoothing": 0.2},
+    # (E): learned positions instead of sinusoids. The paper gives no length; training sentences are far shorter.
+    "E-learned": {"position_embedding_type": "learned", "max_position_embeddings": 1024},
+}
+
+# Where each Auto class finds its code in a repository on the Hub. Saving writes only the saved class by itself.
+AUTO_MAP = {
+    "AutoConfig": "configuration_vanilla_transformer.VanillaTransformerConfig",
+    "AutoModel": "modeling_vanilla_transformer.VanillaTransformerModel",
+    "AutoModelForSeq2SeqLM": "modeling_vanilla_transformer.VanillaTransformerForConditionalGeneration",
+}
+
+
+@strict
+class VanillaTransformerConfig(PreTrainedConfig):
+    r"""
+    Configuration of "Attention Is All You Need" (Vaswani et al. 2017). The defaults are the paper's base model.
+
+    Args:
+        vocab_size (`int`, defaults to 37000):
+            V, the size of the vocabulary that source and target share (§5.1).
+        hidden_size (`int`, defaults to 512):
+            d_model, the width of every layer (§3.1). `d_model` is an alias.
+        encoder_layers (`int`, defaults to 6):
+            N of the encoder (§3.1). `num_hidden_layers` is an alias.
+        decoder_layers (`int`, defaults to 6):
+            N of the decoder (§3.1).
+        num_attention_heads (`int`, defaults to 8):
+            h, the number of attention heads (§3.2.2).
+        qk_head_dim (`int`, *optional*):
+            d_k, the size of queries and keys in one head. `None` means `hidden_size / num_attention_heads`.
+        v_head_dim (`int`, *optional*):
+            d_v, the size of values in one head. `None` means `hidden_size / num_attention_heads`.
+        intermediate_size (`int`, defaults to 2048):
+            d_ff, the inner size of the feed-forward layers (§3.3). `d_ff` is an alias.
+        hidden_act (`str`, defaults to `"relu"`):
+            Activation of the feed-forward layers; any name in `transformers.activations.ACT2FN`.
+        dropout (`float`, defaults to 0.1):
+            P_drop on the output of each sublayer and on the sums of embeddings and positions (§5.4).
+        attention_dropout (`float`, defaults to 0.0):
+            Dropout on the attention weights. Not in the paper.
+        activation_dropout (`float`, defaults to 0.0):
+            Dropout inside the feed-forward layers. Not in the paper.
+        label_smoothing (`float`, defaults to 0.1):
+            ε_ls, spread over all V entries, in the training loss of translation alone (§5.4).
+        norm_first (`bool`, defaults to `False`):
+            `False`: LayerNorm(x + Sublayer(x)) as in the paper. `True`: x + Sublayer(LayerNorm(x)), and a final
+            LayerNorm after each stack.
+        attention_bias (`bool`, defaults to `False`):
+            Whether the four projections of attention have biases. The paper writes none (§3.2.2).
+        layer_norm_eps (`float`, defaults to 1e-6):
+            ε of LayerNorm, from the authors' code.
+        position_embedding_type (`str`, defaults to `"sinusoidal"`):
+            `"sinusoidal"` (§3.5; any length) or `"learned"` (row E of Table 3).
+        max_position_embeddings (`int`, *optional*):
+            Length of the learned position tables. Needed by `"learned"`, without effect for `"sinusoidal"`.
+        tie_word_embeddings (`bool`, defaults to `True`):
+            One matrix for both embeddings and the output projection (§3.4). `False` gives three.
+        is_encoder_decoder (`bool`, defaults to `True`):
+            Set by the model classes.
+        use_cache (`bool`, defaults to `True`):
+            Whether the decoder returns its keys and values for the next step.
+        bos_token_id, pad_token_id, eos_token_id, decoder_start_token_id (`int`, default to 0, 1, 2, 0):
+            `<s>` starts the decoder, `<pad>` fills, `</s>` ends source and target.
+
+    Raises:
+        `ValueError`: for sizes that do not fit together; the message names the field, its value and the remedy.
+
+    Example:
+
+    ```python
+    >>> from vanilla_transformer import VanillaTransformerConfig
+
+    >>> config = VanillaTransformerConfig()
+    >>> config.hidden_size, config.d_ff, config.num_attention_heads
+    (512, 2048, 8)
+    >>> VanillaTransformerConfig.from_preset("big", vocab_size=32000).hidden_size
+    1024
+
+    ```
+    """
+
+    model_type = "vanilla_transformer"
+    keys_to_ignore_at_inference = ["past_key_values"]
+    attribute_map = {"d_model": "hidden_size", "d_ff": "intermediate_size", "num_hidden_layers": "encoder_layers"}
+
+    vocab_size: int = 37000
+    hidden_size: int = 512
+    encoder_layers: int = 6
+    decoder_layers: int = 6
+    num_attention_heads: int = 8
+    qk_head_dim: int | None = None
+    v_head_dim: int | None = None
+    intermediate_size: int = 2048
+    hidden_act: str = "relu"
+    dropout: float | int = 0.1
+    attention_dropout: float | int = 0.0
+    activation_dropout: float | int = 0.0
+    label_smoothing: float | int = 0.1
+    norm_first: bool = False
+    attention_bias: bool = False
+    layer_norm_eps: float = 1e-6
+    position_embedding_type: str = "sinusoidal"
+    max_position_embeddings: int | None = None
+    tie_word_embeddings: bool = True
+    is_encoder_decoder: bool = True
+    use_cache: bool = True
+    bos_token_id: int | None = 0
+    pad_token_id: int | None = 1
+    eos_token_id: int | list[int] | None = 2
+    decoder_start_token_id: int | None = 0
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        # A config read from a repository carries the map of that repository; a new one gets the whole map at once.
+        kwargs.setdefault("auto_map", dict(AUTO_MAP))
+        super().__post_init__(**kwargs)
+
+    @classmethod
+    def from_preset(cls, name: str, **overrides: Any) -> "VanillaTransformerConfig":
+        """
+        Build the configuration of a named model.
+
+        Args:
+            name (`str`):
+                `"tiny"`, `"base"`, `"big"` or a row of the paper's Table 3 such as `"B-dk16"`.
+            overrides:
+                Any field of this class, on top of the preset.
+
+        Raises:
+            `ValueError`: if there is no preset of that name.
+        """
+        if name not in PRESETS:
+            raise ValueError(f"`name` is {name!r}, which is no preset. Choose one of: {', '.join(PRESETS)}.")
+        # Overrides may use the paper's names, which must win over the preset's canonical ones.
+        canonical = {cls.attribute_map.get(key, key): value for key, value in overrides.items()}
+        return cls(**{**PRESETS[name], **canonical})
+
+    @property
+    def query_key_size(self) -> int:
+        """d_k: `qk_head_dim`, or its share of `hidden_size`."""
+        return self.qk_head_dim if self.qk_head_dim is not None else self.hidden_size // self.num_attention_heads
+
+    @property
+    def value_size(self) -> int:
+        """d_v: `v_head_dim`, or its share of `hidden_size`."""
+        return self.v_head_dim if self.v_head_dim is not None else self.hidden_size // self.num_attention_heads
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> "VanillaTransformerConfig":
+        """
+        The configuration of one stack: with `decoder=True` a copy whose `num_hidden_layers` is `decoder_layers`.
+
+        Caches are sized by it, for a decoder-only head as well, whose `is_encoder_decoder` is `False`.
+        """
+        if not decoder or encoder:
+            return self
+        decoder_config = copy.deepcopy(self)
+        decoder_config.encoder_layers = self.decoder_layers  # what `num_hidden_layers` is an alias of
+        return decoder_config
+
+    def validate_architecture(self) -> None:
+        """Check that the sizes fit together; run on construction and before saving."""
+        for name in (
+            "vocab_size",
+            "hidden_size",
+            "encoder_layers",
+            "decoder_layers",
+            "num_attention_heads",
+            "qk_head_dim",
+            "v_head_dim",
+            "intermediate_size",
+            "max_position_embeddings",
+        ):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"`{name}` is {value}. Give a whole number of at least 1.")
+        for name in ("dropout", "attention_dropout", "activation_dropout", "label_smoothing"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise ValueError(f"`{name}` is {value}. Give a probability: at least 0 and below 1.")
+        if (self.qk_head_dim is None or self.v_head_dim is None) and self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"`num_attention_heads` is {self.num_attention_heads}, which does not divide `hidden_size` "
+                f"{self.hidden_size}. Choose a divisor, or set `qk_head_dim` and `v_head_dim`."
+            )
+        if self.position_embedding_type not in ("sinusoidal", "learned"):
+            raise ValueError(
+                f"`position_embedding_type` is {self.position_embedding_type!r}. Choose 'sinusoidal' or 'learned'."
+            )
+        if self.position_embedding_type == "learned" and self.max_position_embeddings is None:
+            raise ValueError(
+                "`max_position_embeddings` is None with `position_embedding_type` 'learned'. "
+                "Give the length of the longest sequence."
+            )
+        if self.position_embedding_type == "sinusoidal" and self.hidden_size % 2:
+            raise ValueError(
+                f"`hidden_size` is {self.hidden_size}. Sinusoidal positions pair a sine with a cosine: give an even size."
+            )
+        if self.hidden_act not in ACT2FN:
+            raise ValueError(f"`hidden_act` is {self.hidden_act!r}. Choose one of: {', '.join(sorted(ACT2FN))}.")
+
+
+__all__ = ["VanillaTransformerConfig"]

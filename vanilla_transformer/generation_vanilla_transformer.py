@@ -1,0 +1,207 @@
+# Copyright 2026 The vanilla_transformer authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The paper's decoding (§6.1): beam search with GNMT's length penalty, at most |X| + 50 tokens, exact early stopping."""
+
+import copy
+from typing import Any
+
+import torch
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.generation import GenerationConfig, GenerationMixin, StoppingCriteria, StoppingCriteriaList
+
+LENGTH_PENALTY_TYPES = ("gnmt", "power")
+
+
+class GNMTLengthPenalty(float):
+    """The exponent α of GNMT's ((5 + |Y|) / 6)^α, told apart from transformers' own |Y|^α by its type."""
+
+
+class SourceLengthCriteria(StoppingCriteria):
+    """
+    End each hypothesis at a length of its own.
+
+    Args:
+        decoder_prompt_length (`int`): tokens that each row starts with; they do not count.
+        max_new_tokens (`torch.LongTensor` of shape (B,)): the most tokens to generate for each sentence.
+    """
+
+    def __init__(self, decoder_prompt_length: int, max_new_tokens: torch.Tensor):
+        self.max_length = decoder_prompt_length + max_new_tokens
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        # Rows are sentences times beams, or times twice the beams where candidates are checked.
+        rows_per_sentence = input_ids.shape[0] // self.max_length.shape[0]
+        return input_ids.shape[1] >= self.max_length.to(input_ids.device).repeat_interleave(rows_per_sentence)
+
+
+class VanillaTransformerGenerationMixin(GenerationMixin):
+    """
+    `generate` of every head of this family that translates. Two settings come on top of transformers' own; like all
+    others they are entries of the generation configuration and arguments of `generate`:
+
+    * `length_penalty_type`: `"gnmt"` scores a hypothesis Y by log P(Y|X) / ((5 + |Y|) / 6)^`length_penalty` (Wu et al.
+      2016, §7, as §6.1 of the paper uses it); `"power"` by log P(Y|X) / |Y|^`length_penalty`, as transformers does.
+    * `source_length_offset`: generate at most |X| + `source_length_offset` tokens for each sentence.
+
+    |X| and |Y| count `</s>`, and neither padding nor the tokens that the decoder starts with. A `max_length` or
+    `max_new_tokens` that is passed to the call, or stands in a `GenerationConfig` passed to it, takes the place of the
+    limit by source length; one in `model.generation_config` does not, since `Seq2SeqTrainer` writes 20 into it.
+    """
+
+    @staticmethod
+    def paper_generation_config(config: PreTrainedConfig) -> GenerationConfig:
+        """The paper's settings (§6.1), with the token ids of the model's configuration."""
+        return GenerationConfig(
+            bos_token_id=config.bos_token_id,
+            pad_token_id=config.pad_token_id,
+            eos_token_id=config.eos_token_id,
+            decoder_start_token_id=config.decoder_start_token_id,
+            num_beams=4,
+            length_penalty=0.6,
+            length_penalty_type="gnmt",
+            early_stopping="never",  # transformers' name for: stop only when no beam can improve any more
+            source_length_offset=50,
+        )
+
+    @torch.no_grad()
+    def generate(
+        self,
+        inputs: torch.Tensor | None = None,
+        generation_config: GenerationConfig | None = None,
+        logits_processor: Any = None,
+        stopping_criteria: StoppingCriteriaList | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """
+        Translate; with nothing but the tokenizer's output this is the paper's decoding.
+
+        Args:
+            inputs (`torch.LongTensor` of shape (B, S)): source ids; `input_ids=` says the same.
+            generation_config (`GenerationConfig`, *optional*): settings, in the place of the model's own.
+            logits_processor, stopping_criteria (*optional*): as in transformers.
+            kwargs: the source's `attention_mask` (B, S), and any setting of transformers' `generate` or of this class.
+
+        Returns:
+            `torch.LongTensor` of shape (B * num_return_sequences, 1 + T): start token, translation, `</s>`, padding;
+            or a `ModelOutput` with `return_dict_in_generate=True`.
+        """
+        offset = self._requested(generation_config, kwargs, "source_length_offset")
+        if offset is None:
+            offset = getattr(self.generation_config, "source_length_offset", None)
+        has_length = any(
+            self._requested(generation_config, kwargs, name) is not None for name in ("max_length", "max_new_tokens")
+        )
+        if offset is not None and not has_length:
+            limits = self._source_lengths(inputs, kwargs) + offset  # (B,)
+            prompt_length = self._decoder_prompt_length(kwargs)
+            stopping_criteria = StoppingCriteriaList(stopping_criteria or [])
+            stopping_criteria.append(SourceLengthCriteria(prompt_length, limits))
+            longest = int(limits.max())
+            if generation_config is not None:
+                generation_config = copy.deepcopy(generation_config)
+                generation_config.max_new_tokens = longest
+            else:
+                kwargs.update(max_new_tokens=longest, max_length=None)
+        return super().generate(inputs, generation_config, logits_processor, stopping_criteria, **kwargs)
+
+    @staticmethod
+    def _requested(generation_config: GenerationConfig | None, kwargs: dict[str, Any], name: str) -> Any:
+        """What this call asks for, by argument or else by the configuration passed to it."""
+        value = kwargs.get(name)
+        return value if value is not None else getattr(generation_config, name, None)
+
+    @staticmethod
+    def _source_lengths(inputs: torch.Tensor | None, kwargs: dict[str, Any]) -> torch.Tensor:
+        """|X| of each sentence (B,): tokens without padding, `</s>` included."""
+        attention_mask = kwargs.get("attention_mask")
+        if attention_mask is not None:
+            return attention_mask.sum(dim=-1)
+        encoder_outputs = kwargs.get("encoder_outputs")
+        encoded = None if encoder_outputs is None else encoder_outputs[0]
+        for source in (inputs, kwargs.get("input_ids"), kwargs.get("inputs_embeds"), encoded):
+            if source is not None:
+                return torch.full((source.shape[0],), source.shape[1], device=source.device)
+        raise ValueError(
+            "`generate` got no source: pass `input_ids` (as `**tokenizer(texts, return_tensors='pt', padding=True)` "
+            "does), `inputs_embeds` or `encoder_outputs`."
+        )
+
+    def _decoder_prompt_length(self, kwargs: dict[str, Any]) -> int:
+        """Tokens before the first generated one: the start token, which transformers adds to a prompt without it."""
+        prompt = kwargs.get("decoder_input_ids")
+        if prompt is None:
+            return 1
+        return prompt.shape[1] + int((prompt[:, 0] != self.config.decoder_start_token_id).all())
+
+    def prepare_inputs_for_generation(
+        self, input_ids: torch.Tensor, next_sequence_length: int | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        # A prompt with padding on its left: count positions here, before a static cache makes the mask 4-D.
+        mask = kwargs.get("decoder_attention_mask")
+        if mask is not None and mask.dim() == 2 and kwargs.get("decoder_position_ids") is None:
+            kwargs["decoder_position_ids"] = (mask.long().cumsum(-1) - 1).clamp(min=0)
+        return super().prepare_inputs_for_generation(input_ids, next_sequence_length=next_sequence_length, **kwargs)
+
+    def _reorder_cache(self, past_key_values: Any, beam_idx: torch.Tensor) -> Any:
+        # All beams of a sentence share the source: only the target's keys and values move.
+        past_key_values.self_attention_cache.reorder_cache(beam_idx)
+        return past_key_values
+
+    def _beam_search(
+        self,
+        input_ids: torch.Tensor,
+        logits_processor: Any,
+        stopping_criteria: StoppingCriteriaList,
+        generation_config: GenerationConfig,
+        **kwargs: Any,
+    ) -> Any:
+        penalty_type = getattr(generation_config, "length_penalty_type", None) or "power"
+        if penalty_type not in LENGTH_PENALTY_TYPES:
+            raise ValueError(f"`length_penalty_type` is {penalty_type!r}. Choose one of: {LENGTH_PENALTY_TYPES}.")
+        if penalty_type == "gnmt":  # `generate` passes its own copy of the configuration
+            generation_config.length_penalty = GNMTLengthPenalty(generation_config.length_penalty)
+        return super()._beam_search(input_ids, logits_processor, stopping_criteria, generation_config, **kwargs)
+
+    # The two places where beam search divides by a length. Both compute `len ** α` from a length that is counted after
+    # the prompt: a prompt shorter by 5 adds 5 to it, and the factor 6^α completes ((5 + |Y|) / 6)^α.
+
+    def _update_finished_beams(
+        self, *, topk_log_probs: torch.Tensor, decoder_prompt_len: int, length_penalty: float, **kwargs: Any
+    ) -> Any:
+        if isinstance(length_penalty, GNMTLengthPenalty):
+            topk_log_probs = topk_log_probs * 6.0 ** float(length_penalty)
+            decoder_prompt_len -= 5
+        return super()._update_finished_beams(
+            topk_log_probs=topk_log_probs,
+            decoder_prompt_len=decoder_prompt_len,
+            length_penalty=float(length_penalty),
+            **kwargs,
+        )
+
+    @staticmethod
+    def _check_early_stop_heuristic(
+        *, running_beam_scores: torch.Tensor, decoder_prompt_len: int, length_penalty: float, **kwargs: Any
+    ) -> torch.Tensor:
+        if isinstance(length_penalty, GNMTLengthPenalty):
+            running_beam_scores = running_beam_scores * 6.0 ** float(length_penalty)
+            decoder_prompt_len -= 5
+        return GenerationMixin._check_early_stop_heuristic(
+            running_beam_scores=running_beam_scores,
+            decoder_prompt_len=decoder_prompt_len,
+            length_penalty=float(length_penalty),
+            **kwargs,
+        )
+
+
+__all__ = ["VanillaTransformerGenerationMixin"]

@@ -1,0 +1,848 @@
+# Copyright 2026 The vanilla_transformer authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+The original Transformer, in the order of the paper: positions, attention, feed-forward, layers, stacks, model, heads.
+
+Shapes: B batch, S source, T target or any sequence, H heads, D hidden_size, K key size, V vocabulary.
+"""
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
+from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import (
+    BaseModelOutput,
+    BaseModelOutputWithPastAndCrossAttentions,
+    Seq2SeqLMOutput,
+    Seq2SeqModelOutput,
+)
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from .configuration_vanilla_transformer import VanillaTransformerConfig
+from .generation_vanilla_transformer import VanillaTransformerGenerationMixin
+
+if TYPE_CHECKING:  # Saving a model copies the files that are named here; the tokenizer's must travel with it.
+    from .tokenization_vanilla_transformer import VanillaTransformerTokenizer  # noqa: F401
+
+# torch.nn.functional has it since 2.13; before that the loss is computed from full logits.
+linear_cross_entropy: Callable[..., torch.Tensor] | None = getattr(F, "linear_cross_entropy", None)
+
+IGNORED_LABEL = -100
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Embeddings and positions (§3.4, §3.5)
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class VanillaTransformerScaledEmbedding(nn.Embedding):
+    """Token embeddings multiplied by sqrt(d_model) (§3.4): ids (B, T) -> (B, T, D)."""
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        return super().forward(input_ids) * math.sqrt(self.embedding_dim)
+
+
+class VanillaTransformerSinusoidalPositions(nn.Module):
+    """
+    The paper's sinusoids (§3.5): PE(pos, 2i) = sin(pos / 10000^(2i/D)) and PE(pos, 2i + 1) = cos(the same).
+
+    Nothing is stored: a table would end somewhere, would be cast with the model (fp32 angles are off by 4e-4 at
+    position 5,000, bf16 ones by more than 1), and is not restored by `from_pretrained`.
+    """
+
+    def __init__(self, hidden_size: int):
+        super().__init__()
+        self.hidden_size = hidden_size
+
+    def forward(self, position_ids: torch.Tensor) -> torch.Tensor:
+        """position_ids (..., T) of any integers -> (..., T, D) in float64."""
+        device = position_ids.device
+        if device.type == "mps":  # has no float64
+            position_ids = position_ids.cpu()
+        even = torch.arange(0, self.hidden_size, 2, dtype=torch.float64, device=position_ids.device)
+        frequencies = torch.exp(even * (-math.log(10000.0) / self.hidden_size))  # (D / 2,)
+        angles = position_ids.unsqueeze(-1).to(torch.float64) * frequencies  # (..., T, D / 2)
+        encoding = torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)  # (..., T, D), interleaved
+        return encoding if device.type != "mps" else encoding.float().to(device)
+
+
+class VanillaTransformerLearnedPositions(nn.Embedding):
+    """Learned positions (row E of Table 3): position_ids (..., T) -> (..., T, D)."""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Attention (§3.2)
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Scaled dot-product attention, softmax(Q K^T / sqrt(d_k)) V (§3.2.1), written out.
+
+    Shapes: query (B, H, T, K), key (B, H, S, K), value (B, H, S, d_v), mask (B, 1, T, S) added to the scores;
+    returns the outputs (B, T, H, d_v) and the weights (B, H, T, S).
+    """
+    scores = torch.matmul(query, key.transpose(2, 3)) * scaling  # (B, H, T, S)
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    weights = F.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = F.dropout(weights, p=dropout, training=module.training)
+    output = torch.matmul(weights, value)  # (B, H, T, d_v)
+    return output.transpose(1, 2).contiguous(), weights
+
+
+class VanillaTransformerAttention(nn.Module):
+    """
+    Multi-head attention (§3.2.2): h attentions side by side on learned projections, joined and projected again.
+
+    It serves the paper's three uses (§3.2.3). In cross-attention queries come from the decoder, keys and values from
+    the encoder.
+    """
+
+    def __init__(self, config: VanillaTransformerConfig, layer_idx: int, is_causal: bool = False):
+        super().__init__()
+        self.config = config
+        self.layer_idx = layer_idx
+        self.is_causal = is_causal
+        self.key_size = config.query_key_size
+        self.value_size = config.value_size
+        self.scaling = self.key_size**-0.5
+        self.attention_dropout = config.attention_dropout
+
+        heads, bias = config.num_attention_heads, config.attention_bias
+        self.q_proj = nn.Linear(config.hidden_size, heads * self.key_size, bias=bias)
+        self.k_proj = nn.Linear(config.hidden_size, heads * self.key_size, bias=bias)
+        self.v_proj = nn.Linear(config.hidden_size, heads * self.value_size, bias=bias)
+        self.out_proj = nn.Linear(heads * self.value_size, config.hidden_size, bias=bias)
+
+    def project_keys_and_values(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """states (B, S, D) -> keys (B, H, S, K) and values (B, H, S, d_v)."""
+        shape = states.shape[:-1]
+        keys = self.k_proj(states).view(*shape, -1, self.key_size).transpose(1, 2)
+        values = self.v_proj(states).view(*shape, -1, self.value_size).transpose(1, 2)
+        return keys, values
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        key_value_states: torch.Tensor | None = None,
+        past_key_values: EncoderDecoderCache | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """
+        hidden_states (B, T, D), key_value_states (B, S, D) for cross-attention -> (B, T, D), weights (B, H, T, S) or
+        `None` (only eager attention returns weights).
+        """
+        shape = hidden_states.shape[:-1]
+        queries = self.q_proj(hidden_states).view(*shape, -1, self.key_size).transpose(1, 2)  # (B, H, T, K)
+
+        if key_value_states is None:
+            keys, values = self.project_keys_and_values(hidden_states)
+            if past_key_values is not None:
+                keys, values = past_key_values.self_attention_cache.update(keys, values, self.layer_idx)
+        elif past_key_values is not None and past_key_values.is_updated.get(self.layer_idx):
+            # The source does not change: the first step's keys and values serve all later ones.
+            cached = past_key_values.cross_attention_cache.layers[self.layer_idx]
+            keys, values = cached.keys, cached.values
+        else:
+            keys, values = self.project_keys_and_values(key_value_states)
+            if past_key_values is not None:
+                keys, values = past_key_values.cross_attention_cache.update(keys, values, self.layer_idx)
+                past_key_values.is_updated[self.layer_idx] = True
+
+        attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        output, weights = attention_interface(
+            self,
+            queries,
+            keys,
+            values,
+            attention_mask,
+            dropout=self.attention_dropout if self.training else 0.0,
+            scaling=self.scaling,
+            **kwargs,
+        )
+        output = output.reshape(*shape, -1).contiguous()  # (B, T, H * d_v)
+        return self.out_proj(output), weights
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Layers (§3.1, §3.3)
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class VanillaTransformerLayer(GradientCheckpointingLayer):
+    """
+    What encoder and decoder layers share: the feed-forward network and the residual connection with its norm.
+
+    The feed-forward network is max(0, x W1 + b1) W2 + b2 at every position (§3.3).
+    """
+
+    def __init__(self, config: VanillaTransformerConfig):
+        super().__init__()
+        self.norm_first = config.norm_first
+        self.dropout = config.dropout
+        self.activation_dropout = config.activation_dropout
+        self.activation_fn = ACT2FN[config.hidden_act]
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def feed_forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """(B, T, D) -> (B, T, D), position by position."""
+        hidden_states = self.activation_fn(self.fc1(hidden_states))  # (B, T, d_ff)
+        hidden_states = F.dropout(hidden_states, p=self.activation_dropout, training=self.training)
+        return self.fc2(hidden_states)
+
+    def residual(
+        self, hidden_states: torch.Tensor, sublayer: Callable[[torch.Tensor], torch.Tensor], norm: nn.LayerNorm
+    ) -> torch.Tensor:
+        """LayerNorm(x + Dropout(Sublayer(x))) (§5.4), or x + Dropout(Sublayer(LayerNorm(x))) with `norm_first`."""
+        output = sublayer(norm(hidden_states) if self.norm_first else hidden_states)
+        output = hidden_states + F.dropout(output, p=self.dropout, training=self.training)
+        return output if self.norm_first else norm(output)
+
+
+class VanillaTransformerEncoderLayer(VanillaTransformerLayer):
+    """Self-attention over the source, then feed-forward (§3.1)."""
+
+    def __init__(self, config: VanillaTransformerConfig, layer_idx: int):
+        super().__init__(config)
+        self.self_attn = VanillaTransformerAttention(config, layer_idx)
+        self.self_attn_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> torch.Tensor:
+        """hidden_states (B, S, D), attention_mask as the attention implementation wants it -> (B, S, D)."""
+        hidden_states = self.residual(
+            hidden_states, lambda x: self.self_attn(x, attention_mask, **kwargs)[0], self.self_attn_layer_norm
+        )
+        return self.residual(hidden_states, self.feed_forward, self.final_layer_norm)
+
+
+class VanillaTransformerDecoderLayer(VanillaTransformerLayer):
+    """Masked self-attention over the target, attention to the source, then feed-forward (§3.1)."""
+
+    def __init__(self, config: VanillaTransformerConfig, layer_idx: int):
+        super().__init__(config)
+        self.self_attn = VanillaTransformerAttention(config, layer_idx, is_causal=True)
+        self.self_attn_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.encoder_attn = VanillaTransformerAttention(config, layer_idx)
+        self.encoder_attn_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        encoder_hidden_states: torch.Tensor | None = None,
+        encoder_attention_mask: torch.Tensor | None = None,
+        past_key_values: EncoderDecoderCache | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> torch.Tensor:
+        """hidden_states (B, T, D), encoder_hidden_states (B, S, D) -> (B, T, D)."""
+        hidden_states = self.residual(
+            hidden_states,
+            lambda x: self.self_attn(x, attention_mask, past_key_values=past_key_values, **kwargs)[0],
+            self.self_attn_layer_norm,
+        )
+        hidden_states = self.residual(
+            hidden_states,
+            lambda x: self.encoder_attn(x, encoder_attention_mask, encoder_hidden_states, past_key_values, **kwargs)[
+                0
+            ],
+            self.encoder_attn_layer_norm,
+        )
+        return self.residual(hidden_states, self.feed_forward, self.final_layer_norm)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Stacks (§3.1)
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class VanillaTransformerPreTrainedModel(PreTrainedModel):
+    """Initialisation, loading and saving of every model of this family."""
+
+    config: VanillaTransformerConfig
+    base_model_prefix = "model"
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["VanillaTransformerEncoderLayer", "VanillaTransformerDecoderLayer"]
+    _skip_keys_device_placement = ["past_key_values"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Xavier-uniform projections and N(0, 1/D) embeddings, as in the authors' code; the paper gives none."""
+        super()._init_weights(module)  # biases, norms, the zero row of the padding token
+        if isinstance(module, nn.Linear):
+            init.xavier_uniform_(module.weight)
+        elif isinstance(module, nn.Embedding):
+            init.normal_(module.weight, mean=0.0, std=module.embedding_dim**-0.5)
+            if module.padding_idx is not None and not getattr(module.weight, "_is_hf_initialized", False):
+                init.zeros_(module.weight[module.padding_idx])
+
+
+class VanillaTransformerStack(VanillaTransformerPreTrainedModel):
+    """What encoder and decoder share: embeddings plus positions at the bottom, with `norm_first` a norm on top."""
+
+    def __init__(self, config: VanillaTransformerConfig):
+        super().__init__(config)
+        self.embed_tokens = VanillaTransformerScaledEmbedding(
+            config.vocab_size, config.hidden_size, config.pad_token_id
+        )
+        self.embed_positions: nn.Module
+        if config.position_embedding_type == "learned":
+            self.embed_positions = VanillaTransformerLearnedPositions(
+                config.max_position_embeddings, config.hidden_size
+            )
+        else:
+            self.embed_positions = VanillaTransformerSinusoidalPositions(config.hidden_size)
+        # The paper's layers end with a norm; without it the sums need one.
+        self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if config.norm_first else None
+        self.gradient_checkpointing = False
+
+    def embed(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
+        """input_ids (B, T) or inputs_embeds (B, T, D), which are taken as they are -> (B, T, D)."""
+        if (input_ids is None) == (inputs_embeds is None):
+            given = "neither" if input_ids is None else "both"
+            raise ValueError(f"Give exactly one of `input_ids` and `inputs_embeds` to each stack; {given} was given.")
+        return self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+
+    def add_positions(
+        self,
+        inputs_embeds: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        position_ids: torch.Tensor | None,
+        past_length: int | torch.Tensor = 0,
+    ) -> torch.Tensor:
+        """
+        Add positions to embeddings (B, T, D), then dropout (§5.4).
+
+        Without `position_ids` (B, T) they are counted from a 2-D `attention_mask` (B, past + T), so that padding on
+        either side gives the same positions, or else from `past_length` on.
+        """
+        length = inputs_embeds.shape[1]
+        limit = self.config.max_position_embeddings if self.config.position_embedding_type == "learned" else None
+        if limit is not None and length > limit:
+            raise ValueError(
+                f"The sequence has {length} tokens and `max_position_embeddings` is {limit}: shorten it, or use "
+                "sinusoidal positions, which have no limit."
+            )
+        if position_ids is not None:
+            positions = self.embed_positions(position_ids)
+        elif attention_mask is not None and attention_mask.dim() == 2:
+            # One row a position, then looked up: the float64 grid of a whole batch is far dearer.
+            columns = torch.arange(attention_mask.shape[1], device=inputs_embeds.device)
+            counted = (attention_mask.to(inputs_embeds.device).long().cumsum(-1) - 1).clamp(min=0)[:, -length:]
+            positions = F.embedding(counted, self.embed_positions(columns))
+        else:
+            columns = torch.arange(length, device=inputs_embeds.device) + past_length
+            positions = self.embed_positions(columns).unsqueeze(0)
+        hidden_states = inputs_embeds + positions.to(inputs_embeds.dtype)
+        return F.dropout(hidden_states, p=self.config.dropout, training=self.training)
+
+
+class VanillaTransformerEncoder(VanillaTransformerStack):
+    """N encoder layers over the embedded source (§3.1)."""
+
+    _can_record_outputs = {
+        "hidden_states": VanillaTransformerEncoderLayer,
+        "attentions": OutputRecorder(VanillaTransformerAttention, index=1, layer_name="self_attn"),
+    }
+
+    def __init__(self, config: VanillaTransformerConfig):
+        super().__init__(config)
+        self.layers = nn.ModuleList([VanillaTransformerEncoderLayer(config, i) for i in range(config.encoder_layers)])
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutput:
+        """
+        Encode the source.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape (B, S)): token ids, or `inputs_embeds` in their place.
+            attention_mask (`torch.Tensor` of shape (B, S)): 1 for tokens, 0 for padding.
+            position_ids (`torch.LongTensor` of shape (B, S)): positions; counted from the mask if absent.
+            inputs_embeds (`torch.FloatTensor` of shape (B, S, D)): embeddings, used without scaling.
+
+        Returns:
+            [`~modeling_outputs.BaseModelOutput`]: `last_hidden_state` (B, S, D).
+        """
+        inputs_embeds = self.embed(input_ids, inputs_embeds)
+        hidden_states = self.add_positions(inputs_embeds, attention_mask, position_ids)
+        mask = create_bidirectional_mask(
+            config=self.config, inputs_embeds=inputs_embeds, attention_mask=attention_mask
+        )
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, mask, **kwargs)
+        if self.layer_norm is not None:
+            hidden_states = self.layer_norm(hidden_states)
+        return BaseModelOutput(last_hidden_state=hidden_states)
+
+
+class VanillaTransformerDecoder(VanillaTransformerStack):
+    """N decoder layers over the embedded target, each with attention to the encoder's output (§3.1)."""
+
+    _can_record_outputs = {
+        "hidden_states": VanillaTransformerDecoderLayer,
+        "attentions": OutputRecorder(VanillaTransformerAttention, index=1, layer_name="self_attn"),
+        "cross_attentions": OutputRecorder(VanillaTransformerAttention, index=1, layer_name="encoder_attn"),
+    }
+
+    def __init__(self, config: VanillaTransformerConfig):
+        super().__init__(config)
+        self.layers = nn.ModuleList([VanillaTransformerDecoderLayer(config, i) for i in range(config.decoder_layers)])
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        encoder_hidden_states: torch.Tensor | None = None,
+        encoder_attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        past_key_values: EncoderDecoderCache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPastAndCrossAttentions:
+        """
+        Decode the target, each position seeing itself and those before it.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape (B, T)): target ids shifted right, or `inputs_embeds`.
+            attention_mask (`torch.Tensor` of shape (B, past + T)): 1 for tokens, 0 for padding.
+            encoder_hidden_states (`torch.FloatTensor` of shape (B, S, D)): the encoder's output.
+            encoder_attention_mask (`torch.Tensor` of shape (B, S)): the source's mask.
+            position_ids (`torch.LongTensor` of shape (B, T)): positions; counted from mask or cache if absent.
+            past_key_values (`EncoderDecoderCache`): keys and values of the steps before.
+            inputs_embeds (`torch.FloatTensor` of shape (B, T, D)): embeddings, used without scaling.
+            use_cache (`bool`): whether to return `past_key_values`.
+
+        Returns:
+            [`~modeling_outputs.BaseModelOutputWithPastAndCrossAttentions`]: `last_hidden_state` (B, T, D).
+        """
+        inputs_embeds = self.embed(input_ids, inputs_embeds)
+        if use_cache and past_key_values is None:
+            cache_config = self.config.get_text_config(decoder=True)
+            past_key_values = EncoderDecoderCache(DynamicCache(config=cache_config), DynamicCache(config=cache_config))
+        past_length = past_key_values.get_seq_length() if past_key_values is not None else 0
+
+        hidden_states = self.add_positions(inputs_embeds, attention_mask, position_ids, past_length)
+        mask = create_causal_mask(
+            config=self.config,
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values.self_attention_cache if past_key_values is not None else None,
+            position_ids=position_ids,
+        )
+        encoder_mask = create_bidirectional_mask(
+            config=self.config,
+            inputs_embeds=inputs_embeds,
+            attention_mask=encoder_attention_mask,
+            encoder_hidden_states=encoder_hidden_states,
+        )
+        for layer in self.layers:
+            hidden_states = layer(
+                hidden_states,
+                mask,
+                encoder_hidden_states,
+                encoder_mask,
+                past_key_values=past_key_values,
+                **kwargs,
+            )
+        if self.layer_norm is not None:
+            hidden_states = self.layer_norm(hidden_states)
+        return BaseModelOutputWithPastAndCrossAttentions(
+            last_hidden_state=hidden_states, past_key_values=past_key_values if use_cache else None
+        )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Model
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
+    r"""
+    Encoder and decoder without a head (Figure 1 of the paper, up to the last decoder layer).
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerModel
+
+    >>> model = VanillaTransformerModel(VanillaTransformerConfig.from_preset("tiny", vocab_size=100)).eval()
+    >>> source, target = torch.tensor([[5, 6, 7, 2]]), torch.tensor([[0, 8, 9]])
+    >>> model(input_ids=source, decoder_input_ids=target).last_hidden_state.shape
+    torch.Size([1, 3, 128])
+
+    ```
+    """
+
+    _tied_weights_keys = {
+        "encoder.embed_tokens.weight": "shared.weight",
+        "decoder.embed_tokens.weight": "shared.weight",
+    }
+
+    def __init__(self, config: VanillaTransformerConfig):
+        super().__init__(config)
+        # Tied: one matrix under three names. Untied: each stack has its own and there is nothing to share.
+        self.shared = (
+            VanillaTransformerScaledEmbedding(config.vocab_size, config.hidden_size, config.pad_token_id)
+            if config.tie_word_embeddings
+            else None
+        )
+        self.encoder = VanillaTransformerEncoder(config)
+        self.decoder = VanillaTransformerDecoder(config)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.shared if self.shared is not None else self.encoder.embed_tokens
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.encoder.embed_tokens = value
+        if self.shared is not None:
+            self.shared = value
+            self.decoder.embed_tokens = value
+
+    def _resize_token_embeddings(self, new_num_tokens: int, *args: Any, **kwargs: Any) -> nn.Module:
+        embeddings = super()._resize_token_embeddings(new_num_tokens, *args, **kwargs)
+        if self.shared is None:
+            self.decoder.embed_tokens = self._get_resized_embeddings(
+                self.decoder.embed_tokens, embeddings.num_embeddings
+            )
+        return embeddings
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        decoder_input_ids: torch.Tensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        decoder_position_ids: torch.Tensor | None = None,
+        encoder_outputs: BaseModelOutput | tuple | None = None,
+        past_key_values: EncoderDecoderCache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        decoder_inputs_embeds: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> Seq2SeqModelOutput:
+        """
+        Encode the source and decode the target.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape (B, S)): source ids, or `inputs_embeds` (B, S, D).
+            attention_mask (`torch.Tensor` of shape (B, S)): 1 for source tokens, 0 for padding.
+            decoder_input_ids (`torch.LongTensor` of shape (B, T)): target ids that start with `<s>`, or
+                `decoder_inputs_embeds` (B, T, D).
+            decoder_attention_mask (`torch.Tensor` of shape (B, past + T)): 1 for target tokens, 0 for padding.
+            position_ids, decoder_position_ids (`torch.LongTensor` of shape (B, S) and (B, T)): positions; counted from
+                the masks if absent.
+            encoder_outputs ([`~modeling_outputs.BaseModelOutput`] or tuple): a source that is encoded already.
+            past_key_values (`EncoderDecoderCache`): keys and values of the steps before.
+            use_cache (`bool`): whether to return `past_key_values`.
+
+        Returns:
+            [`~modeling_outputs.Seq2SeqModelOutput`]: `last_hidden_state` (B, T, D), `encoder_last_hidden_state`
+            (B, S, D).
+
+        Raises:
+            `ValueError`: if a stack gets no input or two.
+        """
+        if encoder_outputs is None:
+            encoder_outputs = self.encoder(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                position_ids=position_ids,
+                inputs_embeds=inputs_embeds,
+                **kwargs,
+            )
+        elif not isinstance(encoder_outputs, BaseModelOutput):
+            encoder_outputs = BaseModelOutput(*encoder_outputs)
+        decoder_outputs = self.decoder(
+            input_ids=decoder_input_ids,
+            attention_mask=decoder_attention_mask,
+            encoder_hidden_states=encoder_outputs.last_hidden_state,
+            encoder_attention_mask=attention_mask,
+            position_ids=decoder_position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=decoder_inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        return Seq2SeqModelOutput(
+            last_hidden_state=decoder_outputs.last_hidden_state,
+            past_key_values=decoder_outputs.past_key_values,
+            decoder_hidden_states=decoder_outputs.hidden_states,
+            decoder_attentions=decoder_outputs.attentions,
+            cross_attentions=decoder_outputs.cross_attentions,
+            encoder_last_hidden_state=encoder_outputs.last_hidden_state,
+            encoder_hidden_states=encoder_outputs.hidden_states,
+            encoder_attentions=encoder_outputs.attentions,
+        )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Loss (§5.4)
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def label_smoothed_loss(
+    hidden_states: torch.Tensor, lm_head: nn.Module, labels: torch.Tensor, label_smoothing: float
+) -> torch.Tensor:
+    """
+    Sum over the labels of the label-smoothed cross-entropy, with ε / V of the mass on each of the V entries (§5.4).
+
+    Smoothing moves ε of the target's logit to the mean logit, and both are inner products with the hidden state h, so
+    that next to the plain cross-entropy CE one term is left and the logits (N, V) need not exist at once:
+
+        loss = CE(h W^T, y) + ε · Σ_i h_i · (w_{y_i} - mean_v w_v)
+
+    Args:
+        hidden_states (`torch.Tensor` of shape (B, T, D)): the decoder's output.
+        lm_head (`nn.Module`): the projection (D) -> (V). Anything but a plain linear layer without bias (an adapter, a
+            quantised or hooked one) is called as it is, and full logits are made.
+        labels (`torch.LongTensor` of shape (B, T)): target ids, -100 where there is none.
+        label_smoothing (`float`): ε.
+
+    Returns:
+        `torch.Tensor` of shape (): the sum, in float32.
+    """
+    hidden_states, labels = hidden_states.flatten(0, -2), labels.flatten()  # (N, D), (N,)
+    real = labels != IGNORED_LABEL
+    if not torch.compiler.is_compiling():  # A compiled graph has static shapes: there padding is masked instead.
+        hidden_states, labels, real = hidden_states[real], labels[real], real[real]
+
+    is_plain = (
+        type(lm_head) is nn.Linear
+        and lm_head.bias is None
+        and not (lm_head._forward_hooks or lm_head._forward_pre_hooks or hasattr(lm_head, "_hf_hook"))
+        and not hasattr(lm_head, "parametrizations")
+    )
+    if linear_cross_entropy is None or not is_plain:
+        logits = lm_head(hidden_states).float()
+        return F.cross_entropy(
+            logits, labels, ignore_index=IGNORED_LABEL, reduction="sum", label_smoothing=label_smoothing
+        )
+
+    weight = lm_head.weight  # (V, D)
+    if torch.is_autocast_enabled(hidden_states.device.type):  # which does not know this function
+        dtype = torch.get_autocast_dtype(hidden_states.device.type)
+        hidden_states, weight = hidden_states.to(dtype), weight.to(dtype)
+    options = nn.LinearCrossEntropyOptions(
+        allow_retain_graph=torch.compiler.is_compiling(),  # else it warns, which breaks the graph
+        batch_chunk_size=512,  # measured: the automatic chunk is far too small on CPU
+        acc_policy="balanced",
+    )
+    # Summed here and in float32: a bf16 sum over thousands of tokens is off by a percent.
+    loss = linear_cross_entropy(
+        hidden_states, weight, labels, reduction="none", ignore_index=IGNORED_LABEL, options=options
+    )
+    loss = loss.float().sum()
+    if label_smoothing == 0:
+        return loss
+    targets = weight[labels.clamp(min=0)].float()  # (N, D)
+    moved = (hidden_states.float() * (targets - weight.float().mean(dim=0))).sum(dim=-1)  # (N,)
+    return loss + label_smoothing * (moved * real).sum()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Heads
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def shift_tokens_right(labels: torch.Tensor, pad_token_id: int, decoder_start_token_id: int) -> torch.Tensor:
+    """labels (B, T) -> decoder inputs (B, T): the start token, then all labels but the last (§3.1)."""
+    shifted = labels.new_full(labels.shape, decoder_start_token_id)
+    shifted[:, 1:] = labels[:, :-1]
+    return shifted.masked_fill(shifted == IGNORED_LABEL, pad_token_id)
+
+
+class VanillaTransformerForConditionalGeneration(VanillaTransformerGenerationMixin, VanillaTransformerPreTrainedModel):
+    r"""
+    The paper's translation model: encoder, decoder, and the output projection that shares the embeddings' matrix.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
+
+    >>> config = VanillaTransformerConfig.from_preset("tiny", vocab_size=100)
+    >>> model = VanillaTransformerForConditionalGeneration(config).eval()
+    >>> source, labels = torch.tensor([[5, 6, 7, 2]]), torch.tensor([[8, 9, 2]])
+    >>> model(input_ids=source, labels=labels).logits.shape
+    torch.Size([1, 3, 100])
+    >>> model.generation_config.num_beams, model.generation_config.length_penalty
+    (4, 0.6)
+
+    ```
+    """
+
+    _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
+
+    def __init__(self, config: VanillaTransformerConfig):
+        super().__init__(config)
+        self.model = VanillaTransformerModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.generation_config = self.paper_generation_config(config)
+        self.post_init()
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.lm_head
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        self.lm_head = new_embeddings
+
+    def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
+        """labels (B, T) -> decoder_input_ids (B, T), shifted right; data collators call it."""
+        return shift_tokens_right(labels, self.config.pad_token_id, self.config.decoder_start_token_id)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        decoder_input_ids: torch.Tensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        decoder_position_ids: torch.Tensor | None = None,
+        encoder_outputs: BaseModelOutput | tuple | None = None,
+        past_key_values: EncoderDecoderCache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        decoder_inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> Seq2SeqLMOutput:
+        """
+        Score the target, and with `labels` return the loss.
+
+        In training mode with labels the loss is label-smoothed and `logits` is `None`: the full logits are never made.
+        In evaluation mode it is the plain mean negative log-likelihood, and the logits are there.
+
+        Args:
+            labels (`torch.LongTensor` of shape (B, T)): target ids ending with `</s>`, -100 for padding, not shifted.
+                Without `decoder_input_ids` those are made from them.
+            logits_to_keep (`int` or `torch.Tensor`): compute the logits of the last so many positions alone; 0 is all.
+            kwargs: `num_items_in_batch`, the number of labels in the whole optimizer step, which then divides the
+                sum of the losses in place of their number here.
+
+        All other arguments are those of [`VanillaTransformerModel.forward`].
+
+        Returns:
+            [`~modeling_outputs.Seq2SeqLMOutput`]: `loss` (), `logits` (B, T, V).
+        """
+        if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
+            decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+        outputs: Seq2SeqModelOutput = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            decoder_input_ids=decoder_input_ids,
+            decoder_attention_mask=decoder_attention_mask,
+            position_ids=position_ids,
+            decoder_position_ids=decoder_position_ids,
+            encoder_outputs=encoder_outputs,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            decoder_inputs_embeds=decoder_inputs_embeds,
+            # Labels mean that the whole target is here: nothing will be asked for again.
+            use_cache=False if labels is not None and use_cache is None else use_cache,
+            **kwargs,
+        )
+        hidden_states = outputs.last_hidden_state
+
+        loss, logits = None, None
+        if labels is not None and self.training:
+            labels = labels.to(hidden_states.device)
+            total = label_smoothed_loss(hidden_states, self.lm_head, labels, self.config.label_smoothing)
+            count = kwargs.get("num_items_in_batch")
+            if count is None:
+                count = (labels != IGNORED_LABEL).sum().clamp(min=1)
+            elif isinstance(count, torch.Tensor):
+                count = count.to(total.device).squeeze()
+            loss = total / count
+        else:
+            kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            logits = self.lm_head(hidden_states[:, kept])  # (B, T, V)
+            if labels is not None:
+                # The labels are aligned with the decoder's outputs already: no second shift.
+                loss = self.loss_function(
+                    logits=logits, labels=labels, vocab_size=self.config.vocab_size, shift_labels=labels, **kwargs
+                )
+        return Seq2SeqLMOutput(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            decoder_hidden_states=outputs.decoder_hidden_states,
+            decoder_attentions=outputs.decoder_attentions,
+            cross_attentions=outputs.cross_attentions,
+            encoder_last_hidden_state=outputs.encoder_last_hidden_state,
+            encoder_hidden_states=outputs.encoder_hidden_states,
+            encoder_attentions=outputs.encoder_attentions,
+        )
+
+
+__all__ = [
+    "VanillaTransformerForConditionalGeneration",
+    "VanillaTransformerModel",
+    "VanillaTransformerPreTrainedModel",
+]

@@ -1,0 +1,109 @@
+# Copyright 2026 The vanilla_transformer authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Joint byte-pair encoding: one vocabulary for source and target (§5.1), lossless for any text."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
+from tokenizers.models import BPE
+from transformers.tokenization_utils_tokenizers import TokenizersBackend
+
+
+class VanillaTransformerTokenizer(TokenizersBackend):
+    r"""
+    Byte-pair encoding (Sennrich et al. 2016) over bytes, shared by source and target.
+
+    Text is normalised to NFC, split into words with the space before each, and every word is merged up from its bytes:
+    there is no unknown token, and decoding gives the NFC text back to the last space. `</s>` ends each sequence.
+
+    Ids are the same in every vocabulary: `<s>` 0 starts the decoder, `<pad>` 1, `</s>` 2, `<mask>` 3.
+
+    A special token that stands in the text of a user is read as that token, as in all of transformers; pass
+    `split_special_tokens=True` to encode it as the characters it is made of.
+
+    Args:
+        vocab (`dict[str, int]`, *optional*): token -> id. Without it only the special tokens exist.
+        merges (`list`, *optional*): pairs in the order they are merged.
+        bos_token, pad_token, eos_token, mask_token (`str`): the special tokens.
+
+    Example:
+
+    ```python
+    >>> from vanilla_transformer import VanillaTransformerTokenizer
+
+    >>> tokenizer = VanillaTransformerTokenizer.train(["a cat sat", "a cat ran"], vocab_size=270)
+    >>> tokenizer.decode(tokenizer("¿a cat?").input_ids, skip_special_tokens=True)
+    '¿a cat?'
+
+    ```
+    """
+
+    vocab_files_names = {"vocab_file": "vocab.json", "merges_file": "merges.txt", "tokenizer_file": "tokenizer.json"}
+    model_input_names = ["input_ids", "attention_mask"]
+    padding_side = "right"
+    model = BPE
+
+    def __init__(
+        self,
+        vocab: dict[str, int] | None = None,
+        merges: list[Any] | None = None,
+        bos_token: str = "<s>",
+        pad_token: str = "<pad>",
+        eos_token: str = "</s>",
+        mask_token: str = "<mask>",
+        **kwargs: Any,
+    ):
+        if vocab is None:
+            vocab = {str(token): i for i, token in enumerate((bos_token, pad_token, eos_token, mask_token))}
+        self._tokenizer = Tokenizer(BPE(vocab=vocab, merges=merges or []))
+        self._tokenizer.normalizer = normalizers.NFC()
+        self._tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        self._tokenizer.decoder = decoders.ByteLevel()
+        # A text of several words that are tidied up after decoding would not be the text that went in.
+        kwargs["clean_up_tokenization_spaces"] = False
+        kwargs.pop("unk_token", None)
+        super().__init__(
+            bos_token=bos_token, pad_token=pad_token, eos_token=eos_token, mask_token=mask_token, **kwargs
+        )
+        self._tokenizer.post_processor = processors.TemplateProcessing(
+            single=["$A", str(eos_token)],
+            pair=["$A", str(eos_token), "$B:1", f"{eos_token}:1"],
+            special_tokens=[(str(eos_token), self.eos_token_id)],
+        )
+
+    @classmethod
+    def train(cls, texts: Iterator[str] | list[str], vocab_size: int, **kwargs: Any) -> "VanillaTransformerTokenizer":
+        """
+        Learn a vocabulary from source and target text together (§5.1).
+
+        Args:
+            texts: lines of both languages.
+            vocab_size (`int`): entries, of which 4 are special tokens and 256 single bytes. A small corpus may hold
+                fewer pairs than that: then the vocabulary is smaller.
+            kwargs: for `tokenizers.trainers.BpeTrainer`, such as `min_frequency`.
+
+        Raises:
+            `ValueError`: if `vocab_size` has no room for special tokens and bytes.
+        """
+        smallest = 4 + len(pre_tokenizers.ByteLevel.alphabet())
+        if vocab_size < smallest:
+            raise ValueError(
+                f"`vocab_size` is {vocab_size}, and special tokens and bytes take {smallest}. Give more than that."
+            )
+        kwargs.setdefault("show_progress", False)
+        return cls().train_new_from_iterator(texts, vocab_size, **kwargs)
+
+
+__all__ = ["VanillaTransformerTokenizer"]
