@@ -698,7 +698,7 @@ def label_smoothed_loss(
     loss = loss.float().sum()
     if label_smoothing == 0:
         return loss
-    targets = weight[labels.clamp(min=0)].float()  # (N, D)
+    targets = F.embedding(labels.clamp(min=0), weight).float()  # (N, D)
     moved = (hidden_states.float() * (targets - weight.float().mean(dim=0))).sum(dim=-1)  # (N,)
     return loss + label_smoothing * (moved * real).sum()
 

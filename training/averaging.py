@@ -1,0 +1,77 @@
+"""
+The mean of several checkpoints (§6.1): base models average their last 5, big models their last 20.
+
+    python -m training.averaging --output runs/mean runs/base/checkpoint-9000 runs/base/checkpoint-10000
+"""
+
+import argparse
+import re
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from training.arguments import RecipeError
+
+WEIGHTS = "model.safetensors"
+
+
+def find_checkpoints(output_dir: str | Path) -> list[Path]:
+    """
+    The complete checkpoints of a run, oldest first.
+
+    The state of the trainer is the last file of a checkpoint to be written: one without it was cut off.
+    """
+    folders = [f for f in Path(output_dir).glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", f.name)]
+    complete = [folder for folder in folders if (folder / "trainer_state.json").is_file()]
+    return sorted(complete, key=lambda folder: int(folder.name.rpartition("-")[2]))
+
+
+def average_weights(checkpoints: list[Path]) -> dict[str, torch.Tensor]:
+    """
+    The mean of each tensor, summed in float64.
+
+    Args:
+        checkpoints: folders with a `model.safetensors`; at least one. Tied weights are stored once and stay tied.
+
+    Raises:
+        RecipeError: if a folder has no weights, or tensors of other names or shapes than the first.
+    """
+    if not checkpoints:
+        raise RecipeError("No checkpoints to average. Name at least one folder with a model.safetensors.")
+    total: dict[str, torch.Tensor] = {}
+    for folder in checkpoints:
+        try:
+            weights = load_file(folder / WEIGHTS)
+        except (OSError, SafetensorError) as error:
+            raise RecipeError(f"{folder / WEIGHTS} cannot be read: {error}. Leave this checkpoint out.") from error
+        shapes = {name: tensor.shape for name, tensor in weights.items()}
+        if total and shapes != {name: tensor.shape for name, tensor in total.items()}:
+            raise RecipeError(f"{folder} holds another model than {checkpoints[0]}. Average checkpoints of one run.")
+        for name, tensor in weights.items():
+            total[name] = total[name] + tensor.double() if name in total else tensor.double()
+    return {name: (tensor / len(checkpoints)).float() for name, tensor in total.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Average checkpoints (§6.1).")
+    parser.add_argument("checkpoints", nargs="+", type=Path, help="folders with a model.safetensors")
+    parser.add_argument("--output", required=True, type=Path, help="folder for the mean, with the last one's files")
+    options = parser.parse_args()
+    try:
+        weights = average_weights(options.checkpoints)
+    except RecipeError as error:
+        raise SystemExit(f"error: {error}") from None
+    options.output.mkdir(parents=True, exist_ok=True)
+    for file in options.checkpoints[-1].iterdir():
+        # What belongs to a model, and nothing of the training run.
+        if file.suffix in (".json", ".py") and file.name != "trainer_state.json":
+            shutil.copy(file, options.output)
+    save_file(weights, options.output / WEIGHTS, metadata={"format": "pt"})
+    print(f"Mean of {len(options.checkpoints)} checkpoints in {options.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,238 @@
+"""
+Train a translation model by a recipe.
+
+    python -m training.train training/recipes/demo.yaml
+    python -m training.train training/recipes/multi30k_en_de.yaml --output_dir runs/multi30k --seed 2
+    accelerate launch -m training.train training/recipes/multi30k_en_de.yaml
+    torchrun --nproc_per_node 2 -m training.train training/recipes/multi30k_en_de.yaml   # two processes on CPU
+
+The result is a folder that `AutoModelForSeq2SeqLM` and `AutoTokenizer` load. `--resume_from_checkpoint true` goes on from
+the last checkpoint.
+"""
+
+import gc
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import datasets
+import torch
+import torch.distributed
+from transformers import set_seed
+from transformers.utils import logging
+
+from training.arguments import DataArguments, ModelArguments, RecipeError, TrainingArguments, parse_recipe
+from training.averaging import average_weights, find_checkpoints
+from training.data import ParallelText, encode, load_split, within
+from training.trainer import VanillaTransformerTrainer, derive_accumulation
+from vanilla_transformer import (
+    VanillaTransformerConfig,
+    VanillaTransformerForConditionalGeneration,
+    VanillaTransformerTokenizer,
+)
+from vanilla_transformer.model_card import ModelCardFacts, write_model_card
+
+SPLITS = ("train", "validation", "test")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a recipe; returns the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        model_arguments, data_arguments, args = parse_recipe(arguments)
+        check_processes(args, arguments)
+        run(model_arguments, data_arguments, args)
+    except (RecipeError, ValueError) as error:
+        # Strict configurations wrap the message in one of their own; the cause is what the user needs.
+        print(f"error: {error.__cause__ if isinstance(error.__cause__, ValueError) else error}", file=sys.stderr)
+        return 2
+    finally:
+        if torch.distributed.is_initialized():
+            gc.collect()  # gloo aborts at exit if groups outlive the objects that use them
+            torch.distributed.barrier()
+            torch.distributed.destroy_process_group()
+    return 0
+
+
+def check_processes(args: TrainingArguments, arguments: list[str]) -> None:
+    """Refuse launches that would silently not do what they seem to."""
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if args.world_size != started:
+        raise RecipeError(
+            f"{started} processes were started and each sees {args.world_size}. Launch with "
+            f"`torchrun --nproc_per_node {started} -m training.train {' '.join(arguments)}`."
+        )
+    if args.n_gpu > 1:
+        raise RecipeError(
+            f"Plain python would drive {args.n_gpu} GPUs by nn.DataParallel, which is slow. Launch with "
+            f"`accelerate launch -m training.train {' '.join(arguments)}`."
+        )
+
+
+def run(model_arguments: ModelArguments, data_arguments: DataArguments, args: TrainingArguments) -> None:
+    """Train, average, score, and save a folder that can be used and pushed as it is."""
+    output_dir = Path(args.output_dir)
+    say = print if args.process_index == 0 else lambda *_: None
+    logging.set_verbosity_warning()
+    logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    set_seed(args.seed)
+    if args.num_threads is not None:
+        torch.set_num_threads(min(args.num_threads, torch.get_num_threads()))
+    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(output_dir / "logs"))
+    checkpoint = prepare_output_dir(args)
+
+    texts = {split: load_split(data_arguments, split) for split in SPLITS}
+    if texts["train"] is None:
+        raise RecipeError("No training text. Name `source` and `target`, or `train_file`, or `corpus`.")
+    if texts["validation"] is None and args.eval_strategy != "no":
+        raise RecipeError(f"`eval_strategy` is {args.eval_strategy.value} without validation text. Name some.")
+    for split, text in texts.items():
+        if text is not None:
+            left_out = f", {text.empty:,} with an empty side left out" if text.empty else ""
+            say(f"{split}: {len(text):,} pairs{left_out}")
+
+    tokenizer = load_tokenizer(model_arguments, texts["train"], checkpoint)
+    overrides = {"dropout": model_arguments.dropout, "label_smoothing": model_arguments.label_smoothing}
+    config = VanillaTransformerConfig.from_preset(
+        model_arguments.preset,
+        vocab_size=len(tokenizer),
+        **{name: value for name, value in overrides.items() if value is not None},
+        **(model_arguments.config_overrides or {}),
+    )
+    model = VanillaTransformerForConditionalGeneration(config)
+    parameters = model.num_parameters()
+    say(f"model: {model_arguments.preset}, {parameters:,} parameters, vocabulary of {len(tokenizer):,}")
+
+    arithmetic = derive_accumulation(args)
+    encoded = {split: encode(text, tokenizer) for split, text in texts.items() if text is not None}
+    trainer = VanillaTransformerTrainer(
+        model=model, args=args, eval_dataset=encoded.get("validation"), processing_class=tokenizer
+    )
+    trainer.train_dataset = within(encoded["train"], trainer.batch_budget())
+    too_long = len(encoded["train"]) - len(trainer.train_dataset)
+    if not len(trainer.train_dataset):
+        raise RecipeError(f"Every pair is longer than a batch of {trainer.batch_budget():,} tokens. Raise the budget.")
+    say(f"tokens a step, source and target each: {arithmetic}")
+    if too_long:
+        say(f"{too_long:,} pairs longer than a batch left out")
+
+    started = time.perf_counter()
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    seconds = time.perf_counter() - started
+
+    averaged = find_checkpoints(output_dir)[-args.average_checkpoints :]
+    if len(averaged) > 1:
+        # The checkpoint stores what is tied once; loading it by name leaves the ties as they are.
+        model.load_state_dict(average_weights(averaged), strict=False)
+        say(f"averaged {len(averaged)} checkpoints: {', '.join(folder.name for folder in averaged)}")
+    results: dict[str, float | int | str] = {}
+    for split in ("validation", "test"):
+        if split in encoded:
+            results |= trainer.evaluate(encoded[split], metric_key_prefix=split)
+    results |= {"steps": trainer.state.global_step, "train_seconds": round(seconds, 1), "parameters": parameters}
+    if args.predict_with_generate and len(encoded) > 1:
+        results["bleu_signature"] = trainer.bleu_signature
+
+    if args.process_index == 0:
+        trainer.restore_settings()
+        model.save_pretrained(output_dir)
+        tokenizer.save_pretrained(output_dir)
+        (output_dir / "all_results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        write_model_card(
+            output_dir,
+            ModelCardFacts(
+                preset=model_arguments.preset,
+                config=config,
+                parameters=parameters,
+                source_lang=data_arguments.source_lang,
+                target_lang=data_arguments.target_lang,
+                dataset_name=data_arguments.dataset_name,
+                train_pairs=len(trainer.train_dataset),
+                steps=trainer.state.global_step,
+                tokens_per_step=args.tokens_per_step,
+                warmup_steps=int(args.warmup_steps) if args.noam else None,
+                noam_scale=args.noam_scale,
+                seed=args.seed,
+                averaged=len(averaged),
+                seconds=seconds,
+                hardware=describe_hardware(args),
+                example=texts["train"].sources[0],
+                results=results,
+            ),
+        )
+    summarize(say, output_dir, results, texts["train"].sources[0])
+    trainer.callback_handler.callbacks.clear()  # they hold the trainer, and it the process group
+
+
+def prepare_output_dir(args: TrainingArguments) -> Path | None:
+    """Make the folder; returns the checkpoint to go on from, if any."""
+    output_dir = Path(args.output_dir)
+    checkpoints = find_checkpoints(output_dir)
+    resume = args.resume_from_checkpoint
+    if resume and str(resume).lower() not in ("true", "false"):
+        if not (Path(resume) / "trainer_state.json").is_file():
+            raise RecipeError(f"`resume_from_checkpoint` is {resume}, which is no complete checkpoint.")
+        return Path(resume)
+    if str(resume).lower() == "true":
+        if not checkpoints:
+            raise RecipeError(f"`resume_from_checkpoint` is true and {output_dir} has no complete checkpoint.")
+        # What is left of a checkpoint that was cut off would be in the way of the next one of its name.
+        for folder in set(output_dir.glob("checkpoint-*")) - set(checkpoints):
+            shutil.rmtree(folder)
+        return checkpoints[-1]
+    if checkpoints and not args.overwrite_output_dir:
+        raise RecipeError(
+            f"{output_dir} holds {checkpoints[-1].name} of an earlier run. Go on with "
+            "`--resume_from_checkpoint true`, or start again with `--overwrite_output_dir true`."
+        )
+    try:
+        for folder in output_dir.glob("checkpoint-*"):
+            shutil.rmtree(folder)
+        output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecipeError(f"`output_dir` {output_dir} cannot be written: {error.strerror}.") from error
+    return None
+
+
+def load_tokenizer(
+    arguments: ModelArguments, text: ParallelText, checkpoint: Path | None
+) -> VanillaTransformerTokenizer:
+    """The tokenizer of the checkpoint, or the one the recipe names, or one learned from both sides of the text."""
+    folder = checkpoint or arguments.tokenizer
+    if folder is None:
+        return VanillaTransformerTokenizer.train([*text.sources, *text.targets], arguments.vocab_size)
+    if not (Path(folder) / "tokenizer.json").is_file():
+        raise RecipeError(f"`tokenizer` is {folder}, which has no tokenizer.json.")
+    return VanillaTransformerTokenizer.from_pretrained(folder)
+
+
+def describe_hardware(args: TrainingArguments) -> str:
+    """Such as "2 x NVIDIA H100" or "CPU, 2 threads"."""
+    if args.device.type == "cuda":
+        return f"{args.world_size} x {torch.cuda.get_device_name()}"
+    threads = torch.get_num_threads()
+    processes = f"{args.world_size} processes of " if args.world_size > 1 else ""
+    return f"{args.device.type.upper()}, {processes}{threads} thread{'s' if threads > 1 else ''}"
+
+
+def summarize(say: Callable[..., None], output_dir: Path, results: dict[str, float | int | str], example: str) -> None:
+    """One screen: what came out, and what to do with it."""
+    say(f"\n{results['steps']:,} steps in {results['train_seconds']:,.0f} s")
+    for split in ("validation", "test"):
+        if f"{split}_loss" in results:
+            line = f"{split}: NLL {results[f'{split}_loss']:.4f}, perplexity {results[f'{split}_perplexity']:.2f}"
+            if f"{split}_bleu" in results:
+                line += f", BLEU {results[f'{split}_bleu']:.2f}"
+            say(line)
+    if "bleu_signature" in results:
+        say(f"sacreBLEU {results['bleu_signature']}")
+    say(f"model: {output_dir}\ntranslate: vanilla-transformer translate --model {output_dir} {json.dumps(example)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
