@@ -1,9 +1,4 @@
-"""
-Parallel text: reading, checking, encoding.
-
-Lines end at `\\n` and nowhere else: `str.splitlines` and the `text` loader of `datasets` also split at `\\r`, U+0085
-and U+2028, which real corpora have inside sentences, and one such line misaligns all that follow.
-"""
+"""Parallel text: reading, checking, encoding."""
 
 import json
 from collections.abc import Iterator
@@ -17,6 +12,7 @@ import numpy as np
 from training.arguments import DataArguments, RecipeError
 from training.phrasebook import phrasebook
 from vanilla_transformer import VanillaTransformerTokenizer
+from vanilla_transformer.text import read_lines
 
 
 @dataclass
@@ -37,39 +33,6 @@ class ParallelText:
         return len(self.sources)
 
 
-def read_lines(path: str | Path) -> list[str]:
-    """
-    The lines of a UTF-8 file, without their ends and without a byte order mark.
-
-    Raises:
-        RecipeError: if the file is not there, is empty or is not UTF-8; the line is named.
-    """
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise RecipeError(f"{path} cannot be read: {error.strerror}.") from error
-    content = content.removeprefix(b"\xef\xbb\xbf")
-    if not content.strip():
-        raise RecipeError(f"{path} is empty. Give a file with one sentence a line.")
-    lines = content.removesuffix(b"\n").split(b"\n")
-    try:
-        return [line.decode("utf-8").removesuffix("\r") for line in lines]
-    except UnicodeDecodeError:
-        number, line = next((n, line) for n, line in enumerate(lines, start=1) if not is_utf8(line))
-        raise RecipeError(
-            f"{path}, line {number} is not UTF-8: {line[:60]!r}. Convert the file, for instance with "
-            "`iconv -f ISO-8859-1 -t UTF-8`."
-        ) from None
-
-
-def is_utf8(line: bytes) -> bool:
-    try:
-        line.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
 def without_empty(sources: list[str], targets: list[str]) -> ParallelText:
     kept = [(s, t) for s, t in zip(sources, targets, strict=True) if s.strip() and t.strip()]
     return ParallelText([s for s, _ in kept], [t for _, t in kept], empty=len(sources) - len(kept))
@@ -80,7 +43,7 @@ def read_two_files(source: str, target: str) -> ParallelText:
     Two aligned text files.
 
     Raises:
-        RecipeError: as `read_lines`, and if the files do not have the same number of lines.
+        TextError, RecipeError: as `read_lines`, and if the files do not have the same number of lines.
     """
     sources, targets = read_lines(source), read_lines(target)
     if len(sources) != len(targets):
@@ -98,7 +61,7 @@ def read_one_file(path: str, source_column: str, target_column: str) -> Parallel
     Objects may also hold them under "translation", as many data sets on the Hub do.
 
     Raises:
-        RecipeError: as `read_lines`, and for another kind of file, a missing column or a broken line.
+        TextError, RecipeError: as `read_lines`, and for another kind of file, a missing column or a broken line.
     """
     lines = read_lines(path)
     suffix = Path(path).suffix

@@ -22,6 +22,7 @@ from pathlib import Path
 import datasets
 import torch
 import torch.distributed
+from huggingface_hub.errors import StrictDataclassError
 from transformers import set_seed
 from transformers.utils import logging
 
@@ -35,6 +36,7 @@ from vanilla_transformer import (
     VanillaTransformerTokenizer,
 )
 from vanilla_transformer.model_card import ModelCardFacts, write_model_card
+from vanilla_transformer.text import TextError
 
 SPLITS = ("train", "validation", "test")
 
@@ -46,9 +48,11 @@ def main(arguments: list[str] | None = None) -> int:
         model_arguments, data_arguments, args = parse_recipe(arguments)
         check_processes(args, arguments)
         run(model_arguments, data_arguments, args)
-    except (RecipeError, ValueError) as error:
-        # Strict configurations wrap the message in one of their own; the cause is what the user needs.
-        print(f"error: {error.__cause__ if isinstance(error.__cause__, ValueError) else error}", file=sys.stderr)
+    except (RecipeError, TextError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except StrictDataclassError as error:  # a configuration; its cause says it without a frame around
+        print(f"error: {error.__cause__ or error}", file=sys.stderr)
         return 2
     finally:
         if torch.distributed.is_initialized():

@@ -131,7 +131,8 @@ class VanillaTransformerConfig(PreTrainedConfig):
             `<s>` starts the decoder, `<pad>` fills, `</s>` ends source and target.
 
     Raises:
-        `ValueError`: for sizes that do not fit together; the message names the field, its value and the remedy.
+        `StrictDataclassClassValidationError` (huggingface_hub): for sizes that do not fit together; the message names
+        the field, its value and the remedy.
 
     Example:
 

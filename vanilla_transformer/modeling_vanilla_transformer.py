@@ -323,6 +323,13 @@ class VanillaTransformerPreTrainedModel(PreTrainedModel):
             if module.padding_idx is not None and not getattr(module.weight, "_is_hf_initialized", False):
                 init.zeros_(module.weight[module.padding_idx])
 
+    def _resize_token_embeddings(self, new_num_tokens: int, *args: Any, **kwargs: Any) -> nn.Module:
+        embeddings = super()._resize_token_embeddings(new_num_tokens, *args, **kwargs)
+        decoder = getattr(self.base_model, "decoder", None)
+        if decoder is not None and not self.config.tie_word_embeddings:  # transformers resizes the input's alone
+            decoder.embed_tokens = self._get_resized_embeddings(decoder.embed_tokens, embeddings.num_embeddings)
+        return embeddings
+
 
 class VanillaTransformerStack(VanillaTransformerPreTrainedModel):
     """What encoder and decoder share: embeddings plus positions at the bottom, with `norm_first` a norm on top."""
@@ -560,14 +567,6 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
             self.shared = value
             self.decoder.embed_tokens = value
 
-    def _resize_token_embeddings(self, new_num_tokens: int, *args: Any, **kwargs: Any) -> nn.Module:
-        embeddings = super()._resize_token_embeddings(new_num_tokens, *args, **kwargs)
-        if self.shared is None:
-            self.decoder.embed_tokens = self._get_resized_embeddings(
-                self.decoder.embed_tokens, embeddings.num_embeddings
-            )
-        return embeddings
-
     @can_return_tuple
     def forward(
         self,
@@ -682,24 +681,29 @@ def label_smoothed_loss(
             logits, labels, ignore_index=IGNORED_LABEL, reduction="sum", label_smoothing=label_smoothing
         )
 
-    weight = lm_head.weight  # (V, D)
-    if torch.is_autocast_enabled(hidden_states.device.type):  # which does not know this function
-        dtype = torch.get_autocast_dtype(hidden_states.device.type)
-        hidden_states, weight = hidden_states.to(dtype), weight.to(dtype)
+    # The projection runs in the precision of the model, or of autocast, which does not know this function. All else, and
+    # the sum of the gradients, stays in float32: a bf16 sum over thousands of tokens is off by a percent.
+    device = hidden_states.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else lm_head.weight.dtype
+    hidden_states, weight = hidden_states.float(), lm_head.weight.float()  # (N, D), (V, D)
     options = nn.LinearCrossEntropyOptions(
         allow_retain_graph=torch.compiler.is_compiling(),  # else it warns, which breaks the graph
         batch_chunk_size=512,  # measured: the automatic chunk is far too small on CPU
         acc_policy="balanced",
     )
-    # Summed here and in float32: a bf16 sum over thousands of tokens is off by a percent.
-    loss = linear_cross_entropy(
-        hidden_states, weight, labels, reduction="none", ignore_index=IGNORED_LABEL, options=options
+    losses = linear_cross_entropy(
+        hidden_states.to(dtype),
+        weight.to(dtype),
+        labels,
+        reduction="none",
+        ignore_index=IGNORED_LABEL,
+        options=options,
     )
-    loss = loss.float().sum()
+    loss = losses.float().sum()
     if label_smoothing == 0:
         return loss
-    targets = F.embedding(labels.clamp(min=0), weight).float()  # (N, D)
-    moved = (hidden_states.float() * (targets - weight.float().mean(dim=0))).sum(dim=-1)  # (N,)
+    targets = F.embedding(labels.clamp(min=0), weight)  # (N, D)
+    moved = (hidden_states * (targets - weight.mean(dim=0))).sum(dim=-1)  # (N,)
     return loss + label_smoothing * (moved * real).sum()
 
 

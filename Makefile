@@ -1,0 +1,33 @@
+# demo, test and lint each set up .venv by themselves. VENV=DIR uses an environment that exists already.
+PYTHON ?= python3
+DEVICE ?= cpu
+
+ifeq ($(origin VENV), undefined)
+VENV := .venv
+ENVIRONMENT := .venv/.installed
+endif
+
+.PHONY: demo test lint
+
+demo: $(ENVIRONMENT)
+	$(VENV)/bin/python -m training.train training/recipes/demo.yaml --run_on $(DEVICE)
+	$(VENV)/bin/python -m training.demo
+
+test: $(ENVIRONMENT)
+	$(VENV)/bin/python -m pytest
+
+lint: $(ENVIRONMENT)
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "Python 3.11 or newer is needed and $(PYTHON) is older: name one, as in make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	    { echo "$(PYTHON) has no venv module: install it (Debian and Ubuntu: apt install python3-venv)"; exit 1; }
+	@echo "Setting up .venv with the versions of constraints.txt: torch, transformers, datasets and what they need."
+	@echo "pip downloads what it has not cached: about 0.5 GB with a CPU build of torch, several GB with a CUDA build."
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@

@@ -1,0 +1,104 @@
+"""Small models and batches that many tests share."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from vanilla_transformer import (
+    VanillaTransformerConfig,
+    VanillaTransformerForConditionalGeneration,
+    VanillaTransformerTokenizer,
+)
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+needs_compiler = pytest.mark.skipif(
+    not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="needs a C++ compiler, and none is installed"
+)
+
+
+@pytest.fixture
+def config() -> VanillaTransformerConfig:
+    """Encoder and decoder of different depth, so that nothing passes that mixes them up."""
+    return VanillaTransformerConfig(
+        vocab_size=60,
+        hidden_size=32,
+        encoder_layers=2,
+        decoder_layers=3,
+        num_attention_heads=4,
+        intermediate_size=48,
+    )
+
+
+@pytest.fixture
+def model(config: VanillaTransformerConfig) -> VanillaTransformerForConditionalGeneration:
+    torch.manual_seed(0)
+    return VanillaTransformerForConditionalGeneration(config).eval()
+
+
+@pytest.fixture
+def batch() -> dict[str, torch.Tensor]:
+    """A ragged batch: sources of 9, 5 and 2 tokens, targets of 7, 4 and 1, padded on the right."""
+    generator = torch.Generator().manual_seed(1)
+    source = torch.randint(4, 60, (3, 9), generator=generator)
+    labels = torch.randint(4, 60, (3, 7), generator=generator)
+    mask = torch.ones_like(source)
+    for row, (source_length, target_length) in enumerate(((9, 7), (5, 4), (2, 1))):
+        source[row, source_length - 1] = 2
+        labels[row, target_length - 1] = 2
+        source[row, source_length:] = 1
+        mask[row, source_length:] = 0
+        labels[row, target_length:] = -100
+    return {"input_ids": source, "attention_mask": mask, "labels": labels}
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> VanillaTransformerTokenizer:
+    lines = ["the house is red", "the red car is new", "¿Cómo estás?", "la casa es roja", "el coche rojo es nuevo"]
+    return VanillaTransformerTokenizer.train(lines * 4, vocab_size=320)
+
+
+@pytest.fixture
+def model_folder(
+    tmp_path: Path, config: VanillaTransformerConfig, tokenizer: VanillaTransformerTokenizer
+) -> Path:
+    """A saved model with its tokenizer."""
+    config.vocab_size = len(tokenizer)
+    torch.manual_seed(0)
+    folder = tmp_path / "model"
+    VanillaTransformerForConditionalGeneration(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def fresh_python(tmp_path: Path) -> Callable[..., str]:
+    """
+    Run code in a new process and return what it prints.
+
+    With `installed=False` the package cannot be imported there, as on a machine that has transformers alone.
+    """
+
+    def run(code: str, installed: bool = True, blocked: tuple[str, ...] = ()) -> str:
+        hidden = (*blocked, *(() if installed else ("vanilla_transformer",)))
+        prologue = "".join(f"import sys; sys.modules[{name!r}] = None\n" for name in hidden)
+        environment = {**os.environ, "HF_HOME": str(tmp_path / "hf_home"), "HF_HUB_OFFLINE": "1"}
+        result = subprocess.run(
+            [sys.executable, "-c", prologue + code],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            cwd=tmp_path,
+            env=environment,
+            timeout=300,
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    return run

@@ -1,0 +1,58 @@
+import torch
+from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer
+
+from vanilla_transformer import (
+    VanillaTransformerConfig,
+    VanillaTransformerForConditionalGeneration,
+    VanillaTransformerModel,
+)
+
+
+def test_auto_classes_load_the_packages_own(model_folder):
+    assert type(AutoConfig.from_pretrained(model_folder)) is VanillaTransformerConfig
+    assert type(AutoModel.from_pretrained(model_folder)) is VanillaTransformerModel
+    model, info = AutoModelForSeq2SeqLM.from_pretrained(model_folder, output_loading_info=True)
+    assert type(model) is VanillaTransformerForConditionalGeneration
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    assert model.dtype == torch.float32
+
+
+def test_a_folder_carries_its_code(model_folder, fresh_python):
+    """Every Auto class, in a process where the package cannot be imported; what is saved there loads again."""
+    again = model_folder.parent / "again"
+    code = f"""
+import torch
+from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer
+for folder in ({str(model_folder)!r}, {str(again)!r}):
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
+    model = AutoModelForSeq2SeqLM.from_pretrained(folder, trust_remote_code=True)
+    assert AutoModel.from_pretrained(folder, trust_remote_code=True).config.hidden_size == config.hidden_size
+    inputs = tokenizer(["the house", "the red car is new"], return_tensors="pt", padding=True)
+    print(type(model).__module__.split(".")[0], model.generate(**inputs).tolist())
+    if folder != {str(again)!r}:
+        model.save_pretrained({str(again)!r})
+        tokenizer.save_pretrained({str(again)!r})
+"""
+    first, second = fresh_python(code, installed=False).splitlines()
+    assert first == second
+    assert first.startswith("transformers_modules")
+    model = AutoModelForSeq2SeqLM.from_pretrained(model_folder)
+    inputs = AutoTokenizer.from_pretrained(model_folder)(
+        ["the house", "the red car is new"], return_tensors="pt", padding=True
+    )
+    assert first.split(" ", 1)[1] == str(model.generate(**inputs).tolist())
+    names = {path.name for path in again.glob("*.py")}
+    assert names == {path.name for path in model_folder.glob("*.py")} and len(names) == 4
+
+
+def test_an_older_transformers_gets_one_line(fresh_python):
+    code = """
+import transformers
+transformers.__version__ = "5.3.0"
+try:
+    import vanilla_transformer
+except ImportError as error:
+    print(error)
+"""
+    assert "needs transformers >= 5.17, < 6, and this environment has 5.3.0" in fresh_python(code)

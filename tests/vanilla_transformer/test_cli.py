@@ -1,0 +1,100 @@
+import io
+import sys
+
+import pytest
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+from vanilla_transformer.cli import main
+from vanilla_transformer.translation import ModelFolderError, load_model, translate
+
+TEXTS = ["the house is red", "", "the", "the red car is new", "  ", "the house </s> is red"]
+
+
+@pytest.fixture
+def expected(model_folder):
+    """Each sentence alone through the Auto classes."""
+    model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained(model_folder), AutoTokenizer.from_pretrained(model_folder)
+    results = []
+    for text in TEXTS:
+        inputs = tokenizer(text, return_tensors="pt", split_special_tokens=True)
+        output = tokenizer.decode(model.generate(**inputs)[0], skip_special_tokens=True) if text.strip() else ""
+        results.append(output.replace("\n", " "))
+    return results
+
+
+def lines_of(text: str) -> list[str]:
+    return text.removesuffix("\n").split("\n")
+
+
+def test_sentences_from_arguments_in_the_order_given(model_folder, expected, capsys):
+    assert main(["translate", "--model", str(model_folder), *TEXTS]) == 0
+    assert lines_of(capsys.readouterr().out) == expected
+
+
+def test_sentences_from_a_file_to_a_file(model_folder, expected, tmp_path):
+    source, output = tmp_path / "source.txt", tmp_path / "output.txt"
+    source.write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
+    arguments = ["--input", str(source), "--output", str(output), "--tokens_per_batch", "9"]
+    assert main(["translate", "--model", str(model_folder), *arguments]) == 0
+    assert lines_of(output.read_text(encoding="utf-8")) == expected
+
+
+def test_sentences_from_standard_input(model_folder, expected, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(TEXTS).encode())))
+    assert main(["translate", "--model", str(model_folder)]) == 0
+    assert lines_of(capsys.readouterr().out) == expected
+
+
+def test_generate_arguments_reach_the_model(model_folder):
+    model, tokenizer = load_model(model_folder)
+    inputs = tokenizer("the house is red", return_tensors="pt")
+    expected = tokenizer.decode(model.generate(**inputs, max_new_tokens=2)[0], skip_special_tokens=True)
+    assert translate(model, tokenizer, ["the house is red"], max_new_tokens=2) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("missing", "named"), [("model.safetensors", "model.safetensors"), ("config.json", "config.json"), ("tokenizer.json", "tokenizer.json")]
+)
+def test_a_folder_that_lacks_a_file_is_refused(model_folder, capsys, missing, named):
+    (model_folder / missing).unlink()
+    assert main(["translate", "--model", str(model_folder), "the house"]) == 2
+    assert f"error: {model_folder} has no {named}" in capsys.readouterr().err
+
+
+def test_weights_cut_in_half_are_refused(model_folder):
+    weights = model_folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+    with pytest.raises(ModelFolderError, match="damaged"):
+        load_model(model_folder)
+
+
+def test_weights_that_lack_a_tensor_are_refused(model_folder):
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(model_folder / "model.safetensors")
+    del weights["model.encoder.layers.0.fc1.weight"]
+    save_file(weights, model_folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelFolderError, match=r"lack 1 tensors, such as model.encoder.layers.0.fc1.weight"):
+        load_model(model_folder)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--num_beams", "0", "x"], "--num_beams is 0"),
+        (["--tokens_per_batch", "-1", "x"], "--tokens_per_batch is -1"),
+        (["--input", "file", "x"], "not both"),
+    ],
+)
+def test_bad_options_are_refused(arguments, named, capsys):
+    with pytest.raises(SystemExit):
+        main(["translate", "--model", "somewhere", *arguments])
+    assert named in capsys.readouterr().err
+
+
+def test_a_missing_file_and_a_missing_model_are_refused(tmp_path, capsys, monkeypatch):
+    assert main(["translate", "--model", str(tmp_path), "--input", str(tmp_path / "absent")]) == 2
+    assert "absent cannot be read" in capsys.readouterr().err
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert main(["translate", "--model", str(tmp_path / "nowhere"), "x"]) == 2
+    assert "no folder here" in capsys.readouterr().err

@@ -1,0 +1,107 @@
+import pytest
+from huggingface_hub.errors import StrictDataclassClassValidationError
+
+from vanilla_transformer import VanillaTransformerConfig
+from vanilla_transformer.configuration_vanilla_transformer import PRESETS
+
+
+def test_the_default_is_the_papers_base_model():
+    config = VanillaTransformerConfig()
+    assert (config.encoder_layers, config.decoder_layers, config.hidden_size, config.intermediate_size) == (
+        6,
+        6,
+        512,
+        2048,
+    )
+    assert (config.num_attention_heads, config.query_key_size, config.value_size) == (8, 64, 64)
+    assert (config.dropout, config.label_smoothing, config.attention_dropout, config.norm_first) == (
+        0.1,
+        0.1,
+        0.0,
+        False,
+    )
+
+
+# Table 3 of the paper: N, d_model, d_ff, h, d_k, d_v, P_drop, ε_ls.
+TABLE_3 = {
+    "base": (6, 512, 2048, 8, 64, 64, 0.1, 0.1),
+    "A-h1": (6, 512, 2048, 1, 512, 512, 0.1, 0.1),
+    "A-h4": (6, 512, 2048, 4, 128, 128, 0.1, 0.1),
+    "A-h16": (6, 512, 2048, 16, 32, 32, 0.1, 0.1),
+    "A-h32": (6, 512, 2048, 32, 16, 16, 0.1, 0.1),
+    "B-dk16": (6, 512, 2048, 8, 16, 64, 0.1, 0.1),
+    "B-dk32": (6, 512, 2048, 8, 32, 64, 0.1, 0.1),
+    "C-N2": (2, 512, 2048, 8, 64, 64, 0.1, 0.1),
+    "C-N4": (4, 512, 2048, 8, 64, 64, 0.1, 0.1),
+    "C-N8": (8, 512, 2048, 8, 64, 64, 0.1, 0.1),
+    "C-d256": (6, 256, 2048, 8, 32, 32, 0.1, 0.1),
+    "C-d1024": (6, 1024, 2048, 8, 128, 128, 0.1, 0.1),
+    "C-ff1024": (6, 512, 1024, 8, 64, 64, 0.1, 0.1),
+    "C-ff4096": (6, 512, 4096, 8, 64, 64, 0.1, 0.1),
+    "D-dropout0.0": (6, 512, 2048, 8, 64, 64, 0.0, 0.1),
+    "D-dropout0.2": (6, 512, 2048, 8, 64, 64, 0.2, 0.1),
+    "D-smoothing0.0": (6, 512, 2048, 8, 64, 64, 0.1, 0.0),
+    "D-smoothing0.2": (6, 512, 2048, 8, 64, 64, 0.1, 0.2),
+    "E-learned": (6, 512, 2048, 8, 64, 64, 0.1, 0.1),
+    "big": (6, 1024, 4096, 16, 64, 64, 0.3, 0.1),
+    "tiny": (4, 128, 256, 4, 32, 32, 0.3, 0.1),
+}
+
+
+def test_every_preset_is_checked_below():
+    assert set(TABLE_3) == set(PRESETS)
+
+
+@pytest.mark.parametrize("name", TABLE_3)
+def test_presets_are_the_rows_of_table_3(name):
+    config = VanillaTransformerConfig.from_preset(name)
+    assert config.encoder_layers == config.decoder_layers
+    assert TABLE_3[name] == (
+        config.encoder_layers,
+        config.hidden_size,
+        config.intermediate_size,
+        config.num_attention_heads,
+        config.query_key_size,
+        config.value_size,
+        config.dropout,
+        config.label_smoothing,
+    )
+    assert config.position_embedding_type == ("learned" if name == "E-learned" else "sinusoidal")
+
+
+def test_the_papers_names_are_aliases():
+    config = VanillaTransformerConfig(d_model=64, d_ff=96, num_hidden_layers=3)
+    assert (config.hidden_size, config.intermediate_size, config.encoder_layers) == (64, 96, 3)
+    assert VanillaTransformerConfig.from_preset("big", d_model=512).hidden_size == 512
+
+
+def test_caches_are_sized_by_the_decoder_whatever_the_head():
+    for is_encoder_decoder in (True, False):
+        config = VanillaTransformerConfig(encoder_layers=2, decoder_layers=5, is_encoder_decoder=is_encoder_decoder)
+        assert config.get_text_config(decoder=True).num_hidden_layers == 5
+        assert config.get_text_config().num_hidden_layers == 2
+        assert config.encoder_layers == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"num_attention_heads": 7}, ["`num_attention_heads` is 7", "`hidden_size` 512", "Choose a divisor"]),
+        ({"hidden_size": 0}, ["`hidden_size` is 0"]),
+        ({"dropout": 1.5}, ["`dropout` is 1.5", "below 1"]),
+        ({"position_embedding_type": "rotary"}, ["'rotary'", "'sinusoidal' or 'learned'"]),
+        ({"position_embedding_type": "learned"}, ["`max_position_embeddings` is None"]),
+        ({"hidden_size": 33, "num_attention_heads": 3}, ["`hidden_size` is 33", "even"]),
+        ({"hidden_act": "relu9"}, ["`hidden_act` is 'relu9'"]),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused_by_name(fields, named):
+    with pytest.raises(StrictDataclassClassValidationError) as error:
+        VanillaTransformerConfig(**fields)
+    message = str(error.value)
+    assert all(part in message for part in named), message
+
+
+def test_an_unknown_preset_is_refused_with_the_list():
+    with pytest.raises(ValueError, match="'huge', which is no preset.*tiny, base, big"):
+        VanillaTransformerConfig.from_preset("huge")

@@ -1,0 +1,134 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from vanilla_transformer import modeling_vanilla_transformer as modeling
+from vanilla_transformer.modeling_vanilla_transformer import label_smoothed_loss
+
+D, V = 32, 700
+
+
+def full_logits(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
+    """The closed form: (1 - ε) of the mass on the target and ε / V on every entry."""
+    log_probabilities = (hidden @ weight.T).log_softmax(-1)
+    real = labels != -100
+    target = log_probabilities.gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+    return -(((1 - smoothing) * target + smoothing * log_probabilities.mean(-1)) * real).sum()
+
+
+def problem(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, nn.Linear, torch.Tensor]:
+    torch.manual_seed(0)
+    hidden = torch.randn(3, 50, D, dtype=dtype)
+    head = nn.Linear(D, V, bias=False, dtype=dtype)
+    labels = torch.randint(0, V, (3, 50))
+    labels[0, 40:], labels[2] = -100, -100
+    return hidden, head, labels
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.3])
+@pytest.mark.parametrize("chunked", [True, False])
+def test_value_and_every_gradient_equal_the_closed_form(smoothing, chunked, monkeypatch):
+    if not chunked:  # the way of an older torch
+        monkeypatch.setattr(modeling, "linear_cross_entropy", None)
+    elif modeling.linear_cross_entropy is None:
+        pytest.skip("this torch has no linear_cross_entropy")
+    hidden, head, labels = problem()
+    hidden.requires_grad_()
+    loss = label_smoothed_loss(hidden, head, labels, smoothing)
+    loss.backward()
+    hidden_64, weight_64 = hidden.detach().double().requires_grad_(), head.weight.detach().double().requires_grad_()
+    expected = full_logits(hidden_64, weight_64, labels, smoothing)
+    expected.backward()
+    count = int((labels != -100).sum())
+    assert loss.item() / count == pytest.approx(expected.item() / count, abs=1e-5)
+    torch.testing.assert_close(hidden.grad.double(), hidden_64.grad, rtol=0, atol=1e-5)
+    torch.testing.assert_close(head.weight.grad.double(), weight_64.grad, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_bf16_is_at_least_as_close_as_full_logits(autocast):
+    def errors(function):
+        hidden, head, labels = problem(torch.float32 if autocast else torch.bfloat16)
+        hidden.requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            loss = function(hidden, head, labels)
+        loss.backward()
+        hidden_64 = hidden.detach().double().requires_grad_()
+        weight_64 = head.weight.detach().double().requires_grad_()
+        expected = full_logits(hidden_64, weight_64, labels, 0.1)
+        expected.backward()
+        return [
+            abs(loss.item() - expected.item()),
+            (hidden.grad.double() - hidden_64.grad).norm().item(),
+            (head.weight.grad.double() - weight_64.grad).norm().item(),
+        ]
+
+    ours = errors(lambda hidden, head, labels: label_smoothed_loss(hidden, head, labels, 0.1))
+    full = errors(
+        lambda hidden, head, labels: F.cross_entropy(
+            head(hidden).flatten(0, 1), labels.flatten(), reduction="sum", label_smoothing=0.1
+        )
+    )
+    assert all(own <= other for own, other in zip(ours, full, strict=True)), (ours, full)
+
+
+def test_autocast_reaches_the_loss():
+    hidden, head, labels = problem()
+    expected = label_smoothed_loss(hidden, head, labels, 0.1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = label_smoothed_loss(hidden, head, labels, 0.1)
+    assert loss.dtype == torch.float32
+    assert loss != expected
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("change", ["hook", "subclass"])
+def test_a_projection_that_is_not_plain_is_called_as_it_is(change):
+    hidden, head, labels = problem()
+    if change == "hook":
+        head.register_forward_hook(lambda module, inputs, output: output * 2)
+    else:
+
+        class Doubled(nn.Linear):
+            def forward(self, states):
+                return super().forward(states) * 2
+
+        doubled = Doubled(D, V, bias=False)
+        doubled.load_state_dict(head.state_dict())
+        head = doubled
+    loss = label_smoothed_loss(hidden, head, labels, 0.1)
+    torch.testing.assert_close(loss, full_logits(hidden, head.weight * 2, labels, 0.1))
+
+
+def test_training_returns_no_logits_and_evaluation_no_smoothing(model, batch):
+    real = batch["labels"] != -100
+    evaluated = model(**batch)
+    plain = F.cross_entropy(evaluated.logits[real], batch["labels"][real])
+    torch.testing.assert_close(evaluated.loss, plain)
+    model.config.dropout = 0.0
+    for layer in [*model.model.encoder.layers, *model.model.decoder.layers]:
+        layer.dropout = 0.0
+    trained = model.train()(**batch)
+    assert trained.logits is None
+    smoothed = F.cross_entropy(evaluated.logits[real], batch["labels"][real], label_smoothing=0.1)
+    torch.testing.assert_close(trained.loss, smoothed)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_num_items_in_batch_makes_parts_add_up_to_the_whole(model, batch, training):
+    for layer in [*model.model.encoder.layers, *model.model.decoder.layers]:
+        layer.dropout = 0.0
+    model.config.dropout = 0.0
+    model.train(training)
+    count = (batch["labels"] != -100).sum()
+    whole = model(**batch).loss
+    parts = [model(**{k: v[i : i + 1] for k, v in batch.items()}, num_items_in_batch=count).loss for i in range(3)]
+    torch.testing.assert_close(sum(parts), whole, rtol=0, atol=1e-6)
+
+
+def test_labels_that_are_all_ignored_give_zero(model, batch):
+    batch["labels"][:] = -100
+    loss = model.train()(**batch).loss
+    assert loss == 0
+    loss.backward()

@@ -1,0 +1,102 @@
+"""
+The command line.
+
+    vanilla-transformer translate --model runs/demo "How are you?" "The house is red."
+    vanilla-transformer translate --model runs/demo --input source.txt --output translation.txt
+    cat source.txt | vanilla-transformer translate --model runs/demo
+"""
+
+import argparse
+import contextlib
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="vanilla-transformer", description="The original Transformer.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    translate = commands.add_parser("translate", help="translate text, a sentence a line")
+    translate.add_argument("text", nargs="*", help="sentences; without any, --input or standard input is read")
+    translate.add_argument("--model", required=True, help="a folder, or a repository on the Hub")
+    translate.add_argument("--input", type=Path, help="file with a sentence a line, UTF-8")
+    translate.add_argument("--output", type=Path, help="file for the translations; standard output without it")
+    translate.add_argument("--num_beams", type=int, help="beams; the model's own number (the paper's 4) without it")
+    translate.add_argument("--tokens_per_batch", type=int, default=2048, help="source tokens in a batch (2048)")
+    translate.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    if options.text and options.input:
+        parser.error("give sentences or --input, not both")
+    for name in ("num_beams", "tokens_per_batch"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            parser.error(f"--{name} is {value}: give at least 1")
+    try:
+        return run_translate(options)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def run_translate(options: argparse.Namespace) -> int:
+    # Here and not above, so that --help does not wait for torch.
+    import torch
+    from transformers.utils import logging
+
+    import vanilla_transformer  # noqa: F401  (registers the Auto classes)
+
+    from .text import read_lines, split_lines
+    from .translation import load_model, translate
+
+    if options.text:
+        texts = list(options.text)
+    elif options.input:
+        texts = read_lines(options.input)
+    else:
+        texts = split_lines(sys.stdin.buffer.read(), "standard input")
+
+    device = options.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    elif device not in ("cpu", "cuda", "mps") or (device != "cpu" and not getattr(torch, device).is_available()):
+        raise ValueError(f"--device is {device} and torch finds no such device here. Use auto or cpu.")
+    logging.disable_progress_bar()
+    model, tokenizer = load_model(options.model, device)
+
+    settings = {} if options.num_beams is None else {"num_beams": options.num_beams}
+    with open_output(options.output) as output:  # before the work, so that nothing is lost to a wrong path
+        translations = translate(
+            model,
+            tokenizer,
+            texts,
+            options.tokens_per_batch,
+            progress=options.input is not None,
+            **settings,
+        )
+        for translation in translations:
+            output.write(translation.replace("\n", " ") + "\n")
+    return 0
+
+
+@contextlib.contextmanager
+def open_output(path: Path | None) -> "contextlib.AbstractContextManager[TextIO]":
+    """A file, or standard output, in UTF-8 whatever the terminal's language is."""
+    if path is not None:
+        with open(path, "w", encoding="utf-8", newline="\n") as file:
+            yield file
+    else:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")
+        yield sys.stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main())
