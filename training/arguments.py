@@ -30,13 +30,24 @@ class ModelArguments:
     preset: str = field(default="base", metadata={"help": f"One of: {', '.join(PRESETS)}."})
     dropout: float | None = field(default=None, metadata={"help": "P_drop; the preset's if absent."})
     label_smoothing: float | None = field(default=None, metadata={"help": "ε_ls (§5.4); 0.1 if absent."})
-    config_overrides: dict | None = field(
+    config_overrides: dict | str | None = field(
         default=None, metadata={"help": "Other fields of VanillaTransformerConfig, such as {norm_first: true}."}
     )
     tokenizer: str | None = field(
         default=None, metadata={"help": "Folder of a tokenizer to use. Without it a joint one is learned."}
     )
     vocab_size: int = field(default=37000, metadata={"help": "Entries of the vocabulary to learn (§5.1)."})
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise RecipeError(f"`preset` is {self.preset!r}. Choose one of: {', '.join(PRESETS)}.")
+        if isinstance(self.config_overrides, str):  # from the command line
+            try:
+                self.config_overrides = json.loads(self.config_overrides)
+            except json.JSONDecodeError as error:
+                raise RecipeError(
+                    f"`config_overrides` is {self.config_overrides!r}. Write JSON such as '{{\"norm_first\": true}}'."
+                ) from error
 
 
 @dataclass
@@ -175,10 +186,7 @@ def parse_recipe(arguments: list[str]) -> tuple[ModelArguments, DataArguments, T
         values = value if isinstance(value, list) else [value]
         words += [f"--{name}", *(json.dumps(v) if isinstance(v, dict) else str(v) for v in values)]
     parser = HfArgumentParser(ARGUMENT_CLASSES, prog="python -m training.train", usage="%(prog)s RECIPE.yaml [--field value ...]")
-    model_arguments, data_arguments, training_arguments = parser.parse_args_into_dataclasses(words + arguments)
-    if model_arguments.preset not in PRESETS:
-        raise RecipeError(f"`preset` is {model_arguments.preset!r}. Choose one of: {', '.join(PRESETS)}.")
-    return model_arguments, data_arguments, training_arguments
+    return parser.parse_args_into_dataclasses(words + arguments)
 
 
 def read_recipe(path: Path) -> dict[str, Any]:

@@ -14,8 +14,9 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
     target side alike. Sentences of equal lengths change places from epoch to epoch, and the batches their order, as a
     function of (seed, epoch) alone; the number of batches is the same in every epoch.
 
-    Batches come in groups of `group_size`, neighbours in length, one for each process of a step, so that none waits
-    for the others; the largest are halved until no group is incomplete.
+    Batches come in groups of `group_size`, neighbours in length, which are the batches of one optimizer step: no process
+    waits long for another, and processes and accumulation can share a step in any way. The largest are halved until no
+    group is incomplete.
 
     Accelerate hands out whole batches only while a batch sampler has no attribute `batch_size`: this one has none.
 
@@ -23,7 +24,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         source_lengths, target_lengths (arrays of shape (N,)): tokens of each pair.
         tokens_per_batch (`int`): the budget of either side.
         seed (`int`), shuffle (`bool`): without `shuffle` the longest come first, which finds a lack of memory early.
-        group_size (`int`): processes.
+        group_size (`int`): processes x accumulation.
 
     Raises:
         `ValueError`: if a sentence is longer than the budget.
@@ -66,7 +67,10 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
             half = sizes[largest] // 2
             sizes[largest : largest + 1] = [half, sizes[largest] - half]
         if len(sizes) % self.group_size:
-            raise ValueError(f"{len(source_lengths)} pairs cannot be shared by {self.group_size} processes.")
+            raise ValueError(
+                f"{len(source_lengths)} pairs do not make {self.group_size} batches for each step. "
+                "Give more pairs, or a smaller `tokens_per_step`."
+            )
         return sizes
 
     def set_epoch(self, epoch: int) -> None:

@@ -10,6 +10,7 @@ The test part holds combinations that training never shows: a tenth of the pairs
 object, are held out, and every sentence that has one of them is a test sentence. Single words are all in training.
 """
 
+import functools
 import hashlib
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -292,6 +293,7 @@ def is_held_out(combination: tuple[str, str]) -> bool:
     return fraction(" + ".join(combination)) < 0.1
 
 
+@functools.cache
 def phrasebook() -> dict[str, list[tuple[str, str]]]:
     """
     The corpus: `{"train": [(english, spanish), ...], "validation": [...], "test": [...]}`, no sentence twice.

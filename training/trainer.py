@@ -87,7 +87,8 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
             target_lengths,
             self.batch_budget(),
             seed=self.args.data_seed if self.args.data_seed is not None else self.args.seed,
-            group_size=self.args.world_size,
+            # The batches of a step are the same however they are shared by processes and accumulation.
+            group_size=self.args.world_size * self.args.gradient_accumulation_steps,
         )
         loader = DataLoader(
             self.train_dataset,
@@ -113,7 +114,8 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         def collate(pairs: list[dict[str, Any]]) -> dict[str, Any]:
             return {**self.collate(pairs), "index": [pair["index"] for pair in pairs]}
 
-        return DataLoader(indexed, batch_sampler=share, collate_fn=collate)
+        # With a generator of its own it draws nothing from training's, which a resumed run would miss.
+        return DataLoader(indexed, batch_sampler=share, collate_fn=collate, generator=torch.Generator())
 
     get_test_dataloader = get_eval_dataloader
 
@@ -211,6 +213,12 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         model = self.accelerator.unwrap_model(self.model)
         model.config.use_cache = self._clean_use_cache
         model.generation_config = copy.deepcopy(self._clean_generation_config)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        # Tied weights are stored once, and Trainer would call the other names missing.
+        tied = self.accelerator.unwrap_model(self.model).all_tied_weights_keys
+        missing = [name for name in load_result.missing_keys if name not in tied]
+        super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         self.restore_settings()

@@ -1,0 +1,54 @@
+import sys
+
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM
+
+from training import averaging
+from training.arguments import RecipeError
+from training.averaging import average_weights, find_checkpoints
+from vanilla_transformer import VanillaTransformerForConditionalGeneration
+
+
+@pytest.fixture
+def checkpoints(tmp_path, config):
+    folders = []
+    for step in (90, 100, 1000):
+        torch.manual_seed(step)
+        folder = tmp_path / f"checkpoint-{step}"
+        VanillaTransformerForConditionalGeneration(config).save_pretrained(folder)
+        (folder / "trainer_state.json").write_text("{}")
+        folders.append(folder)
+    return folders
+
+
+def test_the_mean_of_each_tensor_with_ties_kept(checkpoints, tmp_path, monkeypatch):
+    output = tmp_path / "mean"
+    monkeypatch.setattr(sys, "argv", ["averaging", "--output", str(output), *map(str, checkpoints)])
+    averaging.main()
+    model = AutoModelForSeq2SeqLM.from_pretrained(output)
+    parts = [AutoModelForSeq2SeqLM.from_pretrained(folder).state_dict() for folder in checkpoints]
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, sum(part[name] for part in parts) / 3, rtol=0, atol=1e-6)
+    assert model.lm_head.weight.data_ptr() == model.model.decoder.embed_tokens.weight.data_ptr()
+    assert not (output / "trainer_state.json").exists()
+
+
+def test_checkpoints_come_in_the_order_of_their_steps_and_complete(checkpoints, tmp_path):
+    (tmp_path / "checkpoint-2000").mkdir()  # cut off before the trainer's state was written
+    (tmp_path / "checkpoint-best").mkdir()
+    assert find_checkpoints(tmp_path) == checkpoints
+
+
+def test_checkpoints_of_another_model_and_broken_ones_are_refused(checkpoints, tmp_path, config):
+    config.intermediate_size = 50
+    other = tmp_path / "checkpoint-3000"
+    VanillaTransformerForConditionalGeneration(config).save_pretrained(other)
+    with pytest.raises(RecipeError, match="checkpoint-3000 holds another model than"):
+        average_weights([checkpoints[0], other])
+    weights = other / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(RecipeError, match="cannot be read"):
+        average_weights([other])
+    with pytest.raises(RecipeError, match="No checkpoints"):
+        average_weights([])

@@ -1,0 +1,77 @@
+import re
+
+import pytest
+
+from training.phrasebook import agree, descriptions, feelings, is_held_out, noun_phrase, phrasebook, places
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return phrasebook()
+
+
+def words(pairs, side):
+    return {word for pair in pairs for word in re.findall(r"\w+", pair[side])}
+
+
+def test_the_tutorials_sentence_is_in_the_training_part(corpus):
+    assert corpus["train"][0] == ("How are you?", "¿Cómo estás?")
+
+
+def test_parts_are_large_and_share_no_sentence(corpus):
+    assert [len(corpus[part]) for part in ("train", "validation", "test")] == [7000, 250, 500]
+    sentences = [english for pairs in corpus.values() for english, _ in pairs]
+    assert len(set(sentences)) == len(sentences)
+
+
+def test_an_english_sentence_has_one_translation():
+    pairs = {}
+    for rule in (descriptions, feelings, places):
+        for sentence in rule():
+            assert pairs.setdefault(sentence.english, sentence.spanish) == sentence.spanish
+
+
+def test_every_test_sentence_has_a_combination_that_training_has_not(corpus):
+    held_out = {
+        sentence.english
+        for rule in (descriptions, feelings, places)
+        for sentence in rule()
+        if any(map(is_held_out, sentence.combinations))
+    }
+    assert not held_out & {english for english, _ in corpus["train"] + corpus["validation"]}
+    described = [english for english, _ in corpus["test"] if english in held_out]
+    assert len(described) > 200
+
+
+def test_every_word_of_the_test_part_is_in_training(corpus):
+    for side in (0, 1):
+        assert words(corpus["test"], side) <= words(corpus["train"], side)
+
+
+@pytest.mark.parametrize(
+    ("english", "spanish"),
+    [
+        ("The tables are not clean.", "Las mesas no están limpias."),  # estar, agreement
+        ("The table is red.", "La mesa es roja."),  # ser
+        ("Is the big table clean?", "¿Está limpia la mesa grande?"),
+        ("How tired Ana is!", "¡Qué cansada está Ana!"),
+        ("What an old car!", "¡Qué coche tan viejo!"),
+    ],
+)
+def test_the_grammar(english, spanish):
+    pairs = {sentence.english: sentence.spanish for rule in (descriptions, feelings, places) for sentence in rule()}
+    assert pairs[english] == spanish
+
+
+def test_adjectives_agree_and_buen_stands_before_its_noun():
+    assert [agree("rojo", gender, plural) for gender in "mf" for plural in (False, True)] == [
+        "rojo",
+        "rojos",
+        "roja",
+        "rojas",
+    ]
+    assert agree("verde", "f", True) == "verdes"
+    book = ("book", "books", "libro", "libros", "m")
+    assert noun_phrase(book, ("good", "bueno"), False, False) == ("a good book", "un buen libro")
+    assert noun_phrase(book, ("good", "bueno"), True, True) == ("the good books", "los buenos libros")
+    assert noun_phrase(book, ("old", "viejo"), False, False) == ("an old book", "un libro viejo")

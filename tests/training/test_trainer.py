@@ -1,0 +1,207 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments
+
+from training.arguments import TrainingArguments
+from training.data import ParallelText, encode
+from training.trainer import VanillaTransformerTrainer, derive_accumulation
+from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
+
+PAIRS = [
+    ("the house is red", "la casa es roja"),
+    ("the red car is new", "el coche rojo es nuevo"),
+    ("the car", "el coche"),
+    ("how are you", "¿Cómo estás?"),
+    ("new", "nuevo"),
+    ("the house is new and the car is red", "la casa es nueva y el coche es rojo"),
+    ("red red red", "rojo rojo rojo"),
+    ("is the house new", "¿es nueva la casa?"),
+] * 4
+
+
+@pytest.fixture
+def dataset(tokenizer):
+    return encode(ParallelText([s for s, _ in PAIRS], [t for _, t in PAIRS]), tokenizer)
+
+
+@pytest.fixture
+def small_model(tokenizer):
+    torch.manual_seed(0)
+    return VanillaTransformerForConditionalGeneration(
+        VanillaTransformerConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            encoder_layers=1,
+            decoder_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
+            dropout=0.0,
+        )
+    )
+
+
+def arguments(tmp_path, **settings) -> TrainingArguments:
+    settings = {"max_steps": 4, "logging_steps": 1, "tokens_per_step": 200, "warmup_steps": 10, **settings}
+    return TrainingArguments(
+        output_dir=str(tmp_path), run_on="cpu", report_to="none", disable_tqdm=True, save_strategy="no", **settings
+    )
+
+
+def plain_arguments(tmp_path, **settings) -> Seq2SeqTrainingArguments:
+    return Seq2SeqTrainingArguments(
+        output_dir=str(tmp_path),
+        use_cpu=True,
+        report_to="none",
+        disable_tqdm=True,
+        save_strategy="no",
+        max_steps=3,
+        logging_steps=1,
+        learning_rate=1e-3,
+        max_grad_norm=0.0,
+        **settings,
+    )
+
+
+def test_every_step_has_the_papers_learning_rate(small_model, tokenizer, dataset, tmp_path):
+    trainer = VanillaTransformerTrainer(
+        small_model, arguments(tmp_path), train_dataset=dataset, processing_class=tokenizer
+    )
+    trainer.train()
+    rates = [entry["learning_rate"] for entry in trainer.state.log_history if "learning_rate" in entry]
+    assert rates == pytest.approx([32**-0.5 * step * 10**-1.5 for step in (1, 2, 3, 4)])
+    assert all(entry["tokens_per_second"] > 0 for entry in trainer.state.log_history if "loss" in entry)
+    assert {type(trainer.optimizer.optimizer).__name__} <= {"AdamW", "Adam"}
+    group = trainer.optimizer.param_groups[0]
+    assert (group["betas"], group["eps"], group["weight_decay"]) == ((0.9, 0.98), 1e-9, 0.0)
+
+
+@pytest.mark.parametrize("tokens_per_device", [None, 50])
+def test_accumulation_changes_no_loss(small_model, tokenizer, dataset, tmp_path, tokens_per_device):
+    """One batch that holds the whole corpus, or several that are accumulated."""
+    longest = max(max(dataset["source_length"]), max(dataset["target_length"]))
+    budget = len(dataset) * longest
+    args = arguments(
+        tmp_path,
+        max_steps=3,
+        tokens_per_step=budget,
+        tokens_per_device=None if tokens_per_device is None else math.ceil(budget / 4),
+    )
+    line = derive_accumulation(args)
+    assert line == (f"{budget:,} = 1 process x {budget:,} x 1" if tokens_per_device is None else line)
+    trainer = VanillaTransformerTrainer(small_model, args, train_dataset=dataset, processing_class=tokenizer)
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    pytest.losses = getattr(pytest, "losses", losses)
+    assert losses == pytest.approx(pytest.losses, abs=1e-5)
+
+
+def test_evaluation_is_per_token_whatever_the_batches(small_model, tokenizer, dataset, tmp_path, monkeypatch):
+    small_model.eval()
+    total, count = 0.0, 0
+    for row in dataset:
+        labels = torch.tensor([row["labels"]])
+        with torch.no_grad():
+            logits = small_model(input_ids=torch.tensor([row["input_ids"]]), labels=labels).logits
+        total += F.cross_entropy(logits[0], labels[0], reduction="sum").item()
+        count += labels.numel()
+    trainer = VanillaTransformerTrainer(
+        small_model, arguments(tmp_path), eval_dataset=dataset, processing_class=tokenizer
+    )
+    for tokens in (60, 200, 5000):
+        monkeypatch.setattr("training.trainer.EVALUATION_TOKENS", tokens)
+        metrics = trainer.evaluate()
+        assert metrics["eval_loss"] == pytest.approx(total / count, abs=1e-6)
+        assert metrics["eval_perplexity"] == pytest.approx(math.exp(total / count), rel=1e-5)
+
+
+def test_predictions_are_decoded_texts_in_order(small_model, tokenizer, dataset, tmp_path):
+    trainer = VanillaTransformerTrainer(small_model, arguments(tmp_path), processing_class=tokenizer)
+    predictions = trainer.predict(dataset).predictions
+    small_model.eval()
+    for index in (0, 3, 5):
+        inputs = tokenizer(PAIRS[index][0], return_tensors="pt")
+        expected = tokenizer.decode(small_model.generate(**inputs)[0], skip_special_tokens=True)
+        assert predictions[index] == expected
+
+
+def test_saved_settings_are_the_models_own(small_model, tokenizer, dataset, tmp_path):
+    trainer = VanillaTransformerTrainer(
+        small_model, arguments(tmp_path), train_dataset=dataset, eval_dataset=dataset, processing_class=tokenizer
+    )
+    trainer.train()
+    trainer.evaluate()
+    trainer.save_model(tmp_path / "saved")
+    loaded = VanillaTransformerForConditionalGeneration.from_pretrained(tmp_path / "saved")
+    assert loaded.config.use_cache is True
+    assert loaded.generation_config.max_length is None
+    assert loaded.generation_config.num_beams == 4
+
+
+# ----- a plain Seq2SeqTrainer -----
+
+
+@pytest.fixture
+def plain_dataset(tokenizer):
+    return [dict(tokenizer(source, text_target=target)) for source, target in PAIRS]
+
+
+def test_plain_trainer_accumulation_changes_no_loss(small_model, tokenizer, plain_dataset, tmp_path):
+    """8 x 1 against 4 x 2; a loss that ignored `num_items_in_batch` would be twice as large."""
+    results = []
+    for size, steps in ((8, 1), (4, 2)):
+        torch.manual_seed(0)
+        model = VanillaTransformerForConditionalGeneration(small_model.config)
+        trainer = Seq2SeqTrainer(
+            model,
+            plain_arguments(
+                tmp_path,
+                per_device_train_batch_size=size,
+                gradient_accumulation_steps=steps,
+                train_sampling_strategy="sequential",
+            ),
+            train_dataset=plain_dataset,
+            data_collator=DataCollatorForSeq2Seq(tokenizer, model=model),
+            processing_class=tokenizer,
+        )
+        trainer.train()
+        results.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+    assert results[0] == pytest.approx(results[1], abs=1e-6)
+    assert results[0][0] > results[0][-1]
+
+
+def test_plain_trainer_decodes_long_targets_in_its_second_evaluation(tokenizer, tmp_path):
+    """Seq2SeqTrainer writes `max_length` 20 into the model's configuration in its first."""
+    target = [4 + (7 * i) % 200 for i in range(59)] + [2]
+    source = list(range(20, 32)) + [2]
+    torch.manual_seed(0)
+    model = VanillaTransformerForConditionalGeneration(
+        VanillaTransformerConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=64,
+            encoder_layers=1,
+            decoder_layers=1,
+            num_attention_heads=2,
+            intermediate_size=128,
+            dropout=0.0,
+        )
+    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3, betas=(0.9, 0.98))
+    for _ in range(150):
+        optimizer.zero_grad()
+        model(input_ids=torch.tensor([source]), labels=torch.tensor([target])).loss.backward()
+        optimizer.step()
+    trainer = Seq2SeqTrainer(
+        model,
+        plain_arguments(tmp_path, predict_with_generate=True),
+        data_collator=DataCollatorForSeq2Seq(tokenizer, model=model),
+        processing_class=tokenizer,
+    )
+    dataset = [{"input_ids": source, "labels": target}]
+    for _ in range(2):
+        predictions = trainer.predict(dataset).predictions
+    assert model.generation_config.max_length == 20
+    assert np.asarray(predictions)[0, 1:61].tolist() == target
