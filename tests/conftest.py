@@ -65,9 +65,7 @@ def tokenizer() -> VanillaTransformerTokenizer:
 
 
 @pytest.fixture
-def model_folder(
-    tmp_path: Path, config: VanillaTransformerConfig, tokenizer: VanillaTransformerTokenizer
-) -> Path:
+def model_folder(tmp_path: Path, config: VanillaTransformerConfig, tokenizer: VanillaTransformerTokenizer) -> Path:
     """A saved model with its tokenizer."""
     config.vocab_size = len(tokenizer)
     torch.manual_seed(0)

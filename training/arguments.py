@@ -1,8 +1,8 @@
 """
 The fields of a recipe.
 
-Three dataclasses, read from one YAML file and from `--field value` on the command line, which wins. Where transformers'
-`Seq2SeqTrainingArguments` has a field, its name is used; the defaults here are the paper's.
+Three dataclasses, read from one YAML file and from `--field value` on the command line, which wins. Where the
+`Seq2SeqTrainingArguments` of transformers have a field, its name is used; the defaults here are the paper's.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ class ModelArguments:
     preset: str = field(default="base", metadata={"help": f"One of: {', '.join(PRESETS)}."})
     dropout: float | None = field(default=None, metadata={"help": "P_drop; the preset's if absent."})
     label_smoothing: float | None = field(default=None, metadata={"help": "ε_ls (§5.4); 0.1 if absent."})
-    config_overrides: dict | str | None = field(
+    config_overrides: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Other fields of VanillaTransformerConfig, such as {norm_first: true}."}
     )
     tokenizer: str | None = field(
@@ -39,15 +39,22 @@ class ModelArguments:
     vocab_size: int = field(default=37000, metadata={"help": "Entries of the vocabulary to learn (§5.1)."})
 
     def __post_init__(self) -> None:
+        """Check the preset's name and read overrides that come as JSON from the command line."""
         if self.preset not in PRESETS:
             raise RecipeError(f"`preset` is {self.preset!r}. Choose one of: {', '.join(PRESETS)}.")
-        if isinstance(self.config_overrides, str):  # from the command line
+        if isinstance(self.config_overrides, str):
             try:
                 self.config_overrides = json.loads(self.config_overrides)
             except json.JSONDecodeError as error:
                 raise RecipeError(
                     f"`config_overrides` is {self.config_overrides!r}. Write JSON such as '{{\"norm_first\": true}}'."
                 ) from error
+
+    def config_fields(self) -> dict[str, Any]:
+        """What the recipe changes in the preset."""
+        named = {"dropout": self.dropout, "label_smoothing": self.label_smoothing}
+        given = {name: value for name, value in named.items() if value is not None}
+        return {**given, **self.config_overrides} if isinstance(self.config_overrides, dict) else given
 
 
 @dataclass
@@ -75,7 +82,7 @@ class DataArguments:
 class TrainingArguments(Seq2SeqTrainingArguments):
     """How it is trained: transformers' arguments with the paper's defaults, and what the paper needs besides."""
 
-    output_dir: str | None = field(default=None, metadata={"help": "Where the model and its checkpoints go."})
+    output_dir: str = field(default="", metadata={"help": "Where the model and its checkpoints go."})
     tokens_per_step: int = field(
         default=25000,
         metadata={"help": "Source tokens, and as many target tokens, in one optimizer step (§5.1), padding included."},
@@ -110,12 +117,12 @@ class TrainingArguments(Seq2SeqTrainingArguments):
     disable_tqdm: bool | None = field(default=False, metadata={"help": "Whether to hide progress bars."})
 
     def __post_init__(self) -> None:
-        if self.output_dir is None:
+        if not self.output_dir:
             raise RecipeError("`output_dir` is missing. Name the folder for the model and its checkpoints.")
         if self.label_smoothing_factor:
             raise RecipeError(
-                f"`label_smoothing_factor` is {self.label_smoothing_factor}. Use `label_smoothing`: the model computes "
-                "the smoothed loss itself, without the full logits that Trainer's smoother makes."
+                f"`label_smoothing_factor` is {self.label_smoothing_factor}. Use `label_smoothing`: the model makes "
+                "the smoothed loss itself, without the full logits that Trainer's smoother needs."
             )
         if self.run_on not in ("auto", "cpu", "cuda", "mps"):
             raise RecipeError(f"`run_on` is {self.run_on!r}. Choose auto, cpu, cuda or mps.")
@@ -135,12 +142,11 @@ class TrainingArguments(Seq2SeqTrainingArguments):
         # Pairs are read by name from the data set, and batches are made here.
         self.remove_unused_columns = False
         self.use_cpu = self._runs_on_cpu()
-        if self.ddp_find_unused_parameters is None:
-            self.ddp_find_unused_parameters = False  # every parameter has a gradient in every step
+        self.ddp_find_unused_parameters = False  # every parameter has a gradient in every step
         super().__post_init__()
 
     def _runs_on_cpu(self) -> bool:
-        """Whether to use the CPU. Left to itself Trainer, on a machine without accelerator, starts no process group."""
+        """Whether to use the CPU. Left to itself, Trainer starts no process group where there is no accelerator."""
         available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         if self.run_on == "auto":
             return not (available["cuda"] or available["mps"])
@@ -185,7 +191,9 @@ def parse_recipe(arguments: list[str]) -> tuple[ModelArguments, DataArguments, T
             continue
         values = value if isinstance(value, list) else [value]
         words += [f"--{name}", *(json.dumps(v) if isinstance(v, dict) else str(v) for v in values)]
-    parser = HfArgumentParser(ARGUMENT_CLASSES, prog="python -m training.train", usage="%(prog)s RECIPE.yaml [--field value ...]")
+    parser = HfArgumentParser(
+        ARGUMENT_CLASSES, prog="python -m training.train", usage="%(prog)s RECIPE.yaml [--field value ...]"
+    )
     return parser.parse_args_into_dataclasses(words + arguments)
 
 

@@ -14,9 +14,9 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
     target side alike. Sentences of equal lengths change places from epoch to epoch, and the batches their order, as a
     function of (seed, epoch) alone; the number of batches is the same in every epoch.
 
-    Batches come in groups of `group_size`, neighbours in length, which are the batches of one optimizer step: no process
-    waits long for another, and processes and accumulation can share a step in any way. The largest are halved until no
-    group is incomplete.
+    Batches come in groups of `group_size`, neighbours in length, which are the batches of one optimizer step: no
+    process waits long for another, and processes and accumulation can share a step in any way. The largest are halved
+    until no group is incomplete.
 
     Accelerate hands out whole batches only while a batch sampler has no attribute `batch_size`: this one has none.
 

@@ -71,7 +71,8 @@ def read_one_file(path: str, source_column: str, target_column: str) -> Parallel
         rows = read_tsv_rows(path, lines)
     else:
         raise RecipeError(f"{path} ends in {suffix!r}. Give .jsonl or .tsv here, or two text files.")
-    sources, targets = [], []
+    sources: list[str] = []
+    targets: list[str] = []
     for number, row in rows:
         for column, side in ((source_column, sources), (target_column, targets)):
             if not isinstance(row.get(column), str):

@@ -214,9 +214,7 @@ def feelings() -> Iterator[Sentence]:
             yield Sentence(
                 f"{capitalized(verb)} {english} {feeling[0]}?", f"¿{capitalized(estar)} {state} {spanish}?", shown
             )
-            yield Sentence(
-                f"How {feeling[0]} {english} {verb}!", f"¡Qué {state} {estar} {spanish}!", shown
-            )
+            yield Sentence(f"How {feeling[0]} {english} {verb}!", f"¡Qué {state} {estar} {spanish}!", shown)
 
 
 def actions() -> Iterator[Sentence]:

@@ -6,8 +6,8 @@ Train a translation model by a recipe.
     accelerate launch -m training.train training/recipes/multi30k_en_de.yaml
     torchrun --nproc_per_node 2 -m training.train training/recipes/multi30k_en_de.yaml   # two processes on CPU
 
-The result is a folder that `AutoModelForSeq2SeqLM` and `AutoTokenizer` load. `--resume_from_checkpoint true` goes on from
-the last checkpoint.
+The result is a folder that `AutoModelForSeq2SeqLM` and `AutoTokenizer` load. `--resume_from_checkpoint true` goes on
+from the last checkpoint.
 """
 
 import gc
@@ -101,12 +101,8 @@ def run(model_arguments: ModelArguments, data_arguments: DataArguments, args: Tr
             say(f"{split}: {len(text):,} pairs{left_out}")
 
     tokenizer = load_tokenizer(model_arguments, texts["train"], checkpoint)
-    overrides = {"dropout": model_arguments.dropout, "label_smoothing": model_arguments.label_smoothing}
     config = VanillaTransformerConfig.from_preset(
-        model_arguments.preset,
-        vocab_size=len(tokenizer),
-        **{name: value for name, value in overrides.items() if value is not None},
-        **(model_arguments.config_overrides or {}),
+        model_arguments.preset, **{**model_arguments.config_fields(), "vocab_size": len(tokenizer)}
     )
     model = VanillaTransformerForConditionalGeneration(config)
     parameters = model.num_parameters()

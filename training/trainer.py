@@ -12,7 +12,7 @@ from accelerate.utils import gather_object
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
-from transformers import DataCollatorForSeq2Seq, ProgressCallback, Seq2SeqTrainer, TrainerCallback
+from transformers import DataCollatorForSeq2Seq, ProgressCallback, Seq2SeqTrainer, TrainerCallback, TrainerControl
 from transformers.trainer_utils import EvalLoopOutput
 
 from training.arguments import RecipeError, TrainingArguments
@@ -37,6 +37,8 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
     """
 
     args: TrainingArguments
+    lr_scheduler: LRScheduler | None
+    control: TrainerControl
 
     def __init__(
         self,
@@ -121,9 +123,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
 
     # ----- optimization -----
 
-    def create_scheduler(
-        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
-    ) -> LRScheduler:
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:
         if not self.args.noam:
             return super().create_scheduler(num_training_steps, optimizer)
         if self.lr_scheduler is None:
@@ -174,6 +174,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         beams = {} if self.args.generation_num_beams is None else {"num_beams": self.args.generation_num_beams}
         summed = torch.zeros(2, dtype=torch.float64)  # log-loss, tokens
         decoded: list[tuple[int, str, str]] = []
+        dataset: Any = dataloader.dataset
         for batch in dataloader:
             indices = batch.pop("index")
             batch = self._prepare_inputs(batch)
@@ -185,7 +186,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
                     generated = model.generate(batch["input_ids"], attention_mask=batch["attention_mask"], **beams)
             if decode:
                 texts = self.processing_class.batch_decode(generated, skip_special_tokens=True)
-                references = dataloader.dataset[indices]["target"]
+                references = dataset[indices]["target"]
                 decoded += list(zip(indices, texts, references, strict=True))
             self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
         # Batches were dealt out whole, none twice: sums and texts of all processes make the whole set.
@@ -203,7 +204,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
             predictions=np.array(texts, dtype=object),
             label_ids=None,
             metrics={f"{metric_key_prefix}_{name}": value for name, value in metrics.items()},
-            num_samples=len(dataloader.dataset),
+            num_samples=len(dataset),
         )
 
     # ----- saving -----

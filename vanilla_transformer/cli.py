@@ -10,7 +10,7 @@ import argparse
 import contextlib
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -87,7 +87,7 @@ def run_translate(options: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def open_output(path: Path | None) -> "contextlib.AbstractContextManager[TextIO]":
+def open_output(path: Path | None) -> Iterator[TextIO]:
     """A file, or standard output, in UTF-8 whatever the terminal's language is."""
     if path is not None:
         with open(path, "w", encoding="utf-8", newline="\n") as file:

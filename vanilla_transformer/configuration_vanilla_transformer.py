@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Configuration of the original Transformer: the paper's hyper-parameters, their validation and the rows of its Table 3."""
+"""Configuration of the original Transformer: the paper's hyper-parameters, their checks, its Table 3."""
 
 # ruff: noqa: E402
 import copy
@@ -22,7 +22,7 @@ from packaging.version import Version
 
 OLDEST_TRANSFORMERS = "5.17"
 
-# Before the imports below, which an older transformers does not have. This file also travels to the Hub as remote code.
+# Before the imports below, which an older transformers lacks. This file also travels to the Hub, as remote code.
 if Version(transformers.__version__) < Version(OLDEST_TRANSFORMERS):
     raise ImportError(
         f"vanilla_transformer needs transformers >= {OLDEST_TRANSFORMERS}, < 6, and this environment has "
@@ -261,7 +261,7 @@ class VanillaTransformerConfig(PreTrainedConfig):
             )
         if self.position_embedding_type == "sinusoidal" and self.hidden_size % 2:
             raise ValueError(
-                f"`hidden_size` is {self.hidden_size}. Sinusoidal positions pair a sine with a cosine: give an even size."
+                f"`hidden_size` is {self.hidden_size}. Sinusoids come in pairs of sine and cosine: give an even size."
             )
         if self.hidden_act not in ACT2FN:
             raise ValueError(f"`hidden_act` is {self.hidden_act!r}. Choose one of: {', '.join(sorted(ACT2FN))}.")

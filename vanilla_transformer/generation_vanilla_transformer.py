@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The paper's decoding (§6.1): beam search with GNMT's length penalty, at most |X| + 50 tokens, exact early stopping."""
+"""The paper's decoding (§6.1): beam search, GNMT's length penalty, at most |X| + 50 tokens, exact early stopping."""
 
 import copy
 from typing import Any

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import initialization as init
 from transformers.activations import ACT2FN
-from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import (
@@ -341,6 +341,7 @@ class VanillaTransformerStack(VanillaTransformerPreTrainedModel):
         )
         self.embed_positions: nn.Module
         if config.position_embedding_type == "learned":
+            assert config.max_position_embeddings is not None  # the configuration checks it
             self.embed_positions = VanillaTransformerLearnedPositions(
                 config.max_position_embeddings, config.hidden_size
             )
@@ -558,10 +559,10 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
         self.decoder = VanillaTransformerDecoder(config)
         self.post_init()
 
-    def get_input_embeddings(self) -> nn.Module:
+    def get_input_embeddings(self) -> VanillaTransformerScaledEmbedding:
         return self.shared if self.shared is not None else self.encoder.embed_tokens
 
-    def set_input_embeddings(self, value: nn.Module) -> None:
+    def set_input_embeddings(self, value: VanillaTransformerScaledEmbedding) -> None:
         self.encoder.embed_tokens = value
         if self.shared is not None:
             self.shared = value
@@ -606,19 +607,21 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
             `ValueError`: if a stack gets no input or two.
         """
         if encoder_outputs is None:
-            encoder_outputs = self.encoder(
+            encoded = self.encoder(
                 input_ids=input_ids,
                 attention_mask=attention_mask,
                 position_ids=position_ids,
                 inputs_embeds=inputs_embeds,
                 **kwargs,
             )
-        elif not isinstance(encoder_outputs, BaseModelOutput):
-            encoder_outputs = BaseModelOutput(*encoder_outputs)
-        decoder_outputs = self.decoder(
+        elif isinstance(encoder_outputs, tuple):
+            encoded = BaseModelOutput(*encoder_outputs)
+        else:
+            encoded = encoder_outputs
+        decoded = self.decoder(
             input_ids=decoder_input_ids,
             attention_mask=decoder_attention_mask,
-            encoder_hidden_states=encoder_outputs.last_hidden_state,
+            encoder_hidden_states=encoded.last_hidden_state,
             encoder_attention_mask=attention_mask,
             position_ids=decoder_position_ids,
             past_key_values=past_key_values,
@@ -627,14 +630,14 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
             **kwargs,
         )
         return Seq2SeqModelOutput(
-            last_hidden_state=decoder_outputs.last_hidden_state,
-            past_key_values=decoder_outputs.past_key_values,
-            decoder_hidden_states=decoder_outputs.hidden_states,
-            decoder_attentions=decoder_outputs.attentions,
-            cross_attentions=decoder_outputs.cross_attentions,
-            encoder_last_hidden_state=encoder_outputs.last_hidden_state,
-            encoder_hidden_states=encoder_outputs.hidden_states,
-            encoder_attentions=encoder_outputs.attentions,
+            last_hidden_state=decoded.last_hidden_state,
+            past_key_values=decoded.past_key_values,
+            decoder_hidden_states=decoded.hidden_states,
+            decoder_attentions=decoded.attentions,
+            cross_attentions=decoded.cross_attentions,
+            encoder_last_hidden_state=encoded.last_hidden_state,
+            encoder_hidden_states=encoded.hidden_states,
+            encoder_attentions=encoded.attentions,
         )
 
 
@@ -681,11 +684,12 @@ def label_smoothed_loss(
             logits, labels, ignore_index=IGNORED_LABEL, reduction="sum", label_smoothing=label_smoothing
         )
 
-    # The projection runs in the precision of the model, or of autocast, which does not know this function. All else, and
-    # the sum of the gradients, stays in float32: a bf16 sum over thousands of tokens is off by a percent.
+    # The projection runs in the precision of the model, or of autocast, which does not know this function. All else,
+    # and the sum of the gradients, stays in float32: a bf16 sum over thousands of tokens is off by a percent.
     device = hidden_states.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else lm_head.weight.dtype
-    hidden_states, weight = hidden_states.float(), lm_head.weight.float()  # (N, D), (V, D)
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_states.dtype
+    projection: torch.Tensor = lm_head.weight  # type: ignore[assignment]
+    hidden_states, weight = hidden_states.float(), projection.float()  # (N, D), (V, D)
     options = nn.LinearCrossEntropyOptions(
         allow_retain_graph=torch.compiler.is_compiling(),  # else it warns, which breaks the graph
         batch_chunk_size=512,  # measured: the automatic chunk is far too small on CPU
@@ -712,8 +716,15 @@ def label_smoothed_loss(
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def shift_tokens_right(labels: torch.Tensor, pad_token_id: int, decoder_start_token_id: int) -> torch.Tensor:
+def shift_tokens_right(
+    labels: torch.Tensor, pad_token_id: int | None, decoder_start_token_id: int | None
+) -> torch.Tensor:
     """labels (B, T) -> decoder inputs (B, T): the start token, then all labels but the last (§3.1)."""
+    if pad_token_id is None or decoder_start_token_id is None:
+        raise ValueError(
+            f"`pad_token_id` is {pad_token_id} and `decoder_start_token_id` is {decoder_start_token_id} in the "
+            "model's configuration. Both are needed to make decoder inputs from labels: set them."
+        )
     shifted = labels.new_full(labels.shape, decoder_start_token_id)
     shifted[:, 1:] = labels[:, :-1]
     return shifted.masked_fill(shifted == IGNORED_LABEL, pad_token_id)
@@ -749,10 +760,10 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerGenerationMix
         self.generation_config = self.paper_generation_config(config)
         self.post_init()
 
-    def get_output_embeddings(self) -> nn.Module:
+    def get_output_embeddings(self) -> nn.Linear:
         return self.lm_head
 
-    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
         self.lm_head = new_embeddings
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:

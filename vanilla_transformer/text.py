@@ -11,9 +11,9 @@ def split_lines(content: bytes, name: str) -> list[str]:
     """
     The lines of UTF-8 text, without their ends and without a byte order mark.
 
-    Lines end at `\\n` and nowhere else: `str.splitlines` and the `text` loader of `datasets` also split at `\\r`, U+0085
-    and U+2028, which real corpora have inside sentences, and one such line misaligns all that follow. A `\\r` at the
-    end of a line is part of that end.
+    Lines end at `\\n` and nowhere else: `str.splitlines` and the `text` loader of `datasets` also split at `\\r`,
+    U+0085 and U+2028, which real corpora have inside sentences, and one such line misaligns all that follow. A `\\r`
+    at the end of a line is part of that end.
 
     Args:
         content: the bytes of a file.

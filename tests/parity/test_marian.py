@@ -1,8 +1,8 @@
 """
 Logits against `MarianMTModel` with the same weights.
 
-Marian keeps the paper's sinusoids as [sines | cosines], so that its channels are ours in another order: everything that
-touches the residual stream is permuted.
+Marian keeps the paper's sinusoids as [sines | cosines], so that its channels are ours in another order: what touches
+the residual stream is permuted.
 """
 
 import torch
@@ -39,7 +39,9 @@ def marian_from(model: VanillaTransformerForConditionalGeneration) -> MarianMTMo
         for name, parameter in marian.named_parameters(remove_duplicate=False):
             if name not in ours:
                 # Marian's attention has biases; zeros hold the paper's.
-                assert name.endswith(("q_proj.bias", "k_proj.bias", "v_proj.bias", "out_proj.bias", "positions.weight"))
+                assert name.endswith(
+                    ("q_proj.bias", "k_proj.bias", "v_proj.bias", "out_proj.bias", "positions.weight")
+                )
                 if name.endswith("bias"):
                     parameter.zero_()
                 continue

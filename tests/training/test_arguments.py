@@ -31,17 +31,17 @@ def test_the_command_line_wins_and_types_are_kept(recipe):
 @pytest.mark.parametrize(
     ("content", "arguments", "named"),
     [
-        ("warmup_stepz: 4\n", [], "no recipe field `warmup_stepz`. Did you mean `warmup_steps`?"),
+        ("warmup_stepz: 4\n", [], r"no recipe field `warmup_stepz`\. Did you mean `warmup_steps`?"),
         ("", ["--learning_rat", "1"], "no recipe field `learning_rat`. Did you mean `learning_rate`?"),
         ("preset: huge\n", [], "`preset` is 'huge'. Choose one of: tiny"),
         ("label_smoothing_factor: 0.1\n", [], "Use `label_smoothing`"),
         ("per_device_train_batch_size: 8\n", [], "Use `tokens_per_device`"),
-        ("learning_rate: 0.1\n", [], "`learning_rate` has no effect.*noam: false"),
+        ("learning_rate: 0.1\n", [], r"`learning_rate` has no effect.*noam: false"),
         ("tokens_per_step: 0\n", [], "`tokens_per_step` is 0"),
         ("warmup_steps: 0\n", [], "`warmup_steps` is 0"),
         ("save_total_limit: 2\n", [], "`save_total_limit` is 2 and `average_checkpoints` 5"),
         ("run_on: tpu\n", [], "`run_on` is 'tpu'"),
-        ("- a\n", [], "is not YAML|holds no fields"),
+        ("- a\n", [], r"is not YAML|holds no fields"),
         ("a: [\n", [], "is not YAML"),
     ],
 )
@@ -51,7 +51,7 @@ def test_bad_recipes_are_refused(recipe, content, arguments, named):
 
 
 def test_missing_recipes_and_folders_are_refused(tmp_path):
-    with pytest.raises(RecipeError, match="absent.yaml cannot be read"):
+    with pytest.raises(RecipeError, match=r"absent\.yaml cannot be read"):
         parse_recipe([str(tmp_path / "absent.yaml")])
     with pytest.raises(RecipeError, match="`output_dir` is missing"):
         parse_recipe(["--preset", "tiny"])

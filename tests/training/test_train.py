@@ -185,7 +185,12 @@ def test_an_earlier_run_is_not_overwritten_unasked(recipe, tmp_path, capsys):
 def test_the_multi30k_recipe_starts_on_the_real_files(tmp_path):
     arguments = [str(REPOSITORY / "training" / "recipes" / "multi30k_en_de.yaml"), "--output_dir", str(tmp_path)]
     for split, name in (("", "train"), ("validation_", "val"), ("test_", "test_2016_flickr")):
-        arguments += [f"--{split}source", str(MULTI30K / f"{name}.en"), f"--{split}target", str(MULTI30K / f"{name}.de")]
+        arguments += [
+            f"--{split}source",
+            str(MULTI30K / f"{name}.en"),
+            f"--{split}target",
+            str(MULTI30K / f"{name}.de"),
+        ]
     arguments += ["--max_steps", "2", "--save_steps", "1", "--predict_with_generate", "false"]
     assert main(arguments) == 0
     results = json.loads((tmp_path / "all_results.json").read_text())

@@ -175,8 +175,8 @@ def test_plain_trainer_accumulation_changes_no_loss(small_model, tokenizer, plai
 
 def test_plain_trainer_decodes_long_targets_in_its_second_evaluation(tokenizer, tmp_path):
     """Seq2SeqTrainer writes `max_length` 20 into the model's configuration in its first."""
-    target = [4 + (7 * i) % 200 for i in range(59)] + [2]
-    source = list(range(20, 32)) + [2]
+    target = [*(4 + (7 * i) % 200 for i in range(59)), 2]
+    source = [*range(20, 32), 2]
     torch.manual_seed(0)
     model = VanillaTransformerForConditionalGeneration(
         VanillaTransformerConfig(

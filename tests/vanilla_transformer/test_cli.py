@@ -53,7 +53,8 @@ def test_generate_arguments_reach_the_model(model_folder):
 
 
 @pytest.mark.parametrize(
-    ("missing", "named"), [("model.safetensors", "model.safetensors"), ("config.json", "config.json"), ("tokenizer.json", "tokenizer.json")]
+    ("missing", "named"),
+    [("model.safetensors", "model.safetensors"), ("config.json", "config.json"), ("tokenizer.json", "tokenizer.json")],
 )
 def test_a_folder_that_lacks_a_file_is_refused(model_folder, capsys, missing, named):
     (model_folder / missing).unlink()

@@ -218,7 +218,8 @@ def test_greedy_takes_the_best_token_each_time(model, inputs):
     sequences = model.generate(**inputs, num_beams=1, source_length_offset=0)
     with torch.no_grad():
         logits = model(
-            input_ids=inputs["input_ids"][:1], attention_mask=inputs["attention_mask"][:1],
+            input_ids=inputs["input_ids"][:1],
+            attention_mask=inputs["attention_mask"][:1],
             decoder_input_ids=sequences[:1, :-1],
         ).logits[0]
     tokens = tokens_of(sequences[0])

@@ -37,14 +37,20 @@ def test_embeddings_and_projection_are_one_tensor_saved_once(model, tmp_path):
 
     pointers = {
         m.weight.data_ptr()
-        for m in (model.lm_head, model.model.shared, model.model.encoder.embed_tokens, model.model.decoder.embed_tokens)
+        for m in (
+            model.lm_head,
+            model.model.shared,
+            model.model.encoder.embed_tokens,
+            model.model.decoder.embed_tokens,
+        )
     }
     assert len(pointers) == 1
     model.save_pretrained(tmp_path)
     with safe_open(tmp_path / "model.safetensors", "pt") as file:
-        assert [name for name in file.keys() if "embed" in name or "lm_head" in name or "shared" in name] == [
-            "model.shared.weight"
-        ]
+        names = list(file.keys())
+    assert [name for name in names if any(word in name for word in ("embed", "lm_head", "shared"))] == [
+        "model.shared.weight"
+    ]
     loaded = AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
     assert loaded.lm_head.weight.data_ptr() == loaded.model.encoder.embed_tokens.weight.data_ptr()
 
@@ -209,7 +215,7 @@ def test_left_padding_equals_right_padding_on_both_sides(model, batch):
 
 
 def test_no_input_and_two_inputs_are_refused(model, batch):
-    with pytest.raises(ValueError, match="exactly one of `input_ids` and `inputs_embeds`.*neither"):
+    with pytest.raises(ValueError, match=r"exactly one of `input_ids` and `inputs_embeds`.*neither"):
         model(input_ids=batch["input_ids"])
     with pytest.raises(ValueError, match="both"):
         model(**batch, inputs_embeds=torch.zeros(3, 9, 32))
@@ -302,7 +308,9 @@ def test_every_precision_trains_and_evaluates(model, batch, dtype):
     assert loss.isfinite() and all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("change", [{"norm_first": True}, {"attention_bias": True}, {"qk_head_dim": 6, "v_head_dim": 10}])
+@pytest.mark.parametrize(
+    "change", [{"norm_first": True}, {"attention_bias": True}, {"qk_head_dim": 6, "v_head_dim": 10}]
+)
 def test_the_variations_train_save_and_load(change, batch, tmp_path):
     config = VanillaTransformerConfig(
         vocab_size=60,
