@@ -1,0 +1,45 @@
+"""The wheel: what is in it, and that it works beside torch and transformers alone."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+EXTRAS = ("accelerate", "datasets", "evaluate", "sacrebleu", "tensorboard", "hypothesis", "training")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(REPOSITORY)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return next(folder.glob("*.whl"))
+
+
+def test_it_holds_the_model_and_nothing_of_the_training_program(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {"vanilla_transformer/model_card.md", "vanilla_transformer/py.typed", "vanilla_transformer/cli.py"} <= names
+    assert not [name for name in names if name.startswith(("training", "tests", "benchmarks"))]
+
+
+def test_it_loads_translates_and_saves_without_any_extra(wheel, model_folder, tmp_path, fresh_python):
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    code = f"""
+import sys
+sys.path.insert(0, {str(tmp_path / "site")!r})
+import vanilla_transformer
+assert vanilla_transformer.__file__.startswith({str(tmp_path / "site")!r})
+from vanilla_transformer.cli import main
+assert main(["translate", "--model", {str(model_folder)!r}, "the house is red"]) == 0
+from vanilla_transformer.translation import load_model
+model, tokenizer = load_model({str(model_folder)!r})
+model.save_pretrained({str(tmp_path / "saved")!r})
+tokenizer.save_pretrained({str(tmp_path / "saved")!r})
+"""
+    fresh_python(code, blocked=EXTRAS)
+    assert (tmp_path / "saved" / "model.safetensors").is_file()
+    assert (tmp_path / "saved" / "modeling_vanilla_transformer.py").is_file()

@@ -1,0 +1,49 @@
+"""What the README prints works as printed."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
+PYTHON = [code for language, code in BLOCKS if language == "python"]
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=["use", "fine-tune"])
+def test_python_runs(code, model_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    model_folder.rename(tmp_path / "runs" / "demo")
+    exec(compile(code, "README.md", "exec"), {})
+    if "print(" in code:
+        assert capsys.readouterr().out.strip()
+
+
+def test_commands_name_what_exists():
+    root = Path(__file__).resolve().parent.parent
+    commands = "\n".join(code for language, code in BLOCKS if language in ("bash", "powershell"))
+    for target in re.findall(r"make (\w+)", commands):
+        assert f"\n{target}:" in (root / "Makefile").read_text()
+    for module in re.findall(r"-m (training\.\w+)", README):
+        assert (root / (module.replace(".", "/") + ".py")).is_file()
+    for recipe in re.findall(r"training/recipes/\w+\.yaml", README):
+        assert (root / recipe).is_file()
+
+
+def test_training_fields_exist():
+    from training.arguments import check_fields
+
+    train = next(code for _, code in BLOCKS if "--source train.en" in code)
+    check_fields({field for field in re.findall(r"--(\w+)", train)}, noam=True)
+
+
+def test_translate_options_exist():
+    from vanilla_transformer.cli import build_parser
+
+    commands = re.findall(r"vanilla-transformer (translate .*)", README)
+    assert len(commands) == 2
+    for command in commands:
+        build_parser().parse_args(re.findall(r'"[^"]*"|\S+', command))
+    assert sys.version_info >= (3, 11)

@@ -1,0 +1,60 @@
+import yaml
+
+from vanilla_transformer import VanillaTransformerConfig
+from vanilla_transformer.model_card import ModelCardFacts, write_model_card
+
+FACTS = {
+    "preset": "tiny",
+    "config": VanillaTransformerConfig.from_preset("tiny", vocab_size=1000),
+    "parameters": 1_446_912,
+    "source_lang": "en",
+    "target_lang": "es",
+    "dataset_name": "a phrasebook",
+    "train_pairs": 7000,
+    "steps": 900,
+    "tokens_per_step": 1500,
+    "warmup_steps": 300,
+    "noam_scale": 0.3,
+    "seed": 42,
+    "averaged": 5,
+    "seconds": 90.0,
+    "hardware": "CPU, 2 threads",
+    "example": 'Say "hello".',
+    "results": {
+        "test_loss": 0.1234,
+        "test_perplexity": 1.1313,
+        "test_bleu": 98.765,
+        "bleu_signature": "nrefs:1|case:mixed",
+    },
+}
+
+
+def test_every_fact_is_on_the_card(tmp_path):
+    text = write_model_card(tmp_path, ModelCardFacts(**FACTS)).read_text(encoding="utf-8")
+    for shown in (
+        "1,446,912",
+        "4 encoder, 4 decoder",
+        "7,000",
+        "| 0.1234 | 1.13 | 98.7",
+        "nrefs:1|case:mixed",
+        "300 warm-up steps, scaled by 0.3",
+        "CPU, 2 threads",
+        'tokenizer("Say \\"hello\\".", ',
+        "1.5 minutes",
+    ):
+        assert shown in text, shown
+    assert "{{" not in text and "{%" not in text and "None" not in text
+    metadata = yaml.safe_load(text.split("---")[1])
+    assert (metadata["library_name"], metadata["pipeline_tag"]) == ("transformers", "translation")
+    assert metadata["language"] == ["en", "es"]
+    assert "arxiv:1706.03762" in metadata["tags"]
+    measured = {m["type"]: m["value"] for result in metadata["model-index"][0]["results"] for m in result["metrics"]}
+    assert measured == {"bleu": 98.77, "perplexity": 1.13}
+
+
+def test_what_is_not_known_is_left_out(tmp_path):
+    unknown = {"source_lang": None, "target_lang": None, "dataset_name": None, "warmup_steps": None, "results": {}}
+    text = write_model_card(tmp_path, ModelCardFacts(**{**FACTS, **unknown})).read_text(encoding="utf-8")
+    assert "This model was not scored." in text
+    assert "None" not in text and "learning rate" not in text and "| data |" not in text
+    assert "language" not in yaml.safe_load(text.split("---")[1])
