@@ -36,7 +36,7 @@ def test_training_fields_exist():
     from training.arguments import check_fields
 
     train = next(code for _, code in BLOCKS if "--source train.en" in code)
-    check_fields({field for field in re.findall(r"--(\w+)", train)}, noam=True)
+    check_fields(set(re.findall(r"--(\w+)", train)), noam=True)
 
 
 def test_translate_options_exist():

@@ -694,6 +694,7 @@ def label_smoothed_loss(
         allow_retain_graph=torch.compiler.is_compiling(),  # else it warns, which breaks the graph
         batch_chunk_size=512,  # measured: the automatic chunk is far too small on CPU
         acc_policy="balanced",
+        acc_dtype=torch.float32,
     )
     losses = linear_cross_entropy(
         hidden_states.to(dtype),
