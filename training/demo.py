@@ -4,7 +4,6 @@ Show what the demo's model has learned. It runs in a process of its own: what it
     python -m training.demo
 """
 
-import shlex
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from transformers.utils import logging
 
 import vanilla_transformer  # noqa: F401  (registers the Auto classes)
 from training.phrasebook import phrasebook
+from training.train import translate_command
 
 MODEL = Path("runs/demo")
 UNSEEN = 5
@@ -39,11 +39,8 @@ def main() -> int:
     for (english, spanish), translation in zip(unseen, translations[1:], strict=True):
         mark = "" if translation == spanish else f"    (expected: {spanish})"
         print(f"  {english}  ->  {translation}{mark}")
-    command = Path(sys.executable).parent / "vanilla-transformer"
-    if command.is_relative_to(Path.cwd()):
-        command = command.relative_to(Path.cwd())
     print("\nTry a sentence of your own:")
-    print(f'  {shlex.quote(str(command))} translate --model {MODEL} "Where is the yellow hat?"')
+    print(f"  {translate_command(MODEL, 'Where is the yellow hat?')}")
     return 0
 
 

@@ -13,6 +13,7 @@ from the last checkpoint.
 import gc
 import json
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -29,7 +30,7 @@ from transformers.utils import logging
 from training.arguments import DataArguments, ModelArguments, RecipeError, TrainingArguments, parse_recipe
 from training.averaging import average_weights, find_checkpoints
 from training.data import ParallelText, encode, load_split, within
-from training.trainer import VanillaTransformerTrainer, derive_accumulation
+from training.trainer import VanillaTransformerTrainer, batch_budget, derive_accumulation
 from vanilla_transformer import (
     VanillaTransformerConfig,
     VanillaTransformerForConditionalGeneration,
@@ -44,22 +45,22 @@ SPLITS = ("train", "validation", "test")
 def main(arguments: list[str] | None = None) -> int:
     """Run a recipe; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    status = 0
     try:
         model_arguments, data_arguments, args = parse_recipe(arguments)
         check_processes(args, arguments)
         run(model_arguments, data_arguments, args)
     except (RecipeError, TextError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        status = 2
     except StrictDataclassError as error:  # a configuration; its cause says it without a frame around
         print(f"error: {error.__cause__ or error}", file=sys.stderr)
-        return 2
-    finally:
-        if torch.distributed.is_initialized():
-            gc.collect()  # gloo aborts at exit if groups outlive the objects that use them
-            torch.distributed.barrier()
-            torch.distributed.destroy_process_group()
-    return 0
+        status = 2
+    if torch.distributed.is_initialized():
+        gc.collect()  # gloo aborts at exit if groups outlive the objects that use them
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+    return status
 
 
 def check_processes(args: TrainingArguments, arguments: list[str]) -> None:
@@ -79,7 +80,6 @@ def check_processes(args: TrainingArguments, arguments: list[str]) -> None:
 
 def run(model_arguments: ModelArguments, data_arguments: DataArguments, args: TrainingArguments) -> None:
     """Train, average, score, and save a folder that can be used and pushed as it is."""
-    output_dir = Path(args.output_dir)
     say = print if args.process_index == 0 else lambda *_: None
     logging.set_verbosity_warning()
     logging.disable_progress_bar()
@@ -87,86 +87,104 @@ def run(model_arguments: ModelArguments, data_arguments: DataArguments, args: Tr
     set_seed(args.seed)
     if args.num_threads is not None:
         torch.set_num_threads(min(args.num_threads, torch.get_num_threads()))
-    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(output_dir / "logs"))
+    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(Path(args.output_dir) / "logs"))
+
     checkpoint = prepare_output_dir(args)
-
-    texts = {split: load_split(data_arguments, split) for split in SPLITS}
-    if texts["train"] is None:
-        raise RecipeError("No training text. Name `source` and `target`, or `train_file`, or `corpus`.")
-    if texts["validation"] is None and args.eval_strategy != "no":
-        raise RecipeError(f"`eval_strategy` is {args.eval_strategy.value} without validation text. Name some.")
+    texts = load_texts(data_arguments, args)
     for split, text in texts.items():
-        if text is not None:
-            left_out = f", {text.empty:,} with an empty side left out" if text.empty else ""
-            say(f"{split}: {len(text):,} pairs{left_out}")
-
+        left_out = f", {text.empty:,} with an empty side left out" if text.empty else ""
+        say(f"{split}: {len(text):,} pairs{left_out}")
     tokenizer = load_tokenizer(model_arguments, texts["train"], checkpoint)
     config = VanillaTransformerConfig.from_preset(
         model_arguments.preset, **{**model_arguments.config_fields(), "vocab_size": len(tokenizer)}
     )
     model = VanillaTransformerForConditionalGeneration(config)
-    parameters = model.num_parameters()
-    say(f"model: {model_arguments.preset}, {parameters:,} parameters, vocabulary of {len(tokenizer):,}")
+    say(f"model: {model_arguments.preset}, {model.num_parameters():,} parameters, vocabulary of {len(tokenizer):,}")
 
-    arithmetic = derive_accumulation(args)
-    encoded = {split: encode(text, tokenizer) for split, text in texts.items() if text is not None}
+    say(f"tokens a step, source and target each: {derive_accumulation(args)}")
+    encoded = {split: encode(text, tokenizer) for split, text in texts.items()}
+    budget = batch_budget(args)
+    train_dataset = within(encoded["train"], budget)
+    if not len(train_dataset):
+        raise RecipeError(f"Every pair is longer than a batch of {budget:,} tokens. Raise `tokens_per_step`.")
+    if too_long := len(encoded["train"]) - len(train_dataset):
+        say(f"{too_long:,} pairs longer than a batch of {budget:,} tokens left out")
     trainer = VanillaTransformerTrainer(
-        model=model, args=args, eval_dataset=encoded.get("validation"), processing_class=tokenizer
+        model=model,
+        args=args,
+        train_dataset=train_dataset,
+        eval_dataset=encoded.get("validation"),
+        processing_class=tokenizer,
     )
-    trainer.train_dataset = within(encoded["train"], trainer.batch_budget())
-    too_long = len(encoded["train"]) - len(trainer.train_dataset)
-    if not len(trainer.train_dataset):
-        raise RecipeError(f"Every pair is longer than a batch of {trainer.batch_budget():,} tokens. Raise the budget.")
-    say(f"tokens a step, source and target each: {arithmetic}")
-    if too_long:
-        say(f"{too_long:,} pairs longer than a batch left out")
 
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.perf_counter() - started
 
-    averaged = find_checkpoints(output_dir)[-args.average_checkpoints :]
+    averaged = find_checkpoints(args.output_dir)[-args.average_checkpoints :]
     if len(averaged) > 1:
-        # The checkpoint stores what is tied once; loading it by name leaves the ties as they are.
+        # Tied weights are stored once; loading them under that name leaves the ties as they are.
         model.load_state_dict(average_weights(averaged), strict=False)
         say(f"averaged {len(averaged)} checkpoints: {', '.join(folder.name for folder in averaged)}")
     results: dict[str, float | int | str] = {}
     for split in ("validation", "test"):
         if split in encoded:
             results |= trainer.evaluate(encoded[split], metric_key_prefix=split)
-    results |= {"steps": trainer.state.global_step, "train_seconds": round(seconds, 1), "parameters": parameters}
-    if args.predict_with_generate and len(encoded) > 1:
+    results["steps"] = trainer.state.global_step
+    results["train_seconds"] = round(seconds, 1)
+    if trainer.bleu_signature is not None:
         results["bleu_signature"] = trainer.bleu_signature
 
     if args.process_index == 0:
         trainer.restore_settings()
-        model.save_pretrained(output_dir)
-        tokenizer.save_pretrained(output_dir)
-        (output_dir / "all_results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-        write_model_card(
-            output_dir,
-            ModelCardFacts(
-                preset=model_arguments.preset,
-                config=config,
-                parameters=parameters,
-                source_lang=data_arguments.source_lang,
-                target_lang=data_arguments.target_lang,
-                dataset_name=data_arguments.dataset_name,
-                train_pairs=len(trainer.train_dataset),
-                steps=trainer.state.global_step,
-                tokens_per_step=args.tokens_per_step,
-                warmup_steps=int(args.warmup_steps) if args.noam else None,
-                noam_scale=args.noam_scale,
-                seed=args.seed,
-                averaged=len(averaged),
-                seconds=seconds,
-                hardware=describe_hardware(args),
-                example=texts["train"].sources[0],
-                results=results,
-            ),
+        facts = ModelCardFacts(
+            preset=model_arguments.preset,
+            config=config,
+            parameters=model.num_parameters(),
+            source_lang=data_arguments.source_lang,
+            target_lang=data_arguments.target_lang,
+            dataset_name=data_arguments.dataset_name,
+            train_pairs=len(train_dataset),
+            steps=trainer.state.global_step,
+            tokens_per_step=args.tokens_per_step,
+            warmup_steps=int(args.warmup_steps) if args.noam else None,
+            noam_scale=args.noam_scale,
+            seed=args.seed,
+            averaged=len(averaged),
+            seconds=seconds,
+            hardware=describe_hardware(args),
+            example=texts["train"].sources[0],
+            results=results,
         )
-    summarize(say, output_dir, results, texts["train"].sources[0])
+        save_result(Path(args.output_dir), model, tokenizer, facts)
+    summarize(say, Path(args.output_dir), results, texts["train"].sources[0])
     trainer.callback_handler.callbacks.clear()  # they hold the trainer, and it the process group
+
+
+def load_texts(arguments: DataArguments, args: TrainingArguments) -> dict[str, ParallelText]:
+    """The splits that the recipe names, with "train" among them."""
+    texts = {split: text for split in SPLITS if (text := load_split(arguments, split)) is not None}
+    if "train" not in texts:
+        raise RecipeError("No training text. Name `source` and `target`, or `train_file`, or `corpus`.")
+    if "validation" not in texts and args.eval_strategy != "no":
+        raise RecipeError(
+            f"`eval_strategy` is {args.eval_strategy.value} and there is no validation text. Name some, for instance "
+            "with `validation_source` and `validation_target`."
+        )
+    return texts
+
+
+def save_result(
+    output_dir: Path,
+    model: VanillaTransformerForConditionalGeneration,
+    tokenizer: VanillaTransformerTokenizer,
+    facts: ModelCardFacts,
+) -> None:
+    """Write the model, its tokenizer, its results and its card: what a repository on the Hub holds."""
+    model.save_pretrained(output_dir)
+    tokenizer.save_pretrained(output_dir)
+    (output_dir / "all_results.json").write_text(json.dumps(facts.results, indent=2) + "\n", encoding="utf-8")
+    write_model_card(output_dir, facts)
 
 
 def prepare_output_dir(args: TrainingArguments) -> Path | None:
@@ -182,8 +200,9 @@ def prepare_output_dir(args: TrainingArguments) -> Path | None:
         if not checkpoints:
             raise RecipeError(f"`resume_from_checkpoint` is true and {output_dir} has no complete checkpoint.")
         # What is left of a checkpoint that was cut off would be in the way of the next one of its name.
-        for folder in set(output_dir.glob("checkpoint-*")) - set(checkpoints):
-            shutil.rmtree(folder)
+        if args.process_index == 0:
+            for folder in set(output_dir.glob("checkpoint-*")) - set(checkpoints):
+                shutil.rmtree(folder)
         return checkpoints[-1]
     if checkpoints and not args.overwrite_output_dir:
         raise RecipeError(
@@ -191,8 +210,9 @@ def prepare_output_dir(args: TrainingArguments) -> Path | None:
             "`--resume_from_checkpoint true`, or start again with `--overwrite_output_dir true`."
         )
     try:
-        for folder in output_dir.glob("checkpoint-*"):
-            shutil.rmtree(folder)
+        if args.process_index == 0:
+            for folder in output_dir.glob("checkpoint-*"):
+                shutil.rmtree(folder)
         output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RecipeError(f"`output_dir` {output_dir} cannot be written: {error.strerror}.") from error
@@ -231,7 +251,15 @@ def summarize(say: Callable[..., None], output_dir: Path, results: dict[str, flo
             say(line)
     if "bleu_signature" in results:
         say(f"sacreBLEU {results['bleu_signature']}")
-    say(f"model: {output_dir}\ntranslate: vanilla-transformer translate --model {output_dir} {json.dumps(example)}")
+    say(f"model: {output_dir}\ntranslate: {translate_command(output_dir, example)}")
+
+
+def translate_command(model: Path, text: str) -> str:
+    """The command line that translates a text with a model, as it can be pasted here."""
+    program = Path(sys.executable).parent / "vanilla-transformer"
+    if program.is_relative_to(Path.cwd()):
+        program = program.relative_to(Path.cwd())
+    return shlex.join([str(program), "translate", "--model", str(model), text])
 
 
 if __name__ == "__main__":

@@ -65,6 +65,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
             callbacks=callbacks,
         )
         self.train_sampler: TokenBudgetBatchSampler | None = None
+        self.bleu_signature: str | None = None  # of the last evaluation
         self._tokens = torch.zeros((), dtype=torch.long, device=self.args.device)
         self._tokens_since = time.perf_counter()
         self.remove_callback(ProgressCallback)
@@ -78,16 +79,12 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         """Pad pairs to tensors: input_ids and attention_mask (B, S), labels (B, T) with -100 for padding."""
         return self.collator([{"input_ids": pair["input_ids"], "labels": pair["labels"]} for pair in pairs])
 
-    def batch_budget(self) -> int:
-        """Tokens of either side in one batch of one process."""
-        return self.args.tokens_per_step // (self.args.world_size * self.args.gradient_accumulation_steps)
-
     def get_train_dataloader(self) -> DataLoader:
         source_lengths, target_lengths = lengths(self.train_dataset)
         self.train_sampler = TokenBudgetBatchSampler(
             source_lengths,
             target_lengths,
-            self.batch_budget(),
+            batch_budget(self.args),
             seed=self.args.data_seed if self.args.data_seed is not None else self.args.seed,
             # The batches of a step are the same however they are shared by processes and accumulation.
             group_size=self.args.world_size * self.args.gradient_accumulation_steps,
@@ -175,6 +172,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         summed = torch.zeros(2, dtype=torch.float64)  # log-loss, tokens
         decoded: list[tuple[int, str, str]] = []
         dataset: Any = dataloader.dataset
+        self.callback_handler.eval_dataloader = dataloader  # its length is that of the progress bar
         for batch in dataloader:
             indices = batch.pop("index")
             batch = self._prepare_inputs(batch)
@@ -248,6 +246,10 @@ class TrainingProgressCallback(ProgressCallback):
             )
         self.current_step = state.global_step
 
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if sys.stderr.isatty():
+            super().on_prediction_step(args, state, control, **kwargs)
+
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if not state.is_world_process_zero or self.training_bar is None or logs is None:
             return
@@ -284,4 +286,9 @@ def derive_accumulation(args: TrainingArguments) -> str:
         args.gradient_accumulation_steps = max(1, int(np.ceil(share / args.tokens_per_device)))
     accumulation = args.gradient_accumulation_steps
     processes = f"{world} process{'es' if world > 1 else ''}"
-    return f"{args.tokens_per_step:,} = {processes} x {int(share // accumulation):,} x {accumulation}"
+    return f"{args.tokens_per_step:,} = {processes} x {batch_budget(args):,} x {accumulation}"
+
+
+def batch_budget(args: TrainingArguments) -> int:
+    """Tokens of either side in one batch of one process."""
+    return args.tokens_per_step // (args.world_size * args.gradient_accumulation_steps)

@@ -84,7 +84,7 @@ def render_model_card(facts: ModelCardFacts, model_path: str, name: str) -> Mode
                 dataset_name=facts.dataset_name or "custom",
                 dataset_split=split,
                 metric_type=metric,
-                metric_name=metric.upper(),
+                metric_name={"bleu": "BLEU", "perplexity": "perplexity per token"}[metric],
                 metric_value=round(float(results[f"{split}_{metric}"]), 2),
             )
             for split in splits
@@ -128,9 +128,6 @@ def render_model_card(facts: ModelCardFacts, model_path: str, name: str) -> Mode
         direction=direction,
         model_path=model_path,
         example=json.dumps(facts.example, ensure_ascii=False),
-        num_beams=4,
-        length_penalty=0.6,
-        source_length_offset=50,
         architecture=architecture,
         training=[(label, value) for label, value in training if value is not None],
         results=[

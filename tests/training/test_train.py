@@ -65,6 +65,7 @@ def test_a_run_leaves_a_folder_that_is_ready_for_the_hub(recipe, tmp_path, capsy
     assert "train: 200 pairs" in shown
     assert "400 = 1 process x 400 x 1" in shown
     assert f"vanilla-transformer translate --model {run}" in shown
+    assert list((run / "logs").glob("events.out.tfevents.*"))
 
     names = {path.name for path in run.iterdir() if path.is_file()}
     assert {
@@ -194,5 +195,4 @@ def test_the_multi30k_recipe_starts_on_the_real_files(tmp_path):
     arguments += ["--max_steps", "2", "--save_steps", "1", "--predict_with_generate", "false"]
     assert main(arguments) == 0
     results = json.loads((tmp_path / "all_results.json").read_text())
-    assert results["parameters"] == 2_598_912
     assert results["test_loss"] < 10
