@@ -1,7 +1,6 @@
 """Small models and batches that many tests share."""
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,10 +16,6 @@ from vanilla_transformer import (
 )
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-
-needs_compiler = pytest.mark.skipif(
-    not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="needs a C++ compiler, and none is installed"
-)
 
 
 @pytest.fixture

@@ -14,9 +14,12 @@ from typing import Any
 
 import torch
 import yaml
+from sacrebleu.metrics import BLEU
 from transformers import HfArgumentParser, Seq2SeqTrainingArguments
 
-from vanilla_transformer.configuration_vanilla_transformer import PRESETS
+from vanilla_transformer.configuration_vanilla_transformer import PRESETS, VanillaTransformerConfig
+
+BLEU_TOKENIZERS = tuple(sorted(BLEU.TOKENIZERS))
 
 
 class RecipeError(ValueError):
@@ -42,13 +45,26 @@ class ModelArguments:
         """Check the preset's name and read overrides that come as JSON from the command line."""
         if self.preset not in PRESETS:
             raise RecipeError(f"`preset` is {self.preset!r}. Choose one of: {', '.join(PRESETS)}.")
-        if isinstance(self.config_overrides, str):
+        overrides: Any = self.config_overrides or {}
+        if isinstance(overrides, str):
             try:
-                self.config_overrides = json.loads(self.config_overrides)
-            except json.JSONDecodeError as error:
-                raise RecipeError(
-                    f"`config_overrides` is {self.config_overrides!r}. Write JSON such as '{{\"norm_first\": true}}'."
-                ) from error
+                overrides = json.loads(overrides)
+            except json.JSONDecodeError:
+                overrides = None
+        if not isinstance(overrides, dict):
+            raise RecipeError(
+                f"`config_overrides` is {self.config_overrides!r}. Write fields and values; on the command line, JSON "
+                "such as '{\"norm_first\": true}'."
+            )
+        known = {f.name for f in dataclasses.fields(VanillaTransformerConfig)} | set(
+            VanillaTransformerConfig.attribute_map
+        )
+        for name in overrides:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f" Did you mean `{close[0]}`?" if close else ""
+                raise RecipeError(f"`config_overrides` has `{name}`, which is no field of the configuration.{hint}")
+        self.config_overrides = overrides
 
     def config_fields(self) -> dict[str, Any]:
         """What the recipe changes in the preset."""
@@ -130,6 +146,8 @@ class TrainingArguments(Seq2SeqTrainingArguments):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise RecipeError(f"`{name}` is {value}. Give at least 1.")
+        if self.bleu_tokenize not in BLEU_TOKENIZERS:
+            raise RecipeError(f"`bleu_tokenize` is {self.bleu_tokenize!r}. Choose one of: {BLEU_TOKENIZERS}.")
         if self.noam and self.warmup_steps < 1:
             raise RecipeError(
                 f"`warmup_steps` is {self.warmup_steps}. The paper's schedule counts whole steps: give at least 1."
@@ -165,6 +183,14 @@ REPLACED = {
     "label_smoothing_factor": "`label_smoothing`",
     "use_cpu": "`run_on: cpu`",
     "optim": "nothing: the optimizer is Adam, as in the paper",
+    "generation_max_length": "nothing: the length follows the source, as in the paper",
+    "prediction_loss_only": "`predict_with_generate: false`",
+    "load_best_model_at_end": "`average_checkpoints`: the result is a mean of the last ones",
+    "train_sampling_strategy": "nothing: sentences of similar length stand together",
+    "sortish_sampler": "nothing: sentences of similar length stand together",
+    "dataloader_drop_last": "nothing: no sentence is dropped",
+    "auto_find_batch_size": "`tokens_per_device`",
+    "eval_accumulation_steps": "nothing: evaluation keeps texts and sums alone",
 }
 
 
@@ -183,7 +209,7 @@ def parse_recipe(arguments: list[str]) -> tuple[ModelArguments, DataArguments, T
         settings = read_recipe(Path(arguments[0]))
         arguments = arguments[1:]
     given = set(settings) | {word[2:].split("=")[0].replace("-", "_") for word in arguments if word.startswith("--")}
-    check_fields(given, noam=settings.get("noam", True))
+    check_fields(given)
 
     words: list[str] = []
     for name, value in settings.items():
@@ -194,7 +220,17 @@ def parse_recipe(arguments: list[str]) -> tuple[ModelArguments, DataArguments, T
     parser = HfArgumentParser(
         ARGUMENT_CLASSES, prog="python -m training.train", usage="%(prog)s RECIPE.yaml [--field value ...]"
     )
-    return parser.parse_args_into_dataclasses(words + arguments)
+    try:
+        model_arguments, data_arguments, training_arguments = parser.parse_args_into_dataclasses(words + arguments)
+    except RecipeError:
+        raise
+    except ValueError as error:  # what transformers' own checks say, among them of words that belong to no field
+        raise RecipeError(str(error)) from error
+    if training_arguments.noam and "learning_rate" in given:
+        raise RecipeError(
+            "`learning_rate` has no effect beside the paper's schedule. Use `noam_scale`, or set `noam: false`."
+        )
+    return model_arguments, data_arguments, training_arguments
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -210,17 +246,13 @@ def read_recipe(path: Path) -> dict[str, Any]:
     return settings
 
 
-def check_fields(given: set[str], noam: bool) -> None:
-    """Refuse fields that do not exist, that are another's work, or that contradict each other."""
+def check_fields(given: set[str]) -> None:
+    """Refuse fields that do not exist or that this program sets itself."""
     fields = {f.name for arguments in ARGUMENT_CLASSES for f in dataclasses.fields(arguments)}
     for name in sorted(given):
         if name in REPLACED:
             raise RecipeError(f"`{name}` is not set in a recipe. Use {REPLACED[name]}.")
-        if name not in fields and name not in ("help", "h"):
+        if not {name, name.removeprefix("no_")} & {*fields, "help"}:
             close = difflib.get_close_matches(name, fields, n=1)
             hint = f" Did you mean `{close[0]}`?" if close else " `--help` lists all."
             raise RecipeError(f"There is no recipe field `{name}`.{hint}")
-    if noam and "learning_rate" in given:
-        raise RecipeError(
-            "`learning_rate` has no effect beside the paper's schedule. Use `noam_scale`, or set `noam: false`."
-        )

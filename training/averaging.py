@@ -18,7 +18,12 @@ from training.arguments import RecipeError
 WEIGHTS = "model.safetensors"
 
 
-def find_checkpoints(output_dir: str | Path) -> list[Path]:
+def step_of(checkpoint: Path) -> int:
+    """The step of a folder named `checkpoint-STEP`."""
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def find_checkpoints(output_dir: str | Path, up_to_step: int | None = None) -> list[Path]:
     """
     The complete checkpoints of a run, oldest first.
 
@@ -26,7 +31,7 @@ def find_checkpoints(output_dir: str | Path) -> list[Path]:
     """
     folders = [f for f in Path(output_dir).glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", f.name)]
     complete = [folder for folder in folders if (folder / "trainer_state.json").is_file()]
-    return sorted(complete, key=lambda folder: int(folder.name.rpartition("-")[2]))
+    return sorted((f for f in complete if up_to_step is None or step_of(f) <= up_to_step), key=step_of)
 
 
 def average_weights(checkpoints: list[Path]) -> dict[str, torch.Tensor]:

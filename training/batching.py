@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
+from training.arguments import RecipeError
+
 
 class TokenBudgetBatchSampler(Sampler[list[int]]):
     """
@@ -27,7 +29,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         group_size (`int`): processes x accumulation.
 
     Raises:
-        `ValueError`: if a sentence is longer than the budget.
+        RecipeError: if a sentence is longer than the budget, or there are fewer sentences than batches in a step.
     """
 
     def __init__(
@@ -44,7 +46,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         self.epoch = 0
         longest = int(max(self.source_lengths.max(), self.target_lengths.max()))
         if longest > tokens_per_batch:
-            raise ValueError(
+            raise RecipeError(
                 f"`tokens_per_batch` is {tokens_per_batch} and the longest sentence has {longest} tokens. "
                 "Raise the budget or leave such sentences out."
             )
@@ -67,7 +69,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
             half = sizes[largest] // 2
             sizes[largest : largest + 1] = [half, sizes[largest] - half]
         if len(sizes) % self.group_size:
-            raise ValueError(
+            raise RecipeError(
                 f"{len(source_lengths)} pairs do not make {self.group_size} batches for each step. "
                 "Give more pairs, or a smaller `tokens_per_step`."
             )

@@ -86,6 +86,8 @@ def read_one_file(path: str, source_column: str, target_column: str) -> Parallel
 
 def read_jsonl_rows(path: str, lines: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:

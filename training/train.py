@@ -16,6 +16,7 @@ import os
 import shlex
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +29,7 @@ from transformers import set_seed
 from transformers.utils import logging
 
 from training.arguments import DataArguments, ModelArguments, RecipeError, TrainingArguments, parse_recipe
-from training.averaging import average_weights, find_checkpoints
+from training.averaging import average_weights, find_checkpoints, step_of
 from training.data import ParallelText, encode, load_split, within
 from training.trainer import VanillaTransformerTrainer, batch_budget, derive_accumulation
 from vanilla_transformer import (
@@ -56,7 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
     except StrictDataclassError as error:  # a configuration; its cause says it without a frame around
         print(f"error: {error.__cause__ or error}", file=sys.stderr)
         status = 2
-    if torch.distributed.is_initialized():
+    # After an error the others may not come to a barrier; the launcher stops them.
+    if torch.distributed.is_initialized() and status == 0:
         gc.collect()  # gloo aborts at exit if groups outlive the objects that use them
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
@@ -87,7 +89,7 @@ def run(model_arguments: ModelArguments, data_arguments: DataArguments, args: Tr
     set_seed(args.seed)
     if args.num_threads is not None:
         torch.set_num_threads(min(args.num_threads, torch.get_num_threads()))
-    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(Path(args.output_dir) / "logs"))
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(Path(args.output_dir) / "logs")
 
     checkpoint = prepare_output_dir(args)
     texts = load_texts(data_arguments, args)
@@ -103,12 +105,12 @@ def run(model_arguments: ModelArguments, data_arguments: DataArguments, args: Tr
 
     say(f"tokens a step, source and target each: {derive_accumulation(args)}")
     encoded = {split: encode(text, tokenizer) for split, text in texts.items()}
-    budget = batch_budget(args)
-    train_dataset = within(encoded["train"], budget)
+    longest = min(batch_budget(args), config.position_limit or batch_budget(args))
+    train_dataset = within(encoded["train"], longest)
     if not len(train_dataset):
-        raise RecipeError(f"Every pair is longer than a batch of {budget:,} tokens. Raise `tokens_per_step`.")
+        raise RecipeError(f"Every pair is longer than {longest:,} tokens. Raise `tokens_per_step`.")
     if too_long := len(encoded["train"]) - len(train_dataset):
-        say(f"{too_long:,} pairs longer than a batch of {budget:,} tokens left out")
+        say(f"{too_long:,} pairs longer than {longest:,} tokens left out")
     trainer = VanillaTransformerTrainer(
         model=model,
         args=args,
@@ -121,7 +123,8 @@ def run(model_arguments: ModelArguments, data_arguments: DataArguments, args: Tr
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.perf_counter() - started
 
-    averaged = find_checkpoints(args.output_dir)[-args.average_checkpoints :]
+    # Not those of a later step, which another run may have left.
+    averaged = find_checkpoints(args.output_dir, up_to_step=trainer.state.global_step)[-args.average_checkpoints :]
     if len(averaged) > 1:
         # Tied weights are stored once; loading them under that name leaves the ties as they are.
         model.load_state_dict(average_weights(averaged), strict=False)
@@ -151,12 +154,13 @@ def run(model_arguments: ModelArguments, data_arguments: DataArguments, args: Tr
             noam_scale=args.noam_scale,
             seed=args.seed,
             averaged=len(averaged),
-            seconds=seconds,
+            optimizer=f"Adam, β1 {args.adam_beta1:g}, β2 {args.adam_beta2:g}, ε {args.adam_epsilon:g}",
+            seconds=seconds if checkpoint is None else None,
             hardware=describe_hardware(args),
             example=texts["train"].sources[0],
             results=results,
         )
-        save_result(Path(args.output_dir), model, tokenizer, facts)
+        save_result(Path(args.output_dir), model, tokenizer, facts, args.hub_model_id)
     summarize(say, Path(args.output_dir), results, texts["train"].sources[0])
     trainer.callback_handler.callbacks.clear()  # they hold the trainer, and it the process group
 
@@ -179,44 +183,49 @@ def save_result(
     model: VanillaTransformerForConditionalGeneration,
     tokenizer: VanillaTransformerTokenizer,
     facts: ModelCardFacts,
+    hub_model_id: str | None,
 ) -> None:
     """Write the model, its tokenizer, its results and its card: what a repository on the Hub holds."""
     model.save_pretrained(output_dir)
     tokenizer.save_pretrained(output_dir)
     (output_dir / "all_results.json").write_text(json.dumps(facts.results, indent=2) + "\n", encoding="utf-8")
-    write_model_card(output_dir, facts)
+    write_model_card(output_dir, facts, hub_model_id)
 
 
 def prepare_output_dir(args: TrainingArguments) -> Path | None:
-    """Make the folder; returns the checkpoint to go on from, if any."""
+    """Make the folder and see that it can be written; returns the checkpoint to go on from, if any."""
     output_dir = Path(args.output_dir)
     checkpoints = find_checkpoints(output_dir)
-    resume = args.resume_from_checkpoint
-    if resume and str(resume).lower() not in ("true", "false"):
-        if not (Path(resume) / "trainer_state.json").is_file():
-            raise RecipeError(f"`resume_from_checkpoint` is {resume}, which is no complete checkpoint.")
-        return Path(resume)
-    if str(resume).lower() == "true":
+    resume = str(args.resume_from_checkpoint or "false")
+    checkpoint: Path | None = None
+    if resume.lower() == "true":
         if not checkpoints:
             raise RecipeError(f"`resume_from_checkpoint` is true and {output_dir} has no complete checkpoint.")
-        # What is left of a checkpoint that was cut off would be in the way of the next one of its name.
-        if args.process_index == 0:
-            for folder in set(output_dir.glob("checkpoint-*")) - set(checkpoints):
-                shutil.rmtree(folder)
-        return checkpoints[-1]
-    if checkpoints and not args.overwrite_output_dir:
+        checkpoint = checkpoints[-1]
+    elif resume.lower() != "false":
+        checkpoint = Path(resume)
+        if not (checkpoint / "trainer_state.json").is_file():
+            raise RecipeError(f"`resume_from_checkpoint` is {resume}, which is no complete checkpoint.")
+    # A checkpoint that was cut off would be in the way of the next one of its name, whichever way it goes on.
+    stale = set(output_dir.glob("checkpoint-*")) - set(checkpoints)
+    others = [folder for folder in checkpoints if checkpoint is None or step_of(folder) > step_of(checkpoint)]
+    if checkpoint is not None and checkpoint.parent.resolve() != output_dir.resolve():
+        others = checkpoints
+    if others and not args.overwrite_output_dir:
         raise RecipeError(
-            f"{output_dir} holds {checkpoints[-1].name} of an earlier run. Go on with "
-            "`--resume_from_checkpoint true`, or start again with `--overwrite_output_dir true`."
+            f"{output_dir} holds {others[-1].name} of an earlier run. Go on with `--resume_from_checkpoint true`, or "
+            "delete it and start again with `--overwrite_output_dir true`."
         )
     try:
-        if args.process_index == 0:
-            for folder in output_dir.glob("checkpoint-*"):
-                shutil.rmtree(folder)
         output_dir.mkdir(parents=True, exist_ok=True)
+        if args.process_index == 0:
+            for folder in stale.union(others):
+                shutil.rmtree(folder)
+            with tempfile.TemporaryFile(dir=output_dir):
+                pass
     except OSError as error:
         raise RecipeError(f"`output_dir` {output_dir} cannot be written: {error.strerror}.") from error
-    return None
+    return checkpoint
 
 
 def load_tokenizer(
@@ -225,7 +234,10 @@ def load_tokenizer(
     """The tokenizer of the checkpoint, or the one the recipe names, or one learned from both sides of the text."""
     folder = checkpoint or arguments.tokenizer
     if folder is None:
-        return VanillaTransformerTokenizer.train([*text.sources, *text.targets], arguments.vocab_size)
+        try:
+            return VanillaTransformerTokenizer.train([*text.sources, *text.targets], arguments.vocab_size)
+        except ValueError as error:
+            raise RecipeError(str(error)) from error
     if not (Path(folder) / "tokenizer.json").is_file():
         raise RecipeError(f"`tokenizer` is {folder}, which has no tokenizer.json.")
     return VanillaTransformerTokenizer.from_pretrained(folder)

@@ -14,6 +14,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
+import torch
+from transformers.utils import logging
+
+from .text import TextError, read_lines, split_lines
+from .translation import load_model, translate
+
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="vanilla-transformer", description="The original Transformer.")
@@ -47,17 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_translate(options: argparse.Namespace) -> int:
-    # Here and not above, so that --help does not wait for torch.
-    import torch
-    from transformers.utils import logging
-
-    import vanilla_transformer  # noqa: F401  (registers the Auto classes)
-
-    from .text import read_lines, split_lines
-    from .translation import load_model, translate
-
     if options.text:
         texts = list(options.text)
+        for number, text in enumerate(texts, start=1):
+            if not text.isprintable() and any("\ud800" <= character <= "\udfff" for character in text):
+                raise TextError(f"Sentence {number} is not UTF-8: {text!r}. Set the terminal to UTF-8.")
     elif options.input:
         texts = read_lines(options.input)
     else:

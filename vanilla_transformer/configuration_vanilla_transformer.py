@@ -213,6 +213,11 @@ class VanillaTransformerConfig(PreTrainedConfig):
         """d_v: `v_head_dim`, or its share of `hidden_size`."""
         return self.v_head_dim if self.v_head_dim is not None else self.hidden_size // self.num_attention_heads
 
+    @property
+    def position_limit(self) -> int | None:
+        """The longest sequence: the length of learned positions; sinusoids have no limit."""
+        return self.max_position_embeddings if self.position_embedding_type == "learned" else None
+
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> "VanillaTransformerConfig":
         """
         The configuration of one stack: with `decoder=True` a copy whose `num_hidden_layers` is `decoder_layers`.

@@ -90,12 +90,16 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
             inputs (`torch.LongTensor` of shape (B, S)): source ids; `input_ids=` says the same.
             generation_config (`GenerationConfig`, *optional*): settings, in the place of the model's own.
             logits_processor, stopping_criteria (*optional*): as in transformers.
-            kwargs: the source's `attention_mask` (B, S), and any setting of transformers' `generate` or of this class.
+            kwargs: the source's `attention_mask` (B, S), which without one leaves out padding tokens, and any setting of transformers' `generate` or of this class.
 
         Returns:
             `torch.LongTensor` of shape (B * num_return_sequences, 1 + T): start token, translation, `</s>`, padding;
             or a `ModelOutput` with `return_dict_in_generate=True`.
         """
+        ids = inputs if inputs is not None else kwargs.get("input_ids")
+        if kwargs.get("attention_mask") is None and ids is not None and ids.dim() == 2:
+            # transformers makes a missing mask for decoder-only models alone; padding is no text here either.
+            kwargs["attention_mask"] = (ids != self.config.pad_token_id).long()
         offset = self._requested(generation_config, kwargs, "source_length_offset")
         if offset is None:
             offset = getattr(self.generation_config, "source_length_offset", None)
@@ -104,7 +108,9 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
         )
         if offset is not None and not has_length:
             limits = self._source_lengths(inputs, kwargs) + offset  # (B,)
-            prompt_length = self._decoder_prompt_length(kwargs)
+            prompt_length = self._decoder_prompt_length(generation_config, kwargs)
+            if self.config.position_limit is not None:
+                limits = limits.clamp(max=self.config.position_limit - prompt_length)
             stopping_criteria = StoppingCriteriaList(stopping_criteria or [])
             stopping_criteria.append(SourceLengthCriteria(prompt_length, limits))
             longest = int(limits.max())
@@ -137,12 +143,15 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
             "does), `inputs_embeds` or `encoder_outputs`."
         )
 
-    def _decoder_prompt_length(self, kwargs: dict[str, Any]) -> int:
+    def _decoder_prompt_length(self, generation_config: GenerationConfig | None, kwargs: dict[str, Any]) -> int:
         """Tokens before the first generated one: the start token, which transformers adds to a prompt without it."""
         prompt = kwargs.get("decoder_input_ids")
         if prompt is None:
             return 1
-        return prompt.shape[1] + int((prompt[:, 0] != self.config.decoder_start_token_id).all())
+        start = self._requested(generation_config, kwargs, "decoder_start_token_id")
+        if start is None:
+            start = self.generation_config.decoder_start_token_id
+        return prompt.shape[1] + (0 if start is None else int((prompt[:, 0] != start).all()))
 
     def prepare_inputs_for_generation(
         self, input_ids: torch.Tensor, next_sequence_length: int | None = None, **kwargs: Any

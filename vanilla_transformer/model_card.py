@@ -20,6 +20,7 @@ class ModelCardFacts:
         dataset_name: the data, in words or as its name on the Hub.
         train_pairs, steps, tokens_per_step, warmup_steps, noam_scale, seed, averaged: the training; tokens of either
             side, the number of averaged checkpoints.
+        optimizer: in words.
         seconds, hardware: how long it took on what.
         example: a source sentence for the code that shows the use.
         results: `{split}_loss`, `{split}_perplexity`, `{split}_bleu` for "validation" and "test", `bleu_signature`.
@@ -38,7 +39,8 @@ class ModelCardFacts:
     noam_scale: float
     seed: int
     averaged: int
-    seconds: float
+    optimizer: str
+    seconds: float | None
     hardware: str
     example: str
     results: dict[str, float | int | str]
@@ -51,15 +53,16 @@ def template_path() -> Path:
     return installed if installed.is_file() else here.parent / "model_card.md"
 
 
-def write_model_card(folder: str | Path, facts: ModelCardFacts) -> Path:
+def write_model_card(folder: str | Path, facts: ModelCardFacts, hub_model_id: str | None = None) -> Path:
     """
-    Write `README.md` into a model's folder.
+    Write `README.md` into a model's folder. Its code loads `hub_model_id`, or without one the folder.
 
     Raises:
         `ImportError`: without jinja2, which fills the template.
     """
     path = Path(folder) / "README.md"
-    render_model_card(facts, model_path=str(folder), name=Path(folder).name).save(path)
+    model_path = hub_model_id or str(folder)
+    render_model_card(facts, model_path, name=model_path.rstrip("/").rpartition("/")[2]).save(path)
     return path
 
 
@@ -113,13 +116,13 @@ def render_model_card(facts: ModelCardFacts, model_path: str, name: str) -> Mode
         ("sentence pairs", f"{facts.train_pairs:,}"),
         ("steps", f"{facts.steps:,}"),
         ("tokens a step", f"up to {facts.tokens_per_step:,} source and as many target"),
-        ("optimizer", "Adam, β1 0.9, β2 0.98, ε 1e-9"),
+        ("optimizer", facts.optimizer),
         ("learning rate", schedule),
         ("dropout, label smoothing", f"{config.dropout:g}, {config.label_smoothing:g}"),
         ("averaged checkpoints", facts.averaged),
         ("seed", facts.seed),
         ("hardware", facts.hardware),
-        ("time", f"{facts.seconds / 60:.1f} minutes"),
+        ("time", None if facts.seconds is None else f"{facts.seconds / 60:.1f} minutes"),
     ]
     return ModelCard.from_template(
         card_data=metadata,

@@ -372,19 +372,21 @@ class VanillaTransformerStack(VanillaTransformerPreTrainedModel):
         either side gives the same positions, or else from `past_length` on.
         """
         length = inputs_embeds.shape[1]
-        limit = self.config.max_position_embeddings if self.config.position_embedding_type == "learned" else None
-        if limit is not None and length > limit:
-            raise ValueError(
-                f"The sequence has {length} tokens and `max_position_embeddings` is {limit}: shorten it, or use "
-                "sinusoidal positions, which have no limit."
-            )
+        limit = self.config.position_limit
+        if limit is not None and not torch.compiler.is_compiling():
+            longest = past_length + length if position_ids is None else position_ids.max() + 1
+            if longest > limit:
+                raise ValueError(
+                    f"A sequence has {int(longest)} positions and `max_position_embeddings` is {limit}: shorten it "
+                    "or use sinusoidal positions, which have no limit."
+                )
         if position_ids is not None:
             positions = self.embed_positions(position_ids)
         elif attention_mask is not None and attention_mask.dim() == 2:
-            # One row a position, then looked up: the float64 grid of a whole batch is far dearer.
+            # One row a position, cast, then looked up: the float64 grid of a whole batch is far dearer.
             columns = torch.arange(attention_mask.shape[1], device=inputs_embeds.device)
             counted = (attention_mask.to(inputs_embeds.device).long().cumsum(-1) - 1).clamp(min=0)[:, -length:]
-            positions = F.embedding(counted, self.embed_positions(columns))
+            positions = F.embedding(counted, self.embed_positions(columns).to(inputs_embeds.dtype))
         else:
             columns = torch.arange(length, device=inputs_embeds.device) + past_length
             positions = self.embed_positions(columns).unsqueeze(0)
@@ -612,6 +614,7 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
                 attention_mask=attention_mask,
                 position_ids=position_ids,
                 inputs_embeds=inputs_embeds,
+                return_dict=True,
                 **kwargs,
             )
         elif isinstance(encoder_outputs, tuple):
@@ -627,6 +630,7 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
             past_key_values=past_key_values,
             inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
+            return_dict=True,
             **kwargs,
         )
         return Seq2SeqModelOutput(

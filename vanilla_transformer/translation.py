@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from tqdm.auto import tqdm
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -28,16 +27,26 @@ def load_model(name: str | Path, device: str = "cpu") -> tuple[PreTrainedModel, 
     folder = Path(name)
     if folder.is_dir():
         check_model_folder(folder)
+    part = "model"
     try:
         model, info = AutoModelForSeq2SeqLM.from_pretrained(name, output_loading_info=True)
+        part = "tokenizer"
         tokenizer = AutoTokenizer.from_pretrained(name)
-    except SafetensorError as error:
-        raise ModelFolderError(f"The weights in {name} are damaged ({error}). Copy the folder again.") from error
-    except OSError as error:
-        raise ModelFolderError(f"{name} is no folder here and no model on the Hub that can be reached.") from error
+    except Exception as error:  # a damaged file can make transformers raise anything
+        if isinstance(error, OSError) and not folder.is_dir():
+            raise ModelFolderError(f"{name} is no folder here and no model on the Hub that can be reached.") from error
+        said = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise ModelFolderError(
+            f"The {part} in {name} is damaged: {type(error).__name__}: {said} Copy the folder again."
+        ) from error
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise ModelFolderError(f"The weights in {name} lack {len(missing)} tensors, such as {missing[0]}.")
+    if len(tokenizer) > model.config.vocab_size:
+        raise ModelFolderError(
+            f"The tokenizer in {name} has {len(tokenizer)} entries and the model {model.config.vocab_size}: they do "
+            "not belong together. Copy both from one place."
+        )
     return model.to(device).eval(), tokenizer
 
 
@@ -68,11 +77,15 @@ def translate(
         texts: sentences. Empty ones stay empty. Special tokens in them are read as text.
         tokens_per_batch (`int`): source tokens, padding included, in one batch. A longer sentence has its own batch.
         progress (`bool`): whether to show a progress bar.
-        generate_arguments: for `model.generate`; without any it decodes as the paper does.
+        generate_arguments: for `model.generate`, those that leave one text a sentence; without any it decodes as the
+            paper does.
 
     Returns:
         the translations, in the order of `texts`.
     """
+    for name in ("num_return_sequences", "return_dict_in_generate"):
+        if generate_arguments.get(name) not in (None, 1, False):
+            raise ValueError(f"`{name}` gives more than one text for each sentence. Call `model.generate` for that.")
     translations = [""] * len(texts)
     ids = {
         index: tokenizer(text, split_special_tokens=True).input_ids for index, text in enumerate(texts) if text.strip()

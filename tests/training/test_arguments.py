@@ -41,6 +41,11 @@ def test_the_command_line_wins_and_types_are_kept(recipe):
         ("warmup_steps: 0\n", [], "`warmup_steps` is 0"),
         ("save_total_limit: 2\n", [], "`save_total_limit` is 2 and `average_checkpoints` 5"),
         ("run_on: tpu\n", [], "`run_on` is 'tpu'"),
+        ("config_overrides: {norm_frist: true}\n", [], "has `norm_frist`, which is no field.*`norm_first`"),
+        ("", ["--config_overrides", "[1]"], "`config_overrides` is '.1.'"),
+        ("bleu_tokenize: 13b\n", [], "`bleu_tokenize` is .13b.. Choose one of"),
+        ("load_best_model_at_end: true\n", [], "Use `average_checkpoints`"),
+        ("", ["--max_steps", "3", "stray"], "stray"),
         ("- a\n", [], r"is not YAML|holds no fields"),
         ("a: [\n", [], "is not YAML"),
     ],
@@ -58,5 +63,10 @@ def test_missing_recipes_and_folders_are_refused(tmp_path):
 
 
 def test_the_trainers_schedules_are_open_without_the_papers(recipe):
-    _, _, training = parse_recipe([recipe("noam: false\nlearning_rate: 0.001\nlr_scheduler_type: linear\n")])
-    assert (training.learning_rate, training.lr_scheduler_type) == (0.001, "linear")
+    for content, arguments in (
+        ("noam: false\nlearning_rate: 0.001\nlr_scheduler_type: linear\n", []),
+        ("learning_rate: 0.001\nlr_scheduler_type: linear\n", ["--noam", "false"]),
+        ("learning_rate: 0.001\nlr_scheduler_type: linear\n", ["--no_noam"]),
+    ):
+        _, _, training = parse_recipe([recipe(content), *arguments])
+        assert (training.learning_rate, training.lr_scheduler_type) == (0.001, "linear")

@@ -164,6 +164,9 @@ def test_two_processes_train_and_evaluate_like_one(recipe, tmp_path):
         (["--resume_from_checkpoint", "true"], "has no complete checkpoint"),
         (["--validation_source", "{tmp}/absent"], "absent cannot be read"),
         (["--nonsense", "1"], "no recipe field `nonsense`"),
+        (["--vocab_size", "100"], "`vocab_size` is 100"),
+        (["--tokens_per_device", "50", "--tokens_per_step", "40000"], "do not make 800 batches for each step"),
+        (["--output_dir", "/sys"], "`output_dir` /sys cannot be written"),
         (["--output_dir", "/proc/nothing"], "cannot be written"),
     ],
 )
@@ -172,6 +175,18 @@ def test_what_cannot_work_is_one_line_before_training(recipe, tmp_path, capsys, 
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
     assert named.replace("{tmp}", str(tmp_path)) in error
+
+
+def test_checkpoints_of_another_run_are_not_averaged_in(recipe, tmp_path, capsys):
+    other = ["--output_dir", str(tmp_path / "other"), "--max_steps", "4"]
+    assert main([str(recipe), *other]) == 0
+    assert main([str(recipe)]) == 0
+    resume = ["--resume_from_checkpoint", str(tmp_path / "other" / "checkpoint-2")]
+    capsys.readouterr()
+    assert main([str(recipe), *resume]) == 2
+    assert "run holds checkpoint-12 of an earlier run" in capsys.readouterr().err
+    assert main([str(recipe), *resume, "--overwrite_output_dir", "true", "--max_steps", "6"]) == 0
+    assert "averaged 2 checkpoints: checkpoint-4, checkpoint-6" in capsys.readouterr().out
 
 
 def test_an_earlier_run_is_not_overwritten_unasked(recipe, tmp_path, capsys):

@@ -4,6 +4,7 @@ import sys
 import pytest
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
+from vanilla_transformer import VanillaTransformerTokenizer
 from vanilla_transformer.cli import main
 from vanilla_transformer.translation import ModelFolderError, load_model, translate
 
@@ -67,6 +68,40 @@ def test_weights_cut_in_half_are_refused(model_folder):
     weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
     with pytest.raises(ModelFolderError, match="damaged"):
         load_model(model_folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "named"),
+    [
+        ("config.json", "{", "The model in"),
+        (
+            "config.json",
+            '{"model_type": "vanilla_transformer", "num_attention_heads": 5}',
+            "`num_attention_heads` is 5",
+        ),
+        ("tokenizer.json", "{}", "The tokenizer in"),
+        ("tokenizer.json", "{", "The tokenizer in"),
+    ],
+)
+def test_damaged_files_are_named(model_folder, file, content, named, capsys):
+    (model_folder / file).write_text(content)
+    assert main(["translate", "--model", str(model_folder), "the house"]) == 2
+    error = capsys.readouterr().err
+    assert named in error and "is damaged" in error and str(model_folder) in error
+
+
+def test_a_tokenizer_larger_than_the_model_is_refused(model_folder, tokenizer):
+    larger = VanillaTransformerTokenizer.train([" ".join(f"{i * 7919:x}" for i in range(300))] * 4, 340)
+    assert len(larger) > len(tokenizer)
+    larger.save_pretrained(model_folder)
+    with pytest.raises(ModelFolderError, match="do not belong together"):
+        load_model(model_folder)
+
+
+def test_several_texts_a_sentence_are_refused(model_folder):
+    model, tokenizer = load_model(model_folder)
+    with pytest.raises(ValueError, match="`num_return_sequences` gives more than one text"):
+        translate(model, tokenizer, ["the house"], num_return_sequences=2)
 
 
 def test_weights_that_lack_a_tensor_are_refused(model_folder):

@@ -194,8 +194,18 @@ def test_the_offset_is_overridden_per_call(model, inputs):
     assert lengths(model.generate(**inputs, generation_config=GenerationConfig(source_length_offset=1))) == [10, 6, 3]
 
 
-def test_without_a_mask_the_whole_source_counts(model, inputs):
-    assert lengths(without_padding(model).generate(inputs["input_ids"])) == [59] * 3
+def test_without_a_mask_padding_does_not_count_either(model, inputs):
+    sequences = without_padding(model).generate(inputs["input_ids"])
+    assert lengths(sequences) == [59, 55, 52]
+    assert torch.equal(sequences, model.generate(**inputs))
+
+
+def test_learned_positions_end_a_sentence_in_time(config, inputs):
+    config.position_embedding_type, config.max_position_embeddings = "learned", 20
+    model = without_padding(VanillaTransformerForConditionalGeneration(config).eval())
+    assert lengths(model.generate(**inputs)) == [19, 19, 19]
+    with pytest.raises(ValueError, match="`max_position_embeddings` is 20"):
+        model.generate(**inputs, max_new_tokens=40)
 
 
 def test_a_forced_prefix_does_not_count(model, inputs):
@@ -204,6 +214,15 @@ def test_a_forced_prefix_does_not_count(model, inputs):
     sequences = model.generate(**inputs, decoder_input_ids=prefix)
     assert sequences[:, 1:3].tolist() == [[7, 8]] * 3
     assert lengths(sequences) == [61, 57, 54]
+
+
+def test_a_start_token_of_the_call_is_told_from_a_prefix(model, inputs):
+    without_padding(model)
+    prefix = torch.tensor([[7, 8]] * 3)
+    for settings in ({"decoder_start_token_id": 7}, {"decoder_start_token_id": 0}):
+        sequences = model.generate(**inputs, decoder_input_ids=prefix, source_length_offset=3, **settings)
+        prompt = 2 if settings["decoder_start_token_id"] == 7 else 3
+        assert [length + 1 - prompt for length in lengths(sequences)] == [12, 8, 5]
 
 
 def test_generating_from_nothing_is_refused(model):

@@ -17,6 +17,7 @@ FACTS = {
     "noam_scale": 0.3,
     "seed": 42,
     "averaged": 5,
+    "optimizer": "Adam, β1 0.9, β2 0.98, ε 1e-09",
     "seconds": 90.0,
     "hardware": "CPU, 2 threads",
     "example": 'Say "hello".',
@@ -52,9 +53,22 @@ def test_every_fact_is_on_the_card(tmp_path):
     assert measured == {"bleu": 98.77, "perplexity": 1.13}
 
 
+def test_the_code_loads_the_repository_that_is_named(tmp_path):
+    text = write_model_card(tmp_path, ModelCardFacts(**FACTS), "someone/en-es").read_text(encoding="utf-8")
+    assert text.count('from_pretrained("someone/en-es", ') == 2
+    assert "\n# en-es\n" in text and str(tmp_path) not in text
+
+
 def test_what_is_not_known_is_left_out(tmp_path):
-    unknown = {"source_lang": None, "target_lang": None, "dataset_name": None, "warmup_steps": None, "results": {}}
+    unknown = {
+        "source_lang": None,
+        "target_lang": None,
+        "dataset_name": None,
+        "warmup_steps": None,
+        "seconds": None,
+        "results": {},
+    }
     text = write_model_card(tmp_path, ModelCardFacts(**{**FACTS, **unknown})).read_text(encoding="utf-8")
     assert "This model was not scored." in text
-    assert "None" not in text and "learning rate" not in text and "| data |" not in text
+    assert all(word not in text for word in ("None", "learning rate", "| data |", "| time |"))
     assert "language" not in yaml.safe_load(text.split("---")[1])

@@ -113,7 +113,7 @@ def test_learned_positions_have_a_length_that_is_named(config):
     config.position_embedding_type, config.max_position_embeddings = "learned", 8
     model = VanillaTransformerForConditionalGeneration(config).eval()
     model(input_ids=torch.full((1, 8), 5), decoder_input_ids=torch.zeros(1, 1, dtype=torch.long))
-    with pytest.raises(ValueError, match="9 tokens and `max_position_embeddings` is 8"):
+    with pytest.raises(ValueError, match="9 positions and `max_position_embeddings` is 8"):
         model(input_ids=torch.full((1, 9), 5), decoder_input_ids=torch.zeros(1, 1, dtype=torch.long))
 
 
