@@ -90,7 +90,8 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
             inputs (`torch.LongTensor` of shape (B, S)): source ids; `input_ids=` says the same.
             generation_config (`GenerationConfig`, *optional*): settings, in the place of the model's own.
             logits_processor, stopping_criteria (*optional*): as in transformers.
-            kwargs: the source's `attention_mask` (B, S), which without one leaves out padding tokens, and any setting of transformers' `generate` or of this class.
+            kwargs: the source's `attention_mask` (B, S), which without one leaves padding tokens out, and any setting of
+                transformers' `generate` or of this class.
 
         Returns:
             `torch.LongTensor` of shape (B * num_return_sequences, 1 + T): start token, translation, `</s>`, padding;
@@ -135,7 +136,7 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
             return attention_mask.sum(dim=-1)
         encoder_outputs = kwargs.get("encoder_outputs")
         encoded = None if encoder_outputs is None else encoder_outputs[0]
-        for source in (inputs, kwargs.get("input_ids"), kwargs.get("inputs_embeds"), encoded):
+        for source in (inputs, kwargs.get("inputs_embeds"), encoded):
             if source is not None:
                 return torch.full((source.shape[0],), source.shape[1], device=source.device)
         raise ValueError(
