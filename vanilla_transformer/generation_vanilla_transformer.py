@@ -90,7 +90,7 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
             inputs (`torch.LongTensor` of shape (B, S)): source ids; `input_ids=` says the same.
             generation_config (`GenerationConfig`, *optional*): settings, in the place of the model's own.
             logits_processor, stopping_criteria (*optional*): as in transformers.
-            kwargs: the source's `attention_mask` (B, S), which without one leaves padding tokens out, and any setting of
+            kwargs: the source's `attention_mask` (B, S), which without one leaves padding out, and any setting of
                 transformers' `generate` or of this class.
 
         Returns:
