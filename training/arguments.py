@@ -20,6 +20,9 @@ from transformers import HfArgumentParser, Seq2SeqTrainingArguments
 from vanilla_transformer.configuration_vanilla_transformer import PRESETS, VanillaTransformerConfig
 
 BLEU_TOKENIZERS = tuple(sorted(BLEU.TOKENIZERS))
+CONFIG_FIELDS = {f.name for f in dataclasses.fields(VanillaTransformerConfig)} | {
+    *VanillaTransformerConfig.attribute_map
+}
 
 
 class RecipeError(ValueError):
@@ -48,20 +51,17 @@ class ModelArguments:
         overrides: Any = self.config_overrides or {}
         if isinstance(overrides, str):
             try:
-                overrides = json.loads(overrides)
-            except json.JSONDecodeError:
+                overrides = yaml.safe_load(overrides)
+            except yaml.YAMLError:
                 overrides = None
         if not isinstance(overrides, dict):
             raise RecipeError(
-                f"`config_overrides` is {self.config_overrides!r}. Write fields and values; on the command line, JSON "
-                "such as '{\"norm_first\": true}'."
+                f"`config_overrides` is {self.config_overrides!r}. Write fields and values, "
+                "such as '{norm_first: true}'."
             )
-        known = {f.name for f in dataclasses.fields(VanillaTransformerConfig)} | set(
-            VanillaTransformerConfig.attribute_map
-        )
         for name in overrides:
-            if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
+            if name not in CONFIG_FIELDS:
+                close = difflib.get_close_matches(name, CONFIG_FIELDS, n=1)
                 hint = f" Did you mean `{close[0]}`?" if close else ""
                 raise RecipeError(f"`config_overrides` has `{name}`, which is no field of the configuration.{hint}")
         self.config_overrides = overrides
@@ -116,8 +116,9 @@ class TrainingArguments(Seq2SeqTrainingArguments):
     adam_beta2: float = field(default=0.98, metadata={"help": "β2 of Adam (§5.3)."})
     adam_epsilon: float = field(default=1e-9, metadata={"help": "ε of Adam (§5.3)."})
     max_grad_norm: float = field(default=0.0, metadata={"help": "Norm to clip gradients to; the paper does not."})
-    average_checkpoints: int = field(
-        default=5, metadata={"help": "The result is the mean of so many last checkpoints (§6.1); 1 is the last alone."}
+    average_checkpoints: int | None = field(
+        default=None,
+        metadata={"help": "The result is the mean of so many last checkpoints: 20 for big, 5 for all others (§6.1)."},
     )
     predict_with_generate: bool = field(default=True, metadata={"help": "Measure BLEU by decoding in evaluation."})
     bleu_tokenize: str = field(
@@ -152,11 +153,8 @@ class TrainingArguments(Seq2SeqTrainingArguments):
             raise RecipeError(
                 f"`warmup_steps` is {self.warmup_steps}. The paper's schedule counts whole steps: give at least 1."
             )
-        if self.save_total_limit is not None and self.save_total_limit < self.average_checkpoints:
-            raise RecipeError(
-                f"`save_total_limit` is {self.save_total_limit} and `average_checkpoints` {self.average_checkpoints}: "
-                "checkpoints would be deleted before they are averaged. Raise the one or lower the other."
-            )
+        if self.max_steps == 0:
+            raise RecipeError("`max_steps` is 0. Give the number of steps, or leave it out for `num_train_epochs`.")
         # Pairs are read by name from the data set, and batches are made here.
         self.remove_unused_columns = False
         self.use_cpu = self._runs_on_cpu()
@@ -230,6 +228,14 @@ def parse_recipe(arguments: list[str]) -> tuple[ModelArguments, DataArguments, T
         raise RecipeError(
             "`learning_rate` has no effect beside the paper's schedule. Use `noam_scale`, or set `noam: false`."
         )
+    if training_arguments.average_checkpoints is None:
+        training_arguments.average_checkpoints = 20 if model_arguments.preset == "big" else 5
+    averaged, kept = training_arguments.average_checkpoints, training_arguments.save_total_limit
+    if kept is not None and kept < averaged:
+        raise RecipeError(
+            f"`save_total_limit` is {kept} and `average_checkpoints` {averaged}: checkpoints would be deleted before "
+            "they are averaged. Raise the one or lower the other."
+        )
     return model_arguments, data_arguments, training_arguments
 
 
@@ -255,4 +261,6 @@ def check_fields(given: set[str]) -> None:
         if not {name, name.removeprefix("no_")} & {*fields, "help"}:
             close = difflib.get_close_matches(name, fields, n=1)
             hint = f" Did you mean `{close[0]}`?" if close else " `--help` lists all."
+            if name in CONFIG_FIELDS:
+                hint = f" It is one of the configuration: write `config_overrides: {{{name}: ...}}`."
             raise RecipeError(f"There is no recipe field `{name}`.{hint}")

@@ -69,12 +69,15 @@ def main() -> None:
         weights = average_weights(options.checkpoints)
     except RecipeError as error:
         raise SystemExit(f"error: {error}") from None
+    if options.output.resolve() in [folder.resolve() for folder in options.checkpoints]:
+        raise SystemExit(f"error: --output {options.output} is one of the checkpoints. Name another folder.")
     options.output.mkdir(parents=True, exist_ok=True)
     for file in options.checkpoints[-1].iterdir():
         # What belongs to a model, and nothing of the training run.
         if file.suffix in (".json", ".py") and file.name != "trainer_state.json":
             shutil.copy(file, options.output)
     save_file(weights, options.output / WEIGHTS, metadata={"format": "pt"})
+    shutil.copymode(options.output / "config.json", options.output / WEIGHTS)
     print(f"Mean of {len(options.checkpoints)} checkpoints in {options.output}")
 
 

@@ -4,6 +4,7 @@ Show what the demo's model has learned. It runs in a process of its own: what it
     python -m training.demo
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -35,7 +36,9 @@ def main() -> int:
     print(f"\nLoaded {MODEL} through AutoModelForSeq2SeqLM and AutoTokenizer.")
     print("\nFrom the training part:")
     print(f"  {tutorial[0]}  ->  {translations[0]}")
-    print("\nCombinations of words that training never showed:")
+    results = json.loads((MODEL / "all_results.json").read_text(encoding="utf-8"))
+    print(f"\nCombinations of words that training never showed (BLEU of all {len(corpus['test'])}: ", end="")
+    print(f"{results['test_bleu']:.1f}):")
     for (english, spanish), translation in zip(unseen, translations[1:], strict=True):
         mark = "" if translation == spanish else f"    (expected: {spanish})"
         print(f"  {english}  ->  {translation}{mark}")

@@ -25,7 +25,7 @@ import datasets
 import torch
 import torch.distributed
 from huggingface_hub.errors import StrictDataclassError
-from transformers import set_seed
+from transformers import TrainerState, set_seed
 from transformers.utils import logging
 
 from training.arguments import DataArguments, ModelArguments, RecipeError, TrainingArguments, parse_recipe
@@ -57,6 +57,12 @@ def main(arguments: list[str] | None = None) -> int:
     except StrictDataclassError as error:  # a configuration; its cause says it without a frame around
         print(f"error: {error.__cause__ or error}", file=sys.stderr)
         status = 2
+    except KeyboardInterrupt:
+        print(
+            "interrupted. Go on from the last checkpoint: repeat the command with `--resume_from_checkpoint true`.",
+            file=sys.stderr,
+        )
+        status = 130
     # After an error the others may not come to a barrier; the launcher stops them.
     if torch.distributed.is_initialized() and status == 0:
         gc.collect()  # gloo aborts at exit if groups outlive the objects that use them
@@ -91,8 +97,8 @@ def run(model_arguments: ModelArguments, data_arguments: DataArguments, args: Tr
         torch.set_num_threads(min(args.num_threads, torch.get_num_threads()))
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(Path(args.output_dir) / "logs")
 
-    checkpoint = prepare_output_dir(args)
     texts = load_texts(data_arguments, args)
+    checkpoint = prepare_output_dir(args)
     for split, text in texts.items():
         left_out = f", {text.empty:,} with an empty side left out" if text.empty else ""
         say(f"{split}: {len(text):,} pairs{left_out}")
@@ -102,6 +108,8 @@ def run(model_arguments: ModelArguments, data_arguments: DataArguments, args: Tr
     )
     model = VanillaTransformerForConditionalGeneration(config)
     say(f"model: {model_arguments.preset}, {model.num_parameters():,} parameters, vocabulary of {len(tokenizer):,}")
+    if checkpoint is None and model_arguments.tokenizer is None and len(tokenizer) < model_arguments.vocab_size:
+        say(f"the text has no pairs left to merge for a vocabulary of {model_arguments.vocab_size:,}")
 
     say(f"tokens a step, source and target each: {derive_accumulation(args)}")
     encoded = {split: encode(text, tokenizer) for split, text in texts.items()}
@@ -120,11 +128,19 @@ def run(model_arguments: ModelArguments, data_arguments: DataArguments, args: Tr
     )
 
     started = time.perf_counter()
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    seconds = time.perf_counter() - started
+    if checkpoint is not None and is_finished(checkpoint, args):
+        # Ended after its last step, in scoring perhaps. Trainer would take one step more.
+        say(f"{checkpoint} is the last step: no training is left")
+        model.load_state_dict(average_weights([checkpoint]), strict=False)
+        trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    else:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    seconds = None if checkpoint else round(time.perf_counter() - started, 1)  # the first part's is not known
 
     # Not those of a later step, which another run may have left.
-    averaged = find_checkpoints(args.output_dir, up_to_step=trainer.state.global_step)[-args.average_checkpoints :]
+    averaged = find_checkpoints(args.output_dir, up_to_step=trainer.state.global_step)[
+        -(args.average_checkpoints or 1) :
+    ]
     if len(averaged) > 1:
         # Tied weights are stored once; loading them under that name leaves the ties as they are.
         model.load_state_dict(average_weights(averaged), strict=False)
@@ -132,9 +148,12 @@ def run(model_arguments: ModelArguments, data_arguments: DataArguments, args: Tr
     results: dict[str, float | int | str] = {}
     for split in ("validation", "test"):
         if split in encoded:
-            results |= trainer.evaluate(encoded[split], metric_key_prefix=split)
+            measured = trainer.evaluate(encoded[split], metric_key_prefix=split)
+            names = [f"{split}_{name}" for name in ("loss", "perplexity", "bleu")]
+            results |= {name: measured[name] for name in names if name in measured}
     results["steps"] = trainer.state.global_step
-    results["train_seconds"] = round(seconds, 1)
+    if seconds is not None:
+        results["train_seconds"] = seconds
     if trainer.bleu_signature is not None:
         results["bleu_signature"] = trainer.bleu_signature
 
@@ -155,7 +174,7 @@ def run(model_arguments: ModelArguments, data_arguments: DataArguments, args: Tr
             seed=args.seed,
             averaged=len(averaged),
             optimizer=f"Adam, β1 {args.adam_beta1:g}, β2 {args.adam_beta2:g}, ε {args.adam_epsilon:g}",
-            seconds=seconds if checkpoint is None else None,
+            seconds=seconds,
             hardware=describe_hardware(args),
             example=texts["train"].sources[0],
             results=results,
@@ -163,6 +182,15 @@ def run(model_arguments: ModelArguments, data_arguments: DataArguments, args: Tr
         save_result(Path(args.output_dir), model, tokenizer, facts, args.hub_model_id)
     summarize(say, Path(args.output_dir), results, texts["train"].sources[0])
     trainer.callback_handler.callbacks.clear()  # they hold the trainer, and it the process group
+
+
+def is_finished(checkpoint: Path, args: TrainingArguments) -> bool:
+    """Whether a run that goes on from a checkpoint has no step left to do."""
+    last = args.max_steps
+    if last <= 0:  # counted in epochs: as many as the run that wrote the checkpoint was to do
+        state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        last = state["max_steps"] if state["num_train_epochs"] == args.num_train_epochs else sys.maxsize
+    return step_of(checkpoint) >= last
 
 
 def load_texts(arguments: DataArguments, args: TrainingArguments) -> dict[str, ParallelText]:
@@ -188,6 +216,8 @@ def save_result(
     """Write the model, its tokenizer, its results and its card: what a repository on the Hub holds."""
     model.save_pretrained(output_dir)
     tokenizer.save_pretrained(output_dir)
+    for weights in output_dir.glob("*.safetensors"):  # written for the owner's eyes alone
+        shutil.copymode(output_dir / "config.json", weights)
     (output_dir / "all_results.json").write_text(json.dumps(facts.results, indent=2) + "\n", encoding="utf-8")
     write_model_card(output_dir, facts, hub_model_id)
 
@@ -254,7 +284,8 @@ def describe_hardware(args: TrainingArguments) -> str:
 
 def summarize(say: Callable[..., None], output_dir: Path, results: dict[str, float | int | str], example: str) -> None:
     """One screen: what came out, and what to do with it."""
-    say(f"\n{results['steps']:,} steps in {results['train_seconds']:,.0f} s")
+    duration = f" in {results['train_seconds']:,.0f} s" if "train_seconds" in results else ""
+    say(f"\n{results['steps']:,} steps{duration}")
     for split in ("validation", "test"):
         if f"{split}_loss" in results:
             line = f"{split}: NLL {results[f'{split}_loss']:.4f}, perplexity {results[f'{split}_perplexity']:.2f}"

@@ -9,6 +9,7 @@ The command line.
 import argparse
 import contextlib
 import io
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -41,15 +42,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.text and options.input:
         parser.error("give sentences or --input, not both")
+    if options.input and options.output and options.input.resolve() == options.output.resolve():
+        parser.error(f"--output is the file that --input reads, {options.input}: name another")
     for name in ("num_beams", "tokens_per_batch"):
         value = getattr(options, name)
         if value is not None and value < 1:
             parser.error(f"--{name} is {value}: give at least 1")
     try:
         return run_translate(options)
+    except BrokenPipeError:  # whoever reads the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted: nothing was written", file=sys.stderr)
+        return 130
 
 
 def run_translate(options: argparse.Namespace) -> int:
@@ -72,7 +81,7 @@ def run_translate(options: argparse.Namespace) -> int:
     model, tokenizer = load_model(options.model, device)
 
     settings = {} if options.num_beams is None else {"num_beams": options.num_beams}
-    with open_output(options.output) as output:  # before the work, so that nothing is lost to a wrong path
+    with open_output(options.output) as output:  # before the work: a wrong path is better known at once
         translations = translate(
             model,
             tokenizer,
@@ -88,14 +97,25 @@ def run_translate(options: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def open_output(path: Path | None) -> Iterator[TextIO]:
-    """A file, or standard output, in UTF-8 whatever the terminal's language is."""
-    if path is not None:
-        with open(path, "w", encoding="utf-8", newline="\n") as file:
-            yield file
-    else:
+    """A file that replaces an older one when it is whole, or standard output; in UTF-8 whatever the terminal says."""
+    if path is None:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8")
         yield sys.stdout
+        return
+    unfinished = path.with_name(path.name + ".unfinished")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(0, "it is a folder")
+        file = open(unfinished, "w", encoding="utf-8", newline="\n")  # noqa: SIM115
+    except OSError as error:
+        raise TextError(f"--output {path} cannot be written: {error.strerror}.") from error
+    try:
+        with file:
+            yield file
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

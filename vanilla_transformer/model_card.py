@@ -70,7 +70,7 @@ def render_model_card(facts: ModelCardFacts, model_path: str, name: str) -> Mode
     """The card of a model that is loaded from `model_path` and called `name`."""
     config, results = facts.config, facts.results
     languages = [language for language in (facts.source_lang, facts.target_lang) if language]
-    direction = f"{facts.source_lang}-{facts.target_lang}" if len(languages) == 2 else "text"
+    direction = f" ({facts.source_lang} to {facts.target_lang})" if len(languages) == 2 else ""
     signature = results.get("bleu_signature")
     splits = [split for split in ("validation", "test") if f"{split}_loss" in results]
     metadata = ModelCardData(

@@ -35,9 +35,9 @@ def load_model(name: str | Path, device: str = "cpu") -> tuple[PreTrainedModel, 
     except Exception as error:  # a damaged file can make transformers raise anything
         if isinstance(error, OSError) and not folder.is_dir():
             raise ModelFolderError(f"{name} is no folder here and no model on the Hub that can be reached.") from error
-        said = str(error.__cause__ or error).strip().partition("\n")[0]
+        said = str(error.__cause__ or error).strip().partition("\n")[0].removesuffix(".")
         raise ModelFolderError(
-            f"The {part} in {name} is damaged: {type(error).__name__}: {said} Copy the folder again."
+            f"The {part} in {name} is damaged: {type(error).__name__}: {said}. Copy the folder again."
         ) from error
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])

@@ -19,6 +19,7 @@ def test_the_defaults_are_the_papers(recipe):
     assert (training.adam_beta1, training.adam_beta2, training.adam_epsilon) == (0.9, 0.98, 1e-9)
     assert (training.warmup_steps, training.max_grad_norm, training.weight_decay) == (4000, 0, 0)
     assert (training.tokens_per_step, training.average_checkpoints) == (25000, 5)
+    assert parse_recipe([recipe("preset: big\n")])[2].average_checkpoints == 20
 
 
 def test_the_command_line_wins_and_types_are_kept(recipe):
@@ -38,6 +39,8 @@ def test_the_command_line_wins_and_types_are_kept(recipe):
         ("per_device_train_batch_size: 8\n", [], "Use `tokens_per_device`"),
         ("learning_rate: 0.1\n", [], r"`learning_rate` has no effect.*noam: false"),
         ("tokens_per_step: 0\n", [], "`tokens_per_step` is 0"),
+        ("max_steps: 0\n", [], "`max_steps` is 0"),
+        ("num_attention_heads: 3\n", [], r"no recipe field `num_attention_heads`.*config_overrides: .num_attention"),
         ("warmup_steps: 0\n", [], "`warmup_steps` is 0"),
         ("save_total_limit: 2\n", [], "`save_total_limit` is 2 and `average_checkpoints` 5"),
         ("run_on: tpu\n", [], "`run_on` is 'tpu'"),

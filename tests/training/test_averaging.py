@@ -32,6 +32,10 @@ def test_the_mean_of_each_tensor_with_ties_kept(checkpoints, tmp_path, monkeypat
         torch.testing.assert_close(tensor, sum(part[name] for part in parts) / 3, rtol=0, atol=1e-6)
     assert model.lm_head.weight.data_ptr() == model.model.decoder.embed_tokens.weight.data_ptr()
     assert not (output / "trainer_state.json").exists()
+    assert (output / "model.safetensors").stat().st_mode == (output / "config.json").stat().st_mode
+    monkeypatch.setattr(sys, "argv", ["averaging", "--output", str(checkpoints[1]), *map(str, checkpoints)])
+    with pytest.raises(SystemExit, match="is one of the checkpoints"):
+        averaging.main()
 
 
 def test_checkpoints_come_in_the_order_of_their_steps_and_complete(checkpoints, tmp_path):

@@ -112,6 +112,18 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(recipe, tmp_path):
         assert torch.equal(tensor, resumed[name]), name
 
 
+def test_resuming_what_is_finished_trains_no_further(recipe, tmp_path, capsys):
+    assert main([str(recipe), "--max_steps", "11"]) == 0  # in the middle of an epoch
+    expected = load_file(tmp_path / "run" / "model.safetensors")
+    before = json.loads((tmp_path / "run" / "all_results.json").read_text())
+    assert main([str(recipe), "--max_steps", "11", "--resume_from_checkpoint", "true"]) == 0
+    assert "no training is left" in capsys.readouterr().out
+    again = load_file(tmp_path / "run" / "model.safetensors")
+    assert all(torch.equal(tensor, again[name]) for name, tensor in expected.items())
+    after = json.loads((tmp_path / "run" / "all_results.json").read_text())
+    assert {name: after[name] for name in after} == {name: before[name] for name in after}
+
+
 def test_a_killed_run_goes_on_from_its_last_checkpoint(recipe, tmp_path):
     command = [sys.executable, "-m", "training.train", str(recipe), "--max_steps", "100000", "--eval_strategy", "no"]
     process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -120,12 +120,29 @@ def test_weights_that_lack_a_tensor_are_refused(model_folder):
         (["--num_beams", "0", "x"], "--num_beams is 0"),
         (["--tokens_per_batch", "-1", "x"], "--tokens_per_batch is -1"),
         (["--input", "file", "x"], "not both"),
+        (["--input", "file", "--output", "./file"], "--output is the file that --input reads"),
     ],
 )
 def test_bad_options_are_refused(arguments, named, capsys):
     with pytest.raises(SystemExit):
         main(["translate", "--model", "somewhere", *arguments])
     assert named in capsys.readouterr().err
+
+
+def test_an_output_file_is_replaced_when_it_is_whole(model_folder, tmp_path, capsys, monkeypatch):
+    output = tmp_path / "output.txt"
+    output.write_text("older work\n")
+
+    def interrupted(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vanilla_transformer.cli.translate", interrupted)
+    assert main(["translate", "--model", str(model_folder), "--output", str(output), "x"]) == 130
+    assert output.read_text() == "older work\n"
+    assert [path.name for path in tmp_path.iterdir() if "output" in path.name] == ["output.txt"]
+    for wrong in (tmp_path, tmp_path / "absent" / "output.txt"):
+        assert main(["translate", "--model", str(model_folder), "--output", str(wrong), "x"]) == 2
+        assert f"--output {wrong} cannot be written" in capsys.readouterr().err
 
 
 def test_a_missing_file_and_a_missing_model_are_refused(tmp_path, capsys, monkeypatch):
