@@ -279,7 +279,6 @@ def greetings() -> Iterator[Sentence]:
         yield Sentence(f"Hello, {name}!", f"¡Hola, {name}!", ())
         yield Sentence(f"Good morning, {name}!", f"¡Buenos días, {name}!", ())
         yield Sentence(f"Thank you, {name}.", f"Gracias, {name}.", ())
-        yield Sentence(f"How are you, {name}?", f"¿Cómo estás, {name}?", ())
 
 
 def fraction(text: str) -> float:
