@@ -102,6 +102,7 @@ def open_output(path: Path | None) -> Iterator[TextIO]:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8")
         yield sys.stdout
+        sys.stdout.flush()
         return
     unfinished = path.with_name(path.name + ".unfinished")
     try:
