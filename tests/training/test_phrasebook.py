@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from training.phrasebook import actions, agree, descriptions, feelings, noun_phrase, phrasebook, places
+from training.phrasebook import FIXED, actions, agree, descriptions, feelings, noun_phrase, phrasebook, places
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +20,9 @@ def test_the_tutorials_sentence_is_in_the_training_part(corpus):
 
 def test_parts_are_large_and_share_no_sentence(corpus):
     assert [len(corpus[part]) for part in ("train", "validation", "test")] == [7000, 250, 500]
-    sentences = [english for pairs in corpus.values() for english, _ in pairs]
-    assert len(set(sentences)) == len(sentences)
+    train, validation, test = ({english for english, _ in pairs} for pairs in corpus.values())
+    assert not train & validation and not train & test and not validation & test
+    assert (len(train), len(validation), len(test)) == (7000 - 19 * len(FIXED), 250, 500)
 
 
 @pytest.fixture(scope="module")
