@@ -297,8 +297,8 @@ def phrasebook() -> dict[str, list[tuple[str, str]]]:
     """
     The corpus: `{"train": [(english, spanish), ...], "validation": [...], "test": [...]}`.
 
-    Greetings are all in training, the fixed phrases many times; no other sentence comes twice. Of each rule the sentences with the smallest hashes are taken, as many of one rule
-    as of another where it has so many.
+    Greetings are all in training, the fixed phrases many times; no other sentence comes twice. Of each rule the
+    sentences with the smallest hashes are taken, as many of one rule as of another where it has so many.
     """
     taken: dict[str, list[list[Sentence]]] = {"seen": [], "unseen": []}
     for rule in (descriptions, feelings, actions, places):
