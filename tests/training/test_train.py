@@ -172,7 +172,7 @@ def test_two_processes_train_and_evaluate_like_one(recipe, tmp_path):
         (["--target", "{tmp}/validation.es"], "train.en has 200 lines and {tmp}/validation.es has 20"),
         (["--config_overrides", '{"num_attention_heads": 5}'], "`num_attention_heads` is 5, which does not divide"),
         (["--tokenizer", "{tmp}"], "which has no tokenizer.json"),
-        (["--tokens_per_step", "3"], "Every pair is longer than a batch of 3 tokens"),
+        (["--tokens_per_step", "3"], "Every pair is longer than 3 tokens. Raise `tokens_per_step`"),
         (["--resume_from_checkpoint", "true"], "has no complete checkpoint"),
         (["--validation_source", "{tmp}/absent"], "absent cannot be read"),
         (["--nonsense", "1"], "no recipe field `nonsense`"),
