@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,16 +20,26 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
-def config() -> VanillaTransformerConfig:
-    """Encoder and decoder of different depth, so that nothing passes that mixes them up."""
-    return VanillaTransformerConfig(
-        vocab_size=60,
-        hidden_size=32,
-        encoder_layers=2,
-        decoder_layers=3,
-        num_attention_heads=4,
-        intermediate_size=48,
-    )
+def small_config() -> Callable[..., VanillaTransformerConfig]:
+    """Build a small configuration: encoder and decoder differ in depth, so that nothing passes that mixes them up."""
+
+    def build(**changes: Any) -> VanillaTransformerConfig:
+        sizes: dict[str, Any] = {
+            "vocab_size": 60,
+            "hidden_size": 32,
+            "encoder_layers": 2,
+            "decoder_layers": 3,
+            "num_attention_heads": 4,
+            "intermediate_size": 48,
+        }
+        return VanillaTransformerConfig(**{**sizes, **changes})
+
+    return build
+
+
+@pytest.fixture
+def config(small_config: Callable[..., VanillaTransformerConfig]) -> VanillaTransformerConfig:
+    return small_config()
 
 
 @pytest.fixture

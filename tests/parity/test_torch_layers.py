@@ -102,18 +102,10 @@ def test_outputs_equal_torch_layers(model, batch, attention):
         torch.testing.assert_close(got[real], expected[real], rtol=0, atol=1e-5)
 
 
-def test_fifty_updates_give_the_losses_of_torch_layers():
+def test_fifty_updates_give_the_losses_of_torch_layers(small_config):
     """The model's loss, Adam as Trainer builds it and the schedule, against full logits, torch's Adam, the formula."""
     torch.manual_seed(0)
-    config = VanillaTransformerConfig(
-        vocab_size=50,
-        hidden_size=32,
-        encoder_layers=2,
-        decoder_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        dropout=0.0,
-    )
+    config = small_config(vocab_size=50, dropout=0.0)
     model = VanillaTransformerForConditionalGeneration(config).train()
     reference = TorchTransformer(config).copy_from(model).train()
     optimizer = torch.optim.AdamW(

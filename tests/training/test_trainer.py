@@ -10,7 +10,7 @@ from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTraining
 from training.arguments import TrainingArguments
 from training.data import ParallelText, encode
 from training.trainer import VanillaTransformerTrainer, derive_accumulation
-from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
+from vanilla_transformer import VanillaTransformerForConditionalGeneration
 
 PAIRS = [
     ("the house is red", "la casa es roja"),
@@ -30,19 +30,9 @@ def dataset(tokenizer):
 
 
 @pytest.fixture
-def small_model(tokenizer):
+def small_model(small_config, tokenizer):
     torch.manual_seed(0)
-    return VanillaTransformerForConditionalGeneration(
-        VanillaTransformerConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=32,
-            encoder_layers=1,
-            decoder_layers=1,
-            num_attention_heads=2,
-            intermediate_size=32,
-            dropout=0.0,
-        )
-    )
+    return VanillaTransformerForConditionalGeneration(small_config(vocab_size=len(tokenizer), dropout=0.0))
 
 
 def arguments(tmp_path, **settings) -> TrainingArguments:
@@ -171,21 +161,13 @@ def test_plain_trainer_accumulation_changes_no_loss(small_model, tokenizer, plai
     assert results[0][0] > results[0][-1]
 
 
-def test_plain_trainer_decodes_long_targets_in_its_second_evaluation(tokenizer, tmp_path):
+def test_plain_trainer_decodes_long_targets_in_its_second_evaluation(small_config, tokenizer, tmp_path):
     """Seq2SeqTrainer writes `max_length` 20 into the model's configuration in its first."""
     target = [*(4 + (7 * i) % 200 for i in range(59)), 2]
     source = [*range(20, 32), 2]
     torch.manual_seed(0)
     model = VanillaTransformerForConditionalGeneration(
-        VanillaTransformerConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=64,
-            encoder_layers=1,
-            decoder_layers=1,
-            num_attention_heads=2,
-            intermediate_size=128,
-            dropout=0.0,
-        )
+        small_config(vocab_size=len(tokenizer), hidden_size=64, encoder_layers=1, decoder_layers=1, dropout=0.0)
     )
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3, betas=(0.9, 0.98))
     for _ in range(150):

@@ -5,7 +5,7 @@ import torch
 from transformers import GenerationConfig
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
-from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
+from vanilla_transformer import VanillaTransformerForConditionalGeneration
 
 
 def gnmt(log_probability: float, length: int, alpha: float = 0.6) -> float:
@@ -47,19 +47,12 @@ def tokens_of(row: torch.Tensor, pad: int = 1) -> list[int]:
 
 
 @pytest.fixture
-def talkative():
+def talkative(small_config):
     """A small model whose hypotheses end at many lengths: the end of sentence is a little likelier than the rest."""
 
     def build(seed: int) -> VanillaTransformerForConditionalGeneration:
         torch.manual_seed(seed)
-        config = VanillaTransformerConfig(
-            vocab_size=12,
-            hidden_size=16,
-            encoder_layers=1,
-            decoder_layers=2,
-            num_attention_heads=2,
-            intermediate_size=16,
-        )
+        config = small_config(vocab_size=12, hidden_size=16, num_attention_heads=2, intermediate_size=16)
         return VanillaTransformerForConditionalGeneration(config).eval()
 
     return build

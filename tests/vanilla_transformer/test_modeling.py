@@ -311,17 +311,8 @@ def test_every_precision_trains_and_evaluates(model, batch, dtype):
 @pytest.mark.parametrize(
     "change", [{"norm_first": True}, {"attention_bias": True}, {"qk_head_dim": 6, "v_head_dim": 10}]
 )
-def test_the_variations_train_save_and_load(change, batch, tmp_path):
-    config = VanillaTransformerConfig(
-        vocab_size=60,
-        hidden_size=32,
-        encoder_layers=2,
-        decoder_layers=2,
-        num_attention_heads=4,
-        intermediate_size=48,
-        **change,
-    )
-    model = VanillaTransformerForConditionalGeneration(config).train()
+def test_the_variations_train_save_and_load(change, small_config, batch, tmp_path):
+    model = VanillaTransformerForConditionalGeneration(small_config(**change)).train()
     model(**batch).loss.backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
     model.eval().save_pretrained(tmp_path)
