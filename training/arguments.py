@@ -1,21 +1,18 @@
 """
-The fields of a recipe.
+The fields of a recipe, in three dataclasses.
 
-Three dataclasses, read from one YAML file and from `--field value` on the command line, which wins. Where the
-`Seq2SeqTrainingArguments` of transformers have a field, its name is used; the defaults here are the paper's.
+Where the `Seq2SeqTrainingArguments` of transformers have a field, its name is used; the defaults here are the paper's.
 """
 
 import dataclasses
 import difflib
-import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 from sacrebleu.metrics import BLEU
-from transformers import HfArgumentParser, Seq2SeqTrainingArguments
+from transformers import Seq2SeqTrainingArguments
 
 from vanilla_transformer.configuration_vanilla_transformer import PRESETS, VanillaTransformerConfig
 
@@ -29,10 +26,27 @@ class RecipeError(ValueError):
     """A recipe, a file or a setting that cannot work, in words for the person who wrote it."""
 
 
+def read_mapping(value: Any, name: str, example: str) -> dict[str, Any]:
+    """A field of names and values, which the command line gives as YAML."""
+    mapping: Any = value or {}
+    if isinstance(mapping, str):
+        try:
+            mapping = yaml.safe_load(mapping)
+        except yaml.YAMLError:
+            mapping = None
+    if not isinstance(mapping, dict):
+        raise RecipeError(f"`{name}` is {value!r}. Write names and values, such as '{example}'.")
+    return mapping
+
+
 @dataclass
 class ModelArguments:
     """What is trained."""
 
+    init_from: str | None = field(
+        default=None,
+        metadata={"help": "Folder, or repository on the Hub, of a trained model to start from, with its tokenizer."},
+    )
     preset: str = field(default="base", metadata={"help": f"One of: {', '.join(PRESETS)}."})
     dropout: float | None = field(default=None, metadata={"help": "P_drop; the preset's if absent."})
     label_smoothing: float | None = field(default=None, metadata={"help": "ε_ls (§5.4); 0.1 if absent."})
@@ -43,22 +57,17 @@ class ModelArguments:
         default=None, metadata={"help": "Folder of a tokenizer to use. Without it a joint one is learned."}
     )
     vocab_size: int = field(default=37000, metadata={"help": "Entries of the vocabulary to learn (§5.1)."})
+    min_frequency: int = field(
+        default=2, metadata={"help": "How often a pair must stand in the text to become an entry of the vocabulary."}
+    )
 
     def __post_init__(self) -> None:
-        """Check the preset's name and read overrides that come as JSON from the command line."""
+        """Check the figures and read overrides that come as YAML from the command line."""
+        if self.min_frequency < 1:
+            raise RecipeError(f"`min_frequency` is {self.min_frequency}. Give at least 1.")
         if self.preset not in PRESETS:
             raise RecipeError(f"`preset` is {self.preset!r}. Choose one of: {', '.join(PRESETS)}.")
-        overrides: Any = self.config_overrides or {}
-        if isinstance(overrides, str):
-            try:
-                overrides = yaml.safe_load(overrides)
-            except yaml.YAMLError:
-                overrides = None
-        if not isinstance(overrides, dict):
-            raise RecipeError(
-                f"`config_overrides` is {self.config_overrides!r}. Write fields and values, "
-                "such as '{norm_first: true}'."
-            )
+        overrides = read_mapping(self.config_overrides, "config_overrides", "{norm_first: true}")
         for name in overrides:
             if name not in CONFIG_FIELDS:
                 close = difflib.get_close_matches(name, CONFIG_FIELDS, n=1)
@@ -75,23 +84,68 @@ class ModelArguments:
 
 @dataclass
 class DataArguments:
-    """What it is trained on: two aligned text files, or one JSONL or TSV file, or a corpus of this project."""
+    """
+    What it is trained on: two aligned text files, or one file with columns, or a data set, or this project's corpus.
+    """
 
-    source: str | None = field(default=None, metadata={"help": "Source text, a sentence a line, UTF-8."})
+    source: str | None = field(default=None, metadata={"help": "Source text, a sentence a line, UTF-8; .gz is read."})
     target: str | None = field(default=None, metadata={"help": "Its translation, line by line."})
     validation_source: str | None = field(default=None, metadata={"help": "Source text for evaluation in training."})
     validation_target: str | None = field(default=None, metadata={"help": "Its translation."})
     test_source: str | None = field(default=None, metadata={"help": "Source text for the score at the end."})
     test_target: str | None = field(default=None, metadata={"help": "Its translation."})
-    train_file: str | None = field(default=None, metadata={"help": "Both sides in one .jsonl or .tsv file."})
+    train_file: str | None = field(default=None, metadata={"help": "Both sides in one .jsonl, .csv or .tsv file."})
     validation_file: str | None = field(default=None, metadata={"help": "The same for evaluation in training."})
     test_file: str | None = field(default=None, metadata={"help": "The same for the score at the end."})
     source_column: str = field(default="source", metadata={"help": "Column or key of the source in such a file."})
     target_column: str = field(default="target", metadata={"help": "Column or key of the target in such a file."})
+    dataset_name: str | None = field(
+        default=None, metadata={"help": "Data set on the Hub, or its folder, with both sides in columns."}
+    )
+    dataset_config_name: str | None = field(default=None, metadata={"help": "Which of its configurations."})
     corpus: str | None = field(default=None, metadata={"help": "'phrasebook': the corpus that comes with the demo."})
     source_lang: str | None = field(default=None, metadata={"help": "Language code for the model card, such as en."})
     target_lang: str | None = field(default=None, metadata={"help": "Language code for the model card, such as es."})
-    dataset_name: str | None = field(default=None, metadata={"help": "Name of the data for the model card."})
+    data_description: str | None = field(default=None, metadata={"help": "What the data is, for the model card."})
+    test_sets: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "More texts to score, such as {news: [news.en, news.de]}."}
+    )
+    hold_out: int = field(
+        default=0,
+        metadata={"help": "Without validation text: pairs to hold out of training for it, at most 2%. 0 is none."},
+    )
+    drop_duplicates: bool = field(default=False, metadata={"help": "Whether to keep each training pair once."})
+    max_length_ratio: float | None = field(
+        default=None, metadata={"help": "Leave out training pairs with lengths so many times off the usual ratio."}
+    )
+    report_only: bool = field(default=False, metadata={"help": "Describe the training text, and train nothing."})
+    preprocessing_num_workers: int | None = field(
+        default=None, metadata={"help": "Processes that encode the text; as many as there are cores if absent."}
+    )
+
+    def __post_init__(self) -> None:
+        """Check the figures and read sets that come as YAML from the command line."""
+        if self.hold_out < 0:
+            raise RecipeError(f"`hold_out` is {self.hold_out}. Give a number of pairs, or 0 for none.")
+        if self.max_length_ratio is not None and self.max_length_ratio <= 1:
+            raise RecipeError(f"`max_length_ratio` is {self.max_length_ratio}. Give more than 1, such as 3.")
+        if self.preprocessing_num_workers is not None and self.preprocessing_num_workers < 1:
+            raise RecipeError(
+                f"`preprocessing_num_workers` is {self.preprocessing_num_workers}. Give at least 1, or leave it out."
+            )
+        sets = read_mapping(self.test_sets, "test_sets", "{news: [news.en, news.de]}")
+        for name, files in sets.items():
+            if not (isinstance(files, list) and len(files) == 2 and all(isinstance(file, str) for file in files)):
+                raise RecipeError(f"`test_sets` has {files!r} under {name!r}. Name two files: [source, target].")
+            if name in ("train", "validation", "test", "eval", "mean"):
+                raise RecipeError(f"`test_sets` has the name {name!r}, which is taken. Choose another.")
+        self.test_sets = sets
+
+    def named_test_sets(self) -> dict[str, tuple[str, str]]:
+        """Name -> source file, target file."""
+        return (
+            {name: tuple(files) for name, files in self.test_sets.items()} if isinstance(self.test_sets, dict) else {}
+        )
 
 
 @dataclass
@@ -120,14 +174,26 @@ class TrainingArguments(Seq2SeqTrainingArguments):
         default=None,
         metadata={"help": "The result is the mean of so many last checkpoints: 20 for big, 5 for all others (§6.1)."},
     )
-    predict_with_generate: bool = field(default=True, metadata={"help": "Measure BLEU by decoding in evaluation."})
+    patience: int | None = field(
+        default=None,
+        metadata={"help": "Stop after so many evaluations in a row without a better validation NLL than before."},
+    )
+    predict_with_generate: bool = field(
+        default=True, metadata={"help": "Whether evaluations in training decode, for BLEU. The last one always does."}
+    )
     bleu_tokenize: str = field(
         default="13a", metadata={"help": "sacreBLEU's tokenizer; 'none' for text that is tokenized already."}
+    )
+    bf16: bool | None = field(
+        default=None, metadata={"help": "bfloat16 mixed precision; if absent, where the GPU computes in it."}
     )
     run_on: str = field(default="auto", metadata={"help": "auto, cpu, cuda or mps. auto takes what is there."})
     num_threads: int | None = field(default=None, metadata={"help": "At most so many threads on CPU."})
     overwrite_output_dir: bool = field(
         default=False, metadata={"help": "Whether to delete the checkpoints of an earlier run in `output_dir`."}
+    )
+    ddp_timeout: int = field(
+        default=7200, metadata={"help": "Seconds that processes wait for the first, which encodes a large text."}
     )
     report_to: str | None = field(default="tensorboard", metadata={"help": "Where logs go besides the screen."})
     logging_steps: float = field(default=100, metadata={"help": "Steps from one log line to the next."})
@@ -143,7 +209,7 @@ class TrainingArguments(Seq2SeqTrainingArguments):
             )
         if self.run_on not in ("auto", "cpu", "cuda", "mps"):
             raise RecipeError(f"`run_on` is {self.run_on!r}. Choose auto, cpu, cuda or mps.")
-        for name in ("tokens_per_step", "tokens_per_device", "average_checkpoints", "num_threads"):
+        for name in ("tokens_per_step", "tokens_per_device", "average_checkpoints", "num_threads", "patience"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise RecipeError(f"`{name}` is {value}. Give at least 1.")
@@ -157,7 +223,12 @@ class TrainingArguments(Seq2SeqTrainingArguments):
             raise RecipeError("`max_steps` is 0. Give the number of steps, or leave it out for `num_train_epochs`.")
         # Pairs are read by name from the data set, and batches are made here.
         self.remove_unused_columns = False
+        self.logging_nan_inf_filter = False  # it would look at every loss, and hide what stops the run
         self.use_cpu = self._runs_on_cpu()
+        if self.bf16 is None:
+            self.bf16 = not (self.use_cpu or self.fp16) and torch.cuda.is_available() and has_native_bf16()
+        if self.patience is not None or self.load_best_model_at_end:
+            self.metric_for_best_model, self.greater_is_better = "eval_loss", False
         self.ddp_find_unused_parameters = False  # every parameter has a gradient in every step
         super().__post_init__()
 
@@ -171,96 +242,6 @@ class TrainingArguments(Seq2SeqTrainingArguments):
         return self.run_on == "cpu"
 
 
-ARGUMENT_CLASSES = (ModelArguments, DataArguments, TrainingArguments)
-
-# Fields of Trainer that this program sets itself, and what stands in their place.
-REPLACED = {
-    "per_device_train_batch_size": "`tokens_per_device`: batches are counted in tokens",
-    "per_device_eval_batch_size": "`tokens_per_device`: batches are counted in tokens",
-    "gradient_accumulation_steps": "`tokens_per_step` and `tokens_per_device`, from which it follows",
-    "label_smoothing_factor": "`label_smoothing`",
-    "use_cpu": "`run_on: cpu`",
-    "optim": "nothing: the optimizer is Adam, as in the paper",
-    "generation_max_length": "nothing: the length follows the source, as in the paper",
-    "prediction_loss_only": "`predict_with_generate: false`",
-    "load_best_model_at_end": "`average_checkpoints`: the result is a mean of the last ones",
-    "train_sampling_strategy": "nothing: sentences of similar length stand together",
-    "sortish_sampler": "nothing: sentences of similar length stand together",
-    "dataloader_drop_last": "nothing: no sentence is dropped",
-    "auto_find_batch_size": "`tokens_per_device`",
-    "eval_accumulation_steps": "nothing: evaluation keeps texts and sums alone",
-}
-
-
-def parse_recipe(arguments: list[str]) -> tuple[ModelArguments, DataArguments, TrainingArguments]:
-    """
-    Read `RECIPE.yaml [--field value ...]`.
-
-    Args:
-        arguments: the command line without the program's name. The recipe may be left out.
-
-    Raises:
-        RecipeError: for a file that is not there or not YAML, and for a field that does not exist or does not fit.
-    """
-    settings: dict[str, Any] = {}
-    if arguments and not arguments[0].startswith("--"):
-        settings = read_recipe(Path(arguments[0]))
-        arguments = arguments[1:]
-    given = set(settings) | {word[2:].split("=")[0].replace("-", "_") for word in arguments if word.startswith("--")}
-    check_fields(given)
-
-    words: list[str] = []
-    for name, value in settings.items():
-        if value is None:
-            continue
-        values = value if isinstance(value, list) else [value]
-        words += [f"--{name}", *(json.dumps(v) if isinstance(v, dict) else str(v) for v in values)]
-    parser = HfArgumentParser(
-        ARGUMENT_CLASSES, prog="python -m training.train", usage="%(prog)s RECIPE.yaml [--field value ...]"
-    )
-    try:
-        model_arguments, data_arguments, training_arguments = parser.parse_args_into_dataclasses(words + arguments)
-    except RecipeError:
-        raise
-    except ValueError as error:  # what transformers' own checks say, among them of words that belong to no field
-        raise RecipeError(str(error)) from error
-    if training_arguments.noam and "learning_rate" in given:
-        raise RecipeError(
-            "`learning_rate` has no effect beside the paper's schedule. Use `noam_scale`, or set `noam: false`."
-        )
-    if training_arguments.average_checkpoints is None:
-        training_arguments.average_checkpoints = 20 if model_arguments.preset == "big" else 5
-    averaged, kept = training_arguments.average_checkpoints, training_arguments.save_total_limit
-    if kept is not None and kept < averaged:
-        raise RecipeError(
-            f"`save_total_limit` is {kept} and `average_checkpoints` {averaged}: checkpoints would be deleted before "
-            "they are averaged. Raise the one or lower the other."
-        )
-    return model_arguments, data_arguments, training_arguments
-
-
-def read_recipe(path: Path) -> dict[str, Any]:
-    """The fields of one YAML file."""
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"Recipe {path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"Recipe {path} is not YAML: {error}") from error
-    if not isinstance(settings, dict):
-        raise RecipeError(f"Recipe {path} holds no fields. Write lines such as `preset: base`.")
-    return settings
-
-
-def check_fields(given: set[str]) -> None:
-    """Refuse fields that do not exist or that this program sets itself."""
-    fields = {f.name for arguments in ARGUMENT_CLASSES for f in dataclasses.fields(arguments)}
-    for name in sorted(given):
-        if name in REPLACED:
-            raise RecipeError(f"`{name}` is not set in a recipe. Use {REPLACED[name]}.")
-        if not {name, name.removeprefix("no_")} & {*fields, "help"}:
-            close = difflib.get_close_matches(name, fields, n=1)
-            hint = f" Did you mean `{close[0]}`?" if close else " `--help` lists all."
-            if name in CONFIG_FIELDS:
-                hint = f" It is one of the configuration: write `config_overrides: {{{name}: ...}}`."
-            raise RecipeError(f"There is no recipe field `{name}`.{hint}")
+def has_native_bf16() -> bool:
+    """Whether the GPU computes in bfloat16 itself; older ones emulate it, slowly."""
+    return torch.cuda.is_bf16_supported(including_emulation=False)

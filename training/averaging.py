@@ -5,7 +5,6 @@ The mean of several checkpoints (§6.1): base models average their last 5, big m
 """
 
 import argparse
-import re
 import shutil
 from pathlib import Path
 
@@ -14,24 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from training.arguments import RecipeError
-
-WEIGHTS = "model.safetensors"
-
-
-def step_of(checkpoint: Path) -> int:
-    """The step of a folder named `checkpoint-STEP`."""
-    return int(checkpoint.name.rpartition("-")[2])
-
-
-def find_checkpoints(output_dir: str | Path, up_to_step: int | None = None) -> list[Path]:
-    """
-    The complete checkpoints of a run, oldest first.
-
-    The state of the trainer is the last file of a checkpoint to be written: one without it was cut off.
-    """
-    folders = [f for f in Path(output_dir).glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", f.name)]
-    complete = [folder for folder in folders if (folder / "trainer_state.json").is_file()]
-    return sorted((f for f in complete if up_to_step is None or step_of(f) <= up_to_step), key=step_of)
+from training.checkpoints import WEIGHTS
 
 
 def average_weights(checkpoints: list[Path]) -> dict[str, torch.Tensor]:

@@ -1,17 +1,17 @@
-"""Parallel text: reading, checking, encoding."""
+"""Parallel text as it comes: two text files, one file with columns, a data set, or the corpus of this project."""
 
+import csv
+import io
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
 
 from training.arguments import DataArguments, RecipeError
 from training.phrasebook import phrasebook
-from vanilla_transformer import VanillaTransformerTokenizer
 from vanilla_transformer.text import read_lines
 
 
@@ -21,26 +21,39 @@ class ParallelText:
     Sentence pairs as text.
 
     Attributes:
-        sources, targets: as many sentences on each side, none empty.
-        empty: pairs that were left out since a side was empty.
+        sources, targets: as many sentences on each side.
+        rows: where each pair stands in what was read, counted from 1: lines of text files, rows of a data set.
+        dropped: reasons and how many pairs were left out for each.
     """
 
     sources: list[str]
     targets: list[str]
-    empty: int = 0
+    rows: list[int]
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def from_pairs(cls, pairs: Iterable[tuple[str, str]]) -> "ParallelText":
+        """Pairs that are numbered from 1."""
+        sources, targets = ([*side] for side in zip(*pairs, strict=True))
+        return cls(sources, targets, list(range(1, len(sources) + 1)))
 
     def __len__(self) -> int:
         return len(self.sources)
 
-
-def without_empty(sources: list[str], targets: list[str]) -> ParallelText:
-    kept = [(s, t) for s, t in zip(sources, targets, strict=True) if s.strip() and t.strip()]
-    return ParallelText([s for s, _ in kept], [t for _, t in kept], empty=len(sources) - len(kept))
+    def select(self, kept: Iterable[int], reason: str | None = None) -> "ParallelText":
+        """The pairs at some positions; with a reason, those left out are counted under it."""
+        kept = list(kept)
+        dropped = dict(self.dropped)
+        if reason is not None and len(kept) < len(self):
+            dropped[reason] = dropped.get(reason, 0) + len(self) - len(kept)
+        return ParallelText(
+            [self.sources[i] for i in kept], [self.targets[i] for i in kept], [self.rows[i] for i in kept], dropped
+        )
 
 
 def read_two_files(source: str, target: str) -> ParallelText:
     """
-    Two aligned text files.
+    Two aligned text files; a name that ends in .gz is unpacked.
 
     Raises:
         TextError, RecipeError: as `read_lines`, and if the files do not have the same number of lines.
@@ -51,37 +64,47 @@ def read_two_files(source: str, target: str) -> ParallelText:
             f"{source} has {len(sources):,} lines and {target} has {len(targets):,}. Line n of one must translate "
             "line n of the other: find where they part, for instance with `paste`."
         )
-    return without_empty(sources, targets)
+    return ParallelText(sources, targets, list(range(1, len(sources) + 1)))
 
 
 def read_one_file(path: str, source_column: str, target_column: str) -> ParallelText:
     """
-    A `.jsonl` file of objects, or a `.tsv` file with a header, with both sides in named columns.
+    A `.jsonl` file of objects, or a `.csv` or `.tsv` file with a header, with both sides in named columns; `.gz` may
+    follow.
 
     Objects may also hold them under "translation", as many data sets on the Hub do.
 
     Raises:
         TextError, RecipeError: as `read_lines`, and for another kind of file, a missing column or a broken line.
     """
-    lines = read_lines(path)
-    suffix = Path(path).suffix
-    if suffix == ".jsonl":
-        rows = read_jsonl_rows(path, lines)
-    elif suffix == ".tsv":
-        rows = read_tsv_rows(path, lines)
-    else:
-        raise RecipeError(f"{path} ends in {suffix!r}. Give .jsonl or .tsv here, or two text files.")
-    sources: list[str] = []
-    targets: list[str] = []
+    readers = {".jsonl": read_jsonl_rows, ".csv": read_csv_rows, ".tsv": read_tsv_rows}
+    suffix = Path(path.removesuffix(".gz")).suffix
+    if suffix not in readers:
+        raise RecipeError(f"{path} ends in {suffix!r}. Give .jsonl, .csv or .tsv here, or two text files.")
+    return collect_columns(readers[suffix](path, read_lines(path)), f"{path}, line", source_column, target_column)
+
+
+def collect_columns(
+    rows: Iterable[tuple[int, dict[str, Any]]], place: str, source_column: str, target_column: str
+) -> ParallelText:
+    """Both sides out of numbered rows; `place` and the number say in an error where it was."""
+    text = ParallelText([], [], [])
     for number, row in rows:
-        for column, side in ((source_column, sources), (target_column, targets)):
-            if not isinstance(row.get(column), str):
+        row = row["translation"] if isinstance(row.get("translation"), dict) else row
+        for column, side in ((source_column, text.sources), (target_column, text.targets)):
+            words = "" if column in row and row[column] is None else row.get(column)  # an empty cell
+            if not isinstance(words, str):
                 raise RecipeError(
-                    f"{path}, line {number} has no text under {column!r}, only: {', '.join(map(str, row))}. "
+                    f"{place} {number} has no text under {column!r}, only: {', '.join(map(str, row))}. "
                     "Name the columns with `source_column` and `target_column`."
                 )
-            side.append(row[column])
-    return without_empty(sources, targets)
+            try:
+                words.encode()
+            except UnicodeEncodeError:
+                raise RecipeError(f"{place} {number} is no text: {words[:60]!r} has half of a character.") from None
+            side.append(words)
+        text.rows.append(number)
+    return text
 
 
 def read_jsonl_rows(path: str, lines: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -94,18 +117,58 @@ def read_jsonl_rows(path: str, lines: list[str]) -> Iterator[tuple[int, dict[str
             raise RecipeError(f"{path}, line {number} is not JSON: {error.msg}.") from None
         if not isinstance(row, dict):
             raise RecipeError(f"{path}, line {number} is no JSON object. Write one object a line.")
-        yield number, row["translation"] if isinstance(row.get("translation"), dict) else row
+        yield number, row
+
+
+def read_csv_rows(path: str, lines: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    reader = csv.reader(io.StringIO("\n".join(lines) + "\n", newline=""), strict=True)  # quoted cells may hold lines
+    try:
+        header = next(reader)
+        for cells in reader:
+            yield from check_cells(path, reader.line_num, header, cells)
+    except csv.Error as error:
+        raise RecipeError(f"{path}, line {reader.line_num} is not CSV: {error}.") from None
 
 
 def read_tsv_rows(path: str, lines: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     header = lines[0].split("\t")
     for number, line in enumerate(lines[1:], start=2):
-        cells = line.split("\t")
-        if len(cells) != len(header):
-            raise RecipeError(
-                f"{path}, line {number} has {len(cells)} columns and the header has {len(header)}: {line[:60]!r}."
-            )
-        yield number, dict(zip(header, cells, strict=True))
+        yield from check_cells(path, number, header, line.split("\t"))
+
+
+def check_cells(path: str, number: int, header: list[str], cells: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """A row as a dictionary; a blank line is none."""
+    if cells in ([], [""]):
+        return
+    if len(cells) != len(header):
+        raise RecipeError(
+            f"{path}, line {number} has {len(cells)} columns and the header has {len(header)}: "
+            f"{' | '.join(cells)[:60]!r}."
+        )
+    yield number, dict(zip(header, cells, strict=True))
+
+
+def read_dataset(arguments: DataArguments, split: str) -> ParallelText | None:
+    """
+    A split of a data set on the Hub or in a folder, with both sides in named columns; `None` if it has no such split.
+
+    Raises:
+        RecipeError: if it cannot be loaded, or has no such columns.
+    """
+    name, configuration = str(arguments.dataset_name), arguments.dataset_config_name
+    try:
+        if split not in datasets.get_dataset_split_names(name, configuration):
+            return None
+        dataset = datasets.load_dataset(name, configuration, split=split)
+    except Exception as error:  # of the network, of the folder, of a file in it: `datasets` raises anything
+        said = str(error).strip().partition("\n")[0].removesuffix(".")
+        raise RecipeError(
+            f"`dataset_name` {name} cannot be loaded: {said}. Give the name of a data set on the Hub, with its "
+            "`dataset_config_name` where it has several, or a folder."
+        ) from error
+    wanted = {"translation", arguments.source_column, arguments.target_column} & set(dataset.column_names)
+    rows = enumerate((dict(row) for row in dataset.select_columns(sorted(wanted) or dataset.column_names)), start=1)
+    return collect_columns(rows, f"{name}, {split}, row", arguments.source_column, arguments.target_column)
 
 
 def load_split(arguments: DataArguments, split: str) -> ParallelText | None:
@@ -118,63 +181,22 @@ def load_split(arguments: DataArguments, split: str) -> ParallelText | None:
     prefix = "" if split == "train" else f"{split}_"
     source, target = getattr(arguments, f"{prefix}source"), getattr(arguments, f"{prefix}target")
     file = getattr(arguments, f"{split}_file")
-    named = [name for name, value in (("corpus", arguments.corpus), (f"{split}_file", file)) if value]
-    if source or target:
-        named.append(f"{prefix}source")
+    named = [name for name, value in ((f"{prefix}source", source or target), (f"{split}_file", file)) if value]
+    # A corpus with splits of its own; files take the place of its validation and test part.
+    whole = [name for name in ("corpus", "dataset_name") if getattr(arguments, name)]
+    if split == "train" or len(whole) > 1:
+        named += whole
     if len(named) > 1:
         raise RecipeError(f"The {split} text is named twice, by `{'` and `'.join(named)}`. Keep one.")
+    if file:
+        return read_one_file(file, arguments.source_column, arguments.target_column)
+    if source and target:
+        return read_two_files(source, target)
+    if source or target:
+        missing = f"{prefix}target" if source else f"{prefix}source"
+        raise RecipeError(f"`{missing}` is missing. Both sides of the {split} text are needed.")
     if arguments.corpus:
         if arguments.corpus != "phrasebook":
             raise RecipeError(f"`corpus` is {arguments.corpus!r}. The only one is 'phrasebook'.")
-        pairs = phrasebook()[split]
-        return ParallelText([source for source, _ in pairs], [target for _, target in pairs])
-    if file:
-        text = read_one_file(file, arguments.source_column, arguments.target_column)
-    elif source and target:
-        text = read_two_files(source, target)
-    elif source or target:
-        missing = f"{prefix}target" if source else f"{prefix}source"
-        raise RecipeError(f"`{missing}` is missing. Both sides of the {split} text are needed.")
-    else:
-        return None
-    if not len(text):
-        raise RecipeError(f"The {split} text has no pair with words on both sides.")
-    return text
-
-
-def encode(
-    text: ParallelText, tokenizer: VanillaTransformerTokenizer, description: str = "Encoding"
-) -> datasets.Dataset:
-    """
-    Text with its token ids.
-
-    Special tokens that stand in the text are read as text. `</s>` ends both sides.
-
-    Returns:
-        columns `source`, `target` (text), `input_ids`, `labels` (ids), `source_length`, `target_length` (tokens).
-    """
-
-    def encode_batch(batch: dict[str, list[str]]) -> dict[str, list[Any]]:
-        source_ids = tokenizer(batch["source"], split_special_tokens=True).input_ids
-        target_ids = tokenizer(batch["target"], split_special_tokens=True).input_ids
-        return {
-            "input_ids": source_ids,
-            "labels": target_ids,
-            "source_length": [len(ids) for ids in source_ids],
-            "target_length": [len(ids) for ids in target_ids],
-        }
-
-    dataset = datasets.Dataset.from_dict({"source": text.sources, "target": text.targets})
-    return dataset.map(encode_batch, batched=True, desc=description)
-
-
-def lengths(dataset: datasets.Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens of each source and of each target, two arrays of shape (len(dataset),)."""
-    return np.asarray(dataset["source_length"]), np.asarray(dataset["target_length"])
-
-
-def within(dataset: datasets.Dataset, max_tokens: int) -> datasets.Dataset:
-    """The pairs of which neither side is longer than `max_tokens`."""
-    source_lengths, target_lengths = lengths(dataset)
-    kept = np.flatnonzero((source_lengths <= max_tokens) & (target_lengths <= max_tokens))
-    return dataset if len(kept) == len(dataset) else dataset.select(kept)
+        return ParallelText.from_pairs(phrasebook()[split])
+    return read_dataset(arguments, split) if arguments.dataset_name else None

@@ -13,7 +13,7 @@ from transformers.utils import logging
 
 import vanilla_transformer  # noqa: F401  (registers the Auto classes)
 from training.phrasebook import phrasebook
-from training.train import translate_command
+from training.results import translate_command
 
 MODEL = Path("runs/demo")
 UNSEEN = 5

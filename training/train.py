@@ -14,33 +14,52 @@ import gc
 import json
 import os
 import shlex
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import datasets
 import torch
 import torch.distributed
+from accelerate.utils import broadcast_object_list
 from huggingface_hub.errors import StrictDataclassError
 from transformers import TrainerState, set_seed
 from transformers.utils import logging
 
-from training.arguments import DataArguments, ModelArguments, RecipeError, TrainingArguments, parse_recipe
-from training.averaging import average_weights, find_checkpoints, step_of
-from training.data import ParallelText, encode, load_split, within
-from training.trainer import VanillaTransformerTrainer, batch_budget, derive_accumulation
+from training.arguments import DataArguments, ModelArguments, RecipeError, TrainingArguments
+from training.averaging import average_weights
+from training.batching import batch_budget, derive_accumulation
+from training.checkpoints import (
+    EXTRA,
+    SHAPE,
+    check_continuation,
+    check_space,
+    find_best,
+    find_checkpoints,
+    is_finished,
+    prepare_output_dir,
+    step_of,
+)
+from training.cleaning import LanguageEvidence, check_direction, clean, describe, hold_out, report
+from training.data import ParallelText, load_split, read_two_files
+from training.encoding import encode, within
+from training.recipe import Recipe, parse_recipe
+from training.results import CURVES, describe_hardware, plot_curves, save_result, summarize
+from training.trainer import VanillaTransformerTrainer
 from vanilla_transformer import (
     VanillaTransformerConfig,
     VanillaTransformerForConditionalGeneration,
     VanillaTransformerTokenizer,
 )
-from vanilla_transformer.model_card import ModelCardFacts, write_model_card
+from vanilla_transformer.model_card import ModelCardFacts
 from vanilla_transformer.text import TextError
+from vanilla_transformer.translation import ModelFolderError, load_model
 
 SPLITS = ("train", "validation", "test")
+# What may change in a trained model.
+FREE_FIELDS = ("dropout", "attention_dropout", "activation_dropout", "label_smoothing")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,10 +67,20 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     status = 0
     try:
-        model_arguments, data_arguments, args = parse_recipe(arguments)
-        check_processes(args, arguments)
-        run(model_arguments, data_arguments, args)
-    except (RecipeError, TextError) as error:
+        recipe = parse_recipe(arguments)
+        check_processes(recipe.training, arguments)
+        say = print if recipe.training.process_index == 0 else lambda *_: None
+        texts = load_texts(recipe.data, recipe.training)
+        for split, text in texts.items():
+            say(describe(text, split))
+        if recipe.data.report_only:
+            say(report(texts["train"]))
+        else:
+            if recipe.has_table:
+                recipe = parse_recipe(arguments, pairs=len(texts["train"]))
+                say(describe_choice(recipe))
+            run(recipe, texts, say)
+    except (RecipeError, TextError, ModelFolderError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         status = 2
     except StrictDataclassError as error:  # a configuration; its cause says it without a frame around
@@ -77,57 +106,141 @@ def check_processes(args: TrainingArguments, arguments: list[str]) -> None:
     if args.world_size != started:
         raise RecipeError(
             f"{started} processes were started and each sees {args.world_size}. Launch with "
-            f"`torchrun --nproc_per_node {started} -m training.train {' '.join(arguments)}`."
+            f"`torchrun --nproc_per_node {started} -m training.train {shlex.join(arguments)}`."
         )
     if args.n_gpu > 1:
         raise RecipeError(
             f"Plain python would drive {args.n_gpu} GPUs by nn.DataParallel, which is slow. Launch with "
-            f"`accelerate launch -m training.train {' '.join(arguments)}`."
+            f"`accelerate launch -m training.train {shlex.join(arguments)}`."
         )
 
 
-def run(model_arguments: ModelArguments, data_arguments: DataArguments, args: TrainingArguments) -> None:
-    """Train, average, score, and save a folder that can be used and pushed as it is."""
-    say = print if args.process_index == 0 else lambda *_: None
+def load_texts(arguments: DataArguments, args: TrainingArguments) -> dict[str, ParallelText]:
+    """
+    The texts that the recipe names, cleaned: "train" among them, and a held-out part of it where it asks for one.
+
+    Raises:
+        TextError, RecipeError: if a text cannot be read, or one that is needed is missing.
+    """
+    texts: dict[str, ParallelText] = {}
+    for split in SPLITS:
+        text = load_split(arguments, split)
+        if text is not None:
+            texts[split] = clean(text, arguments, split)
+    if "train" not in texts:
+        raise RecipeError(
+            "No training text. Name `source` and `target`, or `train_file`, or `dataset_name`, or `corpus`."
+        )
+    for name, (source, target) in arguments.named_test_sets().items():
+        texts[name] = clean(read_two_files(source, target), arguments, name)
+    evidence = LanguageEvidence(texts["train"]) if len(texts) > 1 else None
+    for split, text in texts.items():
+        if evidence is not None and split != "train":
+            check_direction(evidence, text, split)
+    if "validation" not in texts and arguments.hold_out:
+        train, validation = hold_out(texts.pop("train"), arguments.hold_out)
+        texts = {"train": train, "validation": validation, **texts}
+    if "validation" not in texts and args.eval_strategy != "no" and not arguments.report_only:
+        raise RecipeError(
+            f"`eval_strategy` is {args.eval_strategy.value} and there is no validation text. Name some, for instance "
+            "with `validation_source` and `validation_target`, or set `hold_out`."
+        )
+    return texts
+
+
+def describe_choice(recipe: Recipe) -> str:
+    """What the table of sizes chose, and what to expect of a corpus of that size."""
+    limit = f"up to {recipe.row['up_to']:,}" if "up_to" in recipe.row else "any more"
+    owners = (recipe.model, recipe.data, recipe.training)
+    names = [name for name in recipe.row if any(hasattr(owner, name) for owner in owners)]
+    values = {name: next(getattr(owner, name) for owner in owners if hasattr(owner, name)) for name in names}
+    shown = (f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items())
+    line = f"chosen for this size ({limit} pairs): {', '.join(shown)}"
+    return f"{line}\nwhat to expect: {recipe.row['expect']}" if "expect" in recipe.row else line
+
+
+def run(recipe: Recipe, texts: dict[str, ParallelText], say: Callable[..., None]) -> None:
+    """Train, choose, score, and save a folder that can be used and pushed as it is."""
+    args = recipe.training
     logging.set_verbosity_warning()
     logging.disable_progress_bar()
-    datasets.disable_progress_bars()
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
     set_seed(args.seed)
     if args.num_threads is not None:
         torch.set_num_threads(min(args.num_threads, torch.get_num_threads()))
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(Path(args.output_dir) / "logs")
 
-    texts = load_texts(data_arguments, args)
-    checkpoint = prepare_output_dir(args)
-    for split, text in texts.items():
-        left_out = f", {text.empty:,} with an empty side left out" if text.empty else ""
-        say(f"{split}: {len(text):,} pairs{left_out}")
-    tokenizer = load_tokenizer(model_arguments, texts["train"], checkpoint)
-    config = VanillaTransformerConfig.from_preset(
-        model_arguments.preset, **{**model_arguments.config_fields(), "vocab_size": len(tokenizer)}
-    )
-    model = VanillaTransformerForConditionalGeneration(config)
-    say(f"model: {model_arguments.preset}, {model.num_parameters():,} parameters, vocabulary of {len(tokenizer):,}")
-    if checkpoint is None and model_arguments.tokenizer is None and len(tokenizer) < model_arguments.vocab_size:
-        say(f"the text has no pairs left to merge for a vocabulary of {model_arguments.vocab_size:,}")
-
+    checkpoint = prepare_output_dir(args, say)
+    model, tokenizer = build_model(recipe, texts["train"], checkpoint, say)
+    check_space(args.output_dir, model.num_parameters())
     say(f"tokens a step, source and target each: {derive_accumulation(args)}")
-    encoded = {split: encode(text, tokenizer) for split, text in texts.items()}
-    longest = min(batch_budget(args), config.position_limit or batch_budget(args))
-    train_dataset = within(encoded["train"], longest)
-    if not len(train_dataset):
-        raise RecipeError(f"Every pair is longer than {longest:,} tokens. Raise `tokens_per_step`.")
-    if too_long := len(encoded["train"]) - len(train_dataset):
-        say(f"{too_long:,} pairs longer than {longest:,} tokens left out")
+    encoded = encode_texts(recipe, texts, model.config, tokenizer, say)
     trainer = VanillaTransformerTrainer(
         model=model,
         args=args,
-        train_dataset=train_dataset,
+        train_dataset=encoded["train"],
         eval_dataset=encoded.get("validation"),
         processing_class=tokenizer,
     )
+    try:
+        train_and_save(recipe, trainer, encoded, checkpoint, texts["train"].sources[0], say)
+    finally:
+        trainer.callback_handler.callbacks.clear()  # they hold the trainer, and it the process group
+
+
+def encode_texts(
+    recipe: Recipe,
+    texts: dict[str, ParallelText],
+    config: VanillaTransformerConfig,
+    tokenizer: VanillaTransformerTokenizer,
+    say: Callable[..., None],
+) -> dict[str, datasets.Dataset]:
+    """
+    Every text with its token ids, and training text without pairs that are too long for a batch.
+
+    Raises:
+        RecipeError: if no training pair is short enough, or a text to score has a pair past the last learned position.
+    """
+    args = recipe.training
+    with args.main_process_first(desc="encoding"):
+        workers = recipe.data.preprocessing_num_workers
+        encoded = {split: encode(text, tokenizer, f"Encoding {split}", workers) for split, text in texts.items()}
+    longest, cause = batch_budget(args), "Raise `tokens_per_step` or `tokens_per_device`"
+    if config.position_limit is not None and config.position_limit < longest:
+        longest, cause = config.position_limit, "Raise `max_position_embeddings`"
+    for split, dataset in encoded.items():
+        short = within(dataset, longest if split == "train" else config.position_limit or sys.maxsize)
+        too_long = len(dataset) - len(short)
+        if too_long and split != "train":
+            raise RecipeError(
+                f"{too_long:,} pairs of the {split} text are longer than the {config.position_limit:,} positions of "
+                "the model. Raise `max_position_embeddings`, or leave them out."
+            )
+        if too_long:
+            say(f"{split}: {too_long:,} pairs longer than {longest:,} tokens left out")
+        if not len(short):
+            raise RecipeError(f"Every pair of the {split} text is longer than {longest:,} tokens. {cause}.")
+        encoded[split] = short
+    return encoded
+
+
+def train_and_save(
+    recipe: Recipe,
+    trainer: VanillaTransformerTrainer,
+    encoded: dict[str, datasets.Dataset],
+    checkpoint: Path | None,
+    example: str,
+    say: Callable[..., None],
+) -> None:
+    """From the first step, or from a checkpoint, to the folder with the result."""
+    args, model, output_dir = recipe.training, trainer.model, Path(recipe.training.output_dir)
+    scored = [split for split in encoded if split != "train"]
+    before = score_before(recipe, trainer, encoded, scored, checkpoint, say)
 
     started = time.perf_counter()
+    if checkpoint is not None:
+        check_continuation(checkpoint, model.config, trainer.make_train_sampler().steps)
     if checkpoint is not None and is_finished(checkpoint, args):
         # Ended after its last step, in scoring perhaps. Trainer would take one step more.
         say(f"{checkpoint} is the last step: no training is left")
@@ -135,174 +248,214 @@ def run(model_arguments: ModelArguments, data_arguments: DataArguments, args: Tr
         trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
     else:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if trainer.termination.obeyed:
+        say(
+            f"stopped by SIGTERM after step {trainer.state.global_step:,}, which is saved. Go on: repeat the command "
+            "with `--resume_from_checkpoint true`."
+        )
+        return
     seconds = None if checkpoint else round(time.perf_counter() - started, 1)  # the first part's is not known
 
-    # Not those of a later step, which another run may have left.
-    averaged = find_checkpoints(args.output_dir, up_to_step=trainer.state.global_step)[
-        -(args.average_checkpoints or 1) :
-    ]
-    if len(averaged) > 1:
-        # Tied weights are stored once; loading them under that name leaves the ties as they are.
-        model.load_state_dict(average_weights(averaged), strict=False)
-        say(f"averaged {len(averaged)} checkpoints: {', '.join(folder.name for folder in averaged)}")
-    results: dict[str, float | int | str] = {}
-    for split in ("validation", "test"):
-        if split in encoded:
-            measured = trainer.evaluate(encoded[split], metric_key_prefix=split)
-            names = [f"{split}_{name}" for name in ("loss", "perplexity", "bleu")]
-            results |= {name: measured[name] for name in names if name in measured}
-    results["steps"] = trainer.state.global_step
+    averaged = choose_weights(trainer, say)
+    results = {**before, **score(trainer, encoded, scored), "steps": trainer.state.global_step}
     if seconds is not None:
         results["train_seconds"] = seconds
-    if trainer.bleu_signature is not None:
-        results["bleu_signature"] = trainer.bleu_signature
-
     if args.process_index == 0:
         trainer.restore_settings()
         facts = ModelCardFacts(
-            preset=model_arguments.preset,
-            config=config,
+            preset=describe_architecture(recipe),
+            config=model.config,
             parameters=model.num_parameters(),
-            source_lang=data_arguments.source_lang,
-            target_lang=data_arguments.target_lang,
-            dataset_name=data_arguments.dataset_name,
-            train_pairs=len(train_dataset),
+            source_lang=recipe.data.source_lang,
+            target_lang=recipe.data.target_lang,
+            data_description=recipe.data.data_description or recipe.data.dataset_name,
+            train_pairs=len(encoded["train"]),
             steps=trainer.state.global_step,
             tokens_per_step=args.tokens_per_step,
             warmup_steps=int(args.warmup_steps) if args.noam else None,
             noam_scale=args.noam_scale,
             seed=args.seed,
-            averaged=len(averaged),
+            averaged=averaged,
             optimizer=f"Adam, β1 {args.adam_beta1:g}, β2 {args.adam_beta2:g}, ε {args.adam_epsilon:g}",
             seconds=seconds,
             hardware=describe_hardware(args),
-            example=texts["train"].sources[0],
+            example=example,
             results=results,
         )
-        save_result(Path(args.output_dir), model, tokenizer, facts, args.hub_model_id)
-    summarize(say, Path(args.output_dir), results, texts["train"].sources[0])
-    trainer.callback_handler.callbacks.clear()  # they hold the trainer, and it the process group
+        save_result(output_dir, model, trainer.processing_class, facts, args.hub_model_id)
+        plot_curves(trainer.state.log_history, output_dir / CURVES)
+    summarize(say, output_dir, results, scored, example)
 
 
-def is_finished(checkpoint: Path, args: TrainingArguments) -> bool:
-    """Whether a run that goes on from a checkpoint has no step left to do."""
-    last = args.max_steps
-    if last <= 0:  # counted in epochs: as many as the run that wrote the checkpoint was to do
-        state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-        last = state["max_steps"] if state["num_train_epochs"] == args.num_train_epochs else sys.maxsize
-    return step_of(checkpoint) >= last
+def score_before(
+    recipe: Recipe,
+    trainer: VanillaTransformerTrainer,
+    encoded: dict[str, datasets.Dataset],
+    splits: list[str],
+    checkpoint: Path | None,
+    say: Callable[..., None],
+) -> dict[str, Any]:
+    """What the model of `init_from` reaches before it is trained; kept in a file for the case that the run goes on."""
+    path = Path(recipe.training.output_dir) / "results_before.json"
+    if recipe.model.init_from is None:
+        return {}
+    if checkpoint is not None:
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    scores = score(trainer, encoded, splits)
+    for split in splits:
+        say(f"before training, {split}: NLL {scores[f'{split}_loss']:.4f}, BLEU {scores[f'{split}_bleu']:.2f}")
+    before = {f"{name}_before": value for name, value in scores.items() if name != "bleu_signature"}
+    if recipe.training.process_index == 0:
+        path.write_text(json.dumps(before, indent=2) + "\n", encoding="utf-8")
+    return before
 
 
-def load_texts(arguments: DataArguments, args: TrainingArguments) -> dict[str, ParallelText]:
-    """The splits that the recipe names, with "train" among them."""
-    texts = {split: text for split in SPLITS if (text := load_split(arguments, split)) is not None}
-    if "train" not in texts:
-        raise RecipeError("No training text. Name `source` and `target`, or `train_file`, or `corpus`.")
-    if "validation" not in texts and args.eval_strategy != "no":
-        raise RecipeError(
-            f"`eval_strategy` is {args.eval_strategy.value} and there is no validation text. Name some, for instance "
-            "with `validation_source` and `validation_target`."
+def describe_architecture(recipe: Recipe) -> str:
+    """The preset, or the model that training started from."""
+    return recipe.model.preset if recipe.model.init_from is None else f"that of {recipe.model.init_from}"
+
+
+def build_model(
+    recipe: Recipe, text: ParallelText, checkpoint: Path | None, say: Callable[..., None]
+) -> tuple[VanillaTransformerForConditionalGeneration, VanillaTransformerTokenizer]:
+    """A model to train and its tokenizer: new ones, or those that the recipe starts from."""
+    arguments = recipe.model
+    if arguments.init_from is not None:
+        model, tokenizer = load_initial_model(recipe)
+    else:
+        tokenizer = load_tokenizer(arguments, text, checkpoint, recipe.training)
+        config = VanillaTransformerConfig.from_preset(
+            arguments.preset, **{**arguments.config_fields(), "vocab_size": len(tokenizer)}
         )
-    return texts
+        model = VanillaTransformerForConditionalGeneration(config)
+        if checkpoint is None and arguments.tokenizer is None and len(tokenizer) < arguments.vocab_size:
+            say(
+                f"the vocabulary shrinks from {arguments.vocab_size:,} to {len(tokenizer):,}: no other pair stands "
+                f"{arguments.min_frequency} times in the text"
+            )
+    name = describe_architecture(recipe)
+    say(f"model: {name}, {model.num_parameters():,} parameters, vocabulary of {len(tokenizer):,}")
+    return model, tokenizer
 
 
-def save_result(
-    output_dir: Path,
-    model: VanillaTransformerForConditionalGeneration,
-    tokenizer: VanillaTransformerTokenizer,
-    facts: ModelCardFacts,
-    hub_model_id: str | None,
-) -> None:
-    """Write the model, its tokenizer, its results and its card: what a repository on the Hub holds."""
-    model.save_pretrained(output_dir)
-    tokenizer.save_pretrained(output_dir)
-    for weights in output_dir.glob("*.safetensors"):  # written for the owner's eyes alone
-        shutil.copymode(output_dir / "config.json", weights)
-    (output_dir / "all_results.json").write_text(json.dumps(facts.results, indent=2) + "\n", encoding="utf-8")
-    write_model_card(output_dir, facts, hub_model_id)
+def load_initial_model(
+    recipe: Recipe,
+) -> tuple[VanillaTransformerForConditionalGeneration, VanillaTransformerTokenizer]:
+    """
+    The model of `init_from` with its tokenizer, in float32, with the recipe's dropout and label smoothing.
 
-
-def prepare_output_dir(args: TrainingArguments) -> Path | None:
-    """Make the folder and see that it can be written; returns the checkpoint to go on from, if any."""
-    output_dir = Path(args.output_dir)
-    checkpoints = find_checkpoints(output_dir)
-    resume = str(args.resume_from_checkpoint or "false")
-    checkpoint: Path | None = None
-    if resume.lower() == "true":
-        if not checkpoints:
-            raise RecipeError(f"`resume_from_checkpoint` is true and {output_dir} has no complete checkpoint.")
-        checkpoint = checkpoints[-1]
-    elif resume.lower() != "false":
-        checkpoint = Path(resume)
-        if not (checkpoint / "trainer_state.json").is_file():
-            raise RecipeError(f"`resume_from_checkpoint` is {resume}, which is no complete checkpoint.")
-    # A checkpoint that was cut off would be in the way of the next one of its name, whichever way it goes on.
-    stale = set(output_dir.glob("checkpoint-*")) - set(checkpoints)
-    others = [folder for folder in checkpoints if checkpoint is None or step_of(folder) > step_of(checkpoint)]
-    if checkpoint is not None and checkpoint.parent.resolve() != output_dir.resolve():
-        others = checkpoints
-    if others and not args.overwrite_output_dir:
+    Raises:
+        ModelFolderError, RecipeError: if it cannot be loaded, is another kind of model, or the recipe says that it has
+            another shape or vocabulary than it has.
+    """
+    arguments = recipe.model
+    changes = arguments.config_fields()
+    free = {name: changes[name] for name in changes if name in FREE_FIELDS}
+    model, tokenizer = load_model(str(arguments.init_from), **free)
+    if not isinstance(model, VanillaTransformerForConditionalGeneration):
         raise RecipeError(
-            f"{output_dir} holds {others[-1].name} of an earlier run. Go on with `--resume_from_checkpoint true`, or "
-            "delete it and start again with `--overwrite_output_dir true`."
+            f"`init_from` {arguments.init_from} is a model of type {model.config.model_type!r}. Name a folder that "
+            "this program wrote, or a repository made from one."
         )
-    try:
-        output_dir.mkdir(parents=True, exist_ok=True)
-        if args.process_index == 0:
-            for folder in stale.union(others):
-                shutil.rmtree(folder)
-            with tempfile.TemporaryFile(dir=output_dir):
-                pass
-    except OSError as error:
-        raise RecipeError(f"`output_dir` {output_dir} cannot be written: {error.strerror}.") from error
-    return checkpoint
+    model.config.validate_architecture()
+    fixed = {name: value for name, value in changes.items() if name not in FREE_FIELDS}
+    if "preset" in recipe.given:
+        preset = VanillaTransformerConfig.from_preset(arguments.preset)
+        fixed = {**{name: getattr(preset, name) for name in SHAPE}, **fixed}
+    if "vocab_size" in recipe.given:
+        fixed["vocab_size"] = arguments.vocab_size
+    for name, value in fixed.items():
+        if getattr(model.config, name) != value:
+            cause = "the recipe" if name in changes or name == "vocab_size" else f"`preset` {arguments.preset}"
+            raise RecipeError(
+                f"`init_from` {arguments.init_from} has `{name}` {getattr(model.config, name)} and {cause} says "
+                f"{value}. A trained model keeps its shape and vocabulary: leave this out, or train a new model."
+            )
+    if arguments.tokenizer is not None:
+        raise RecipeError(
+            f"`tokenizer` is {arguments.tokenizer} beside `init_from`, whose model knows its own tokenizer alone. "
+            "Leave `tokenizer` out."
+        )
+    return model.float(), tokenizer
 
 
 def load_tokenizer(
-    arguments: ModelArguments, text: ParallelText, checkpoint: Path | None
+    arguments: ModelArguments, text: ParallelText, checkpoint: Path | None, args: TrainingArguments
 ) -> VanillaTransformerTokenizer:
     """The tokenizer of the checkpoint, or the one the recipe names, or one learned from both sides of the text."""
     folder = checkpoint or arguments.tokenizer
-    if folder is None:
+    if folder is not None:
+        if not (Path(folder) / "tokenizer.json").is_file():
+            raise RecipeError(f"`tokenizer` is {folder}, which has no tokenizer.json.")
+        return VanillaTransformerTokenizer.from_pretrained(folder)
+    learned: list[Any] = [None]
+    if args.process_index == 0:
         try:
-            return VanillaTransformerTokenizer.train([*text.sources, *text.targets], arguments.vocab_size)
+            learned = [
+                VanillaTransformerTokenizer.train(
+                    [*text.sources, *text.targets],
+                    arguments.vocab_size,
+                    min_frequency=arguments.min_frequency,
+                    show_progress=sys.stderr.isatty(),
+                )
+            ]
         except ValueError as error:
             raise RecipeError(str(error)) from error
-    if not (Path(folder) / "tokenizer.json").is_file():
-        raise RecipeError(f"`tokenizer` is {folder}, which has no tokenizer.json.")
-    return VanillaTransformerTokenizer.from_pretrained(folder)
+    if args.world_size > 1:  # all take the first one's
+        broadcast_object_list(learned)
+    return learned[0]
 
 
-def describe_hardware(args: TrainingArguments) -> str:
-    """Such as "2 x NVIDIA H100" or "CPU, 2 threads"."""
-    if args.device.type == "cuda":
-        return f"{args.world_size} x {torch.cuda.get_device_name()}"
-    threads = torch.get_num_threads()
-    processes = f"{args.world_size} processes of " if args.world_size > 1 else ""
-    return f"{args.device.type.upper()}, {processes}{threads} thread{'s' if threads > 1 else ''}"
+def choose_weights(trainer: VanillaTransformerTrainer, say: Callable[..., None]) -> int:
+    """
+    Load the mean of the last checkpoints (§6.1); with `load_best_model_at_end` of the last ones up to the best, or the
+    best alone where validation NLL says so.
+
+    Returns:
+        how many checkpoints the result is the mean of.
+    """
+    args, state = trainer.args, trainer.state
+    # Not those of a later step, which another run may have left, nor one that was written for an interruption.
+    whole = find_checkpoints(args.output_dir, up_to_step=state.global_step)
+    whole = [folder for folder in whole if not (folder / EXTRA).exists()]
+    best = find_best(whole, state.log_history) if args.load_best_model_at_end else None
+    if best is not None:
+        whole = [folder for folder in whole if step_of(folder) <= step_of(best)]
+    averaged = whole[-(args.average_checkpoints or 1) :]
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if len(averaged) > 1:
+        # Tied weights are stored once; loading them under that name leaves the ties as they are.
+        model.load_state_dict(average_weights(averaged), strict=False)
+        say(f"averaged {len(averaged)} checkpoints: {', '.join(folder.name for folder in averaged)}")
+    elif best is not None:
+        model.load_state_dict(average_weights([best]), strict=False)
+        say(f"kept {best.name}, the best by validation NLL")
+    if best is not None and len(averaged) > 1:
+        trainer.decode = False
+        mean_loss = trainer.evaluate(metric_key_prefix="mean")["mean_loss"]
+        losses = {entry["step"]: entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry}
+        best_loss = losses[step_of(best)]
+        if best_loss <= mean_loss:
+            averaged = [best]
+            model.load_state_dict(average_weights(averaged), strict=False)
+        kept = "the mean" if len(averaged) > 1 else best.name
+        say(f"validation NLL: mean {mean_loss:.4f}, {best.name} {best_loss:.4f}; {kept} is kept")
+    return len(averaged)
 
 
-def summarize(say: Callable[..., None], output_dir: Path, results: dict[str, float | int | str], example: str) -> None:
-    """One screen: what came out, and what to do with it."""
-    duration = f" in {results['train_seconds']:,.0f} s" if "train_seconds" in results else ""
-    say(f"\n{results['steps']:,} steps{duration}")
-    for split in ("validation", "test"):
-        if f"{split}_loss" in results:
-            line = f"{split}: NLL {results[f'{split}_loss']:.4f}, perplexity {results[f'{split}_perplexity']:.2f}"
-            if f"{split}_bleu" in results:
-                line += f", BLEU {results[f'{split}_bleu']:.2f}"
-            say(line)
-    if "bleu_signature" in results:
-        say(f"sacreBLEU {results['bleu_signature']}")
-    say(f"model: {output_dir}\ntranslate: {translate_command(output_dir, example)}")
-
-
-def translate_command(model: Path, text: str) -> str:
-    """The command line that translates a text with a model, as it can be pasted here."""
-    program = Path(sys.executable).parent / "vanilla-transformer"
-    if program.is_relative_to(Path.cwd()):
-        program = program.relative_to(Path.cwd())
-    return shlex.join([str(program), "translate", "--model", str(model), text])
+def score(
+    trainer: VanillaTransformerTrainer, encoded: dict[str, datasets.Dataset], splits: list[str]
+) -> dict[str, Any]:
+    """NLL, perplexity and BLEU of some splits, with sacreBLEU's signature."""
+    trainer.decode = True
+    results: dict[str, Any] = {}
+    for split in splits:
+        measured = trainer.evaluate(encoded[split], metric_key_prefix=split)
+        results |= {name: measured[name] for name in (f"{split}_{kind}" for kind in ("loss", "perplexity", "bleu"))}
+    if trainer.bleu_signature is not None:
+        results["bleu_signature"] = trainer.bleu_signature
+    trainer.decode = trainer.args.predict_with_generate
+    return results
 
 
 if __name__ == "__main__":

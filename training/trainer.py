@@ -1,23 +1,34 @@
 """`Seq2SeqTrainer` with token-budget batches, the paper's schedule, and evaluation per token and by real decoding."""
 
 import copy
-import sys
+import math
+import shutil
 import time
+from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 import torch
 from accelerate.utils import gather_object
+from safetensors import SafetensorError
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 from transformers import DataCollatorForSeq2Seq, ProgressCallback, Seq2SeqTrainer, TrainerCallback, TrainerControl
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import EvalLoopOutput, rotate_checkpoints
 
 from training.arguments import RecipeError, TrainingArguments
-from training.batching import TokenBudgetBatchSampler
-from training.data import lengths
+from training.batching import TokenBudgetBatchSampler, batch_budget
+from training.callbacks import (
+    EpochCallback,
+    LossWindowCallback,
+    PatienceCallback,
+    TerminationCallback,
+    TrainingProgressCallback,
+)
+from training.checkpoints import EXTRA, UNFINISHED, find_best, find_checkpoints
+from training.encoding import lengths
 from training.metrics import corpus_bleu, perplexity
 from training.optimization import noam_schedule
 from vanilla_transformer import VanillaTransformerForConditionalGeneration, VanillaTransformerTokenizer
@@ -25,15 +36,20 @@ from vanilla_transformer.modeling_vanilla_transformer import IGNORED_LABEL
 
 # Decoding keeps scores of the whole vocabulary for each beam, so that its batches are smaller than training's.
 EVALUATION_TOKENS = 4096
+# Losses that may wait to be looked at on a GPU: looking at one means waiting for it.
+UNCHECKED_LOSSES = 8
 
 
 class VanillaTransformerTrainer(Seq2SeqTrainer):
     """
-    Train and evaluate a translation model on data sets that `training.data.encode` made.
+    Train and evaluate a translation model on data sets that `training.encoding.encode` made.
 
     Args:
         model, args, train_dataset, eval_dataset, callbacks: as in `Seq2SeqTrainer`.
         processing_class: the tokenizer.
+
+    Attributes:
+        decode: whether `evaluate` also translates, for BLEU; first what `predict_with_generate` says.
     """
 
     args: TrainingArguments
@@ -68,27 +84,36 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         self.bleu_signature: str | None = None  # of the last evaluation
         self._tokens = torch.zeros((), dtype=torch.long, device=self.args.device)
         self._tokens_since = time.perf_counter()
+        self.decode = args.predict_with_generate
+        self._unchecked: list[tuple[int, torch.Tensor, torch.Tensor]] = []  # steps, rows and losses of batches
+        self._writes_aside = False
+        self.loss_window, self.termination = LossWindowCallback(self), TerminationCallback(self)
         self.remove_callback(ProgressCallback)
-        self.add_callback(EpochCallback(self))
+        for callback in (EpochCallback(self), self.loss_window, PatienceCallback(), self.termination):
+            self.add_callback(callback)
         if not args.disable_tqdm:
             self.add_callback(TrainingProgressCallback())
 
     # ----- batches -----
 
     def collate(self, pairs: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Pad pairs to tensors: input_ids and attention_mask (B, S), labels (B, T) with -100 for padding."""
-        return self.collator([{"input_ids": pair["input_ids"], "labels": pair["labels"]} for pair in pairs])
+        """Pad pairs to tensors: input_ids and attention_mask (B, S), labels (B, T) with -100 for padding, row (B,)."""
+        batch = self.collator([{"input_ids": pair["input_ids"], "labels": pair["labels"]} for pair in pairs])
+        return {**batch, "row": torch.tensor([pair["row"] for pair in pairs])}
 
-    def get_train_dataloader(self) -> DataLoader:
+    def make_train_sampler(self) -> TokenBudgetBatchSampler:
+        """The steps of an epoch, in batches for every process and accumulation."""
         source_lengths, target_lengths = lengths(self.train_dataset)
-        self.train_sampler = TokenBudgetBatchSampler(
+        return TokenBudgetBatchSampler(
             source_lengths,
             target_lengths,
-            batch_budget(self.args),
+            self.args.tokens_per_step,
             seed=self.args.data_seed if self.args.data_seed is not None else self.args.seed,
-            # The batches of a step are the same however they are shared by processes and accumulation.
-            group_size=self.args.world_size * self.args.gradient_accumulation_steps,
+            batches_per_step=self.args.world_size * self.args.gradient_accumulation_steps,
         )
+
+    def get_train_dataloader(self) -> DataLoader:
+        self.train_sampler = self.make_train_sampler()
         loader = DataLoader(
             self.train_dataset,
             batch_sampler=self.train_sampler,
@@ -104,9 +129,8 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         dataset = eval_dataset if eval_dataset is not None else self.eval_dataset
         source_lengths, target_lengths = lengths(dataset)
         longest = int(max(source_lengths.max(), target_lengths.max()))
-        batches = list(
-            TokenBudgetBatchSampler(source_lengths, target_lengths, max(EVALUATION_TOKENS, longest), shuffle=False)
-        )
+        budget = min(EVALUATION_TOKENS, self.args.tokens_per_device or EVALUATION_TOKENS)
+        batches = list(TokenBudgetBatchSampler(source_lengths, target_lengths, max(budget, longest), shuffle=False))
         share = batches[self.args.process_index :: self.args.world_size]
         indexed = dataset.add_column("index", np.arange(len(dataset)))
 
@@ -133,13 +157,58 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         return self.lr_scheduler
 
     def training_step(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], *args: Any) -> torch.Tensor:
+        rows = inputs.pop("row")
         real = inputs["attention_mask"].sum() + (inputs["labels"] != IGNORED_LABEL).sum()
         self._tokens += real.to(self._tokens.device)
-        return super().training_step(model, inputs, *args)
+        try:
+            loss = super().training_step(model, inputs, *args)
+        except RuntimeError as error:
+            self.explain_memory(error, inputs, batch_budget(self.args))
+            raise
+        self._unchecked.append((self.state.global_step + 1, rows, loss))
+        if loss.device.type == "cpu" or len(self._unchecked) >= UNCHECKED_LOSSES:
+            self.check_losses()
+        return loss
+
+    def check_losses(self) -> None:
+        """
+        See that the losses since the last look are numbers.
+
+        Raises:
+            RecipeError: if one is not; the pairs of its batch are named.
+        """
+        unchecked, self._unchecked = self._unchecked, []
+        for step, rows, loss in unchecked:
+            if not math.isfinite(loss.item()):
+                named = ", ".join(map(str, sorted(rows.tolist())))
+                raise RecipeError(
+                    f"The loss is {loss.item()} in step {step:,}, with rows {named} of the "
+                    "training text in its batch. Look at these; if nothing is wrong with them lower `noam_scale`, or "
+                    "set `max_grad_norm: 1`. The checkpoints before are whole."
+                )
+
+    @staticmethod
+    def explain_memory(error: RuntimeError, batch: dict[str, torch.Tensor], budget: int) -> None:
+        """
+        Say what to do if memory ran out.
+
+        Raises:
+            RecipeError: if it did.
+        """
+        words = str(error)
+        out = isinstance(error, torch.OutOfMemoryError) or "allocate memory" in words or "not enough memory" in words
+        if not out:
+            return
+        source, target = tuple(batch["input_ids"].shape), tuple(batch["labels"].shape)
+        raise RecipeError(
+            f"Out of memory with a batch of source {source[0]} x {source[1]} and target {target[0]} x {target[1]} "
+            f"tokens. Set `tokens_per_device: {max(1, budget // 2)}`; the step stays as it is, by accumulation."
+        ) from error
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the speed since the last log: source and target tokens per second, padding not counted."""
         if "loss" in logs:
+            self.check_losses()
             tokens = self.accelerator.reduce(self._tokens, reduction="sum").item()
             now = time.perf_counter()
             logs["tokens_per_second"] = round(tokens / (now - self._tokens_since), 1)
@@ -167,7 +236,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         """
         model = self.accelerator.unwrap_model(self.model)
         model.eval()
-        decode = self.args.predict_with_generate  # Trainer asks for the loss alone since it has no `compute_metrics`
+        decode = self.decode  # Trainer asks for the loss alone since it has no `compute_metrics`
         beams = {} if self.args.generation_num_beams is None else {"num_beams": self.args.generation_num_beams}
         summed = torch.zeros(2, dtype=torch.float64)  # log-loss, tokens
         decoded: list[tuple[int, str, str]] = []
@@ -175,13 +244,19 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         self.callback_handler.eval_dataloader = dataloader  # its length is that of the progress bar
         for batch in dataloader:
             indices = batch.pop("index")
+            del batch["row"]
             batch = self._prepare_inputs(batch)
-            with torch.no_grad(), self.compute_loss_context_manager():
-                count = (batch["labels"] != IGNORED_LABEL).sum()
-                mean = model(**batch).loss
-                summed += torch.tensor([mean.item() * count.item(), count.item()], dtype=torch.float64)
-                if decode:
-                    generated = model.generate(batch["input_ids"], attention_mask=batch["attention_mask"], **beams)
+            try:
+                # With autocast a model that is not in training yet computes as one that is.
+                with torch.no_grad(), self.accelerator.autocast():
+                    count = (batch["labels"] != IGNORED_LABEL).sum()
+                    mean = model(**batch).loss
+                    summed += torch.tensor([mean.item() * count.item(), count.item()], dtype=torch.float64)
+                    if decode:
+                        generated = model.generate(batch["input_ids"], attention_mask=batch["attention_mask"], **beams)
+            except RuntimeError as error:
+                self.explain_memory(error, batch, batch["input_ids"].numel())
+                raise
             if decode:
                 texts = self.processing_class.batch_decode(generated, skip_special_tokens=True)
                 references = dataset[indices]["target"]
@@ -207,6 +282,59 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
 
     # ----- saving -----
 
+    def _get_output_dir(self, trial: Any) -> str:
+        folder = super()._get_output_dir(trial)
+        return str(Path(folder) / UNFINISHED) if self._writes_aside else folder
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        """
+        Write a checkpoint aside and give it its name when it is whole.
+
+        Raises:
+            RecipeError: if it cannot be written.
+        """
+        self.check_losses()
+        self.loss_window.measure()
+        folder = Path(self.args.output_dir)
+        final = folder / f"checkpoint-{self.state.global_step}"
+        self._writes_aside = True
+        try:
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                self.name_checkpoint(folder / UNFINISHED / final.name, final)
+            self.accelerator.wait_for_everyone()
+        except (OSError, RuntimeError, SafetensorError) as error:
+            # torch raises RuntimeError when a disk is full, and when a process is gone.
+            if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
+                raise
+            raise RecipeError(
+                f"{final} cannot be written: {error}. The checkpoints before are whole: free some space and go on "
+                "with `--resume_from_checkpoint true`."
+            ) from error
+        finally:
+            self._writes_aside = False
+
+    def _load_best_model(self) -> None:
+        """Nothing: which weights are kept is decided after training, between the best and a mean."""
+
+    def name_checkpoint(self, unfinished: Path, final: Path) -> None:
+        """Give a whole checkpoint its name, and delete those that are not needed any more."""
+        folder = final.parent
+        for extra in folder.glob(f"checkpoint-*/{EXTRA}"):
+            shutil.rmtree(extra.parent)
+        if final.exists():
+            shutil.rmtree(final)
+        best = find_best([*find_checkpoints(folder), final], self.state.log_history)
+        self.state.best_model_checkpoint = None if best is None else str(best)
+        self.state.save_to_json(str(unfinished / TRAINER_STATE_NAME))
+        if self.termination.writes_extra:
+            (unfinished / EXTRA).touch()
+        unfinished.rename(final)
+        shutil.rmtree(unfinished.parent)
+        if not self.termination.writes_extra:
+            rotate_checkpoints(str(folder), self.args.save_total_limit, self.state.best_model_checkpoint)
+
     def restore_settings(self) -> None:
         """Give model and generation configuration back what Trainer changed in them."""
         model = self.accelerator.unwrap_model(self.model)
@@ -222,73 +350,3 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         self.restore_settings()
         super()._save(output_dir, state_dict)
-
-
-class EpochCallback(TrainerCallback):
-    """Tells the sampler the epoch. Trainer does not reach it through Accelerate's wrappers after a resume."""
-
-    def __init__(self, trainer: VanillaTransformerTrainer):
-        self.trainer = trainer
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.trainer.train_sampler is not None:
-            self.trainer.train_sampler.set_epoch(int((state.epoch or 0) + 1e-6))
-        self.trainer.restart_clock()
-
-
-class TrainingProgressCallback(ProgressCallback):
-    """One bar with loss, learning rate and speed, and a line for each evaluation; lines alone where no one watches."""
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
-            self.training_bar = tqdm(
-                total=state.max_steps, initial=state.global_step, dynamic_ncols=True, disable=not sys.stderr.isatty()
-            )
-        self.current_step = state.global_step
-
-    def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if sys.stderr.isatty():
-            super().on_prediction_step(args, state, control, **kwargs)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        if not state.is_world_process_zero or self.training_bar is None or logs is None:
-            return
-        if "loss" in logs:
-            speed = f"{logs['tokens_per_second']:,.0f} tokens/s"
-            shown = f"loss {logs['loss']:.3f}, lr {logs['learning_rate']:.2e}, {speed}"
-            self.training_bar.set_postfix_str(shown)
-            if self.training_bar.disable:
-                tqdm.write(f"step {state.global_step:,}: {shown}")
-        elif "eval_loss" in logs:
-            line = f"step {state.global_step:,}: validation NLL {logs['eval_loss']:.4f}"
-            line += f", perplexity {logs['eval_perplexity']:.2f}"
-            if "eval_bleu" in logs:
-                line += f", BLEU {logs['eval_bleu']:.2f}"
-            tqdm.write(line)
-
-
-def derive_accumulation(args: TrainingArguments) -> str:
-    """
-    Set `gradient_accumulation_steps` so that all processes together take `tokens_per_step` in a step.
-
-    Returns:
-        a line that shows the arithmetic, such as `25,000 = 2 processes x 3,125 x 4`.
-
-    Raises:
-        RecipeError: if the processes alone are more than a step holds.
-    """
-    world = args.world_size
-    if args.tokens_per_step < world:
-        raise RecipeError(f"`tokens_per_step` is {args.tokens_per_step} for {world} processes. Raise it.")
-    share = args.tokens_per_step / world
-    args.gradient_accumulation_steps = 1
-    if args.tokens_per_device is not None:
-        args.gradient_accumulation_steps = max(1, int(np.ceil(share / args.tokens_per_device)))
-    accumulation = args.gradient_accumulation_steps
-    processes = f"{world} process{'es' if world > 1 else ''}"
-    return f"{args.tokens_per_step:,} = {processes} x {batch_budget(args):,} x {accumulation}"
-
-
-def batch_budget(args: TrainingArguments) -> int:
-    """Tokens of either side in one batch of one process."""
-    return args.tokens_per_step // (args.world_size * args.gradient_accumulation_steps)

@@ -17,7 +17,7 @@ class ModelCardFacts:
     Attributes:
         preset, config, parameters: the architecture, and the number of its parameters.
         source_lang, target_lang: language codes such as "en".
-        dataset_name: the data, in words or as its name on the Hub.
+        data_description: the data, in words or as its name on the Hub.
         train_pairs, steps, tokens_per_step, warmup_steps, noam_scale, seed, averaged: the training; tokens of either
             side, the number of averaged checkpoints.
         optimizer: in words.
@@ -31,7 +31,7 @@ class ModelCardFacts:
     parameters: int
     source_lang: str | None
     target_lang: str | None
-    dataset_name: str | None
+    data_description: str | None
     train_pairs: int
     steps: int
     tokens_per_step: int
@@ -83,8 +83,8 @@ def render_model_card(facts: ModelCardFacts, model_path: str, name: str) -> Mode
         eval_results=[
             EvalResult(
                 task_type="translation",
-                dataset_type=facts.dataset_name or "custom",
-                dataset_name=facts.dataset_name or "custom",
+                dataset_type=facts.data_description or "custom",
+                dataset_name=facts.data_description or "custom",
                 dataset_split=split,
                 metric_type=metric,
                 metric_name={"bleu": "BLEU", "perplexity": "perplexity per token"}[metric],
@@ -112,7 +112,7 @@ def render_model_card(facts: ModelCardFacts, model_path: str, name: str) -> Mode
         scale = "" if facts.noam_scale == 1 else f", scaled by {facts.noam_scale:g}"
         schedule = f"the paper's (§5.3), {facts.warmup_steps:,} warm-up steps{scale}"
     training = [
-        ("data", facts.dataset_name),
+        ("data", facts.data_description),
         ("sentence pairs", f"{facts.train_pairs:,}"),
         ("steps", f"{facts.steps:,}"),
         ("tokens a step", f"up to {facts.tokens_per_step:,} source and as many target"),

@@ -1,5 +1,7 @@
 """Text files: one sentence a line."""
 
+import gzip
+import zlib
 from pathlib import Path
 
 
@@ -39,13 +41,17 @@ def split_lines(content: bytes, name: str) -> list[str]:
 
 def read_lines(path: str | Path) -> list[str]:
     """
-    The lines of a UTF-8 file, as `split_lines` splits them.
+    The lines of a UTF-8 file, as `split_lines` splits them; a name that ends in .gz is unpacked.
 
     Raises:
-        TextError: if the file is not there, is empty or is not UTF-8.
+        TextError: if the file is not there, is empty, is not UTF-8, or is a damaged archive.
     """
     try:
         content = Path(path).read_bytes()
+        if Path(path).suffix == ".gz":
+            content = gzip.decompress(content)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise TextError(f"{path} cannot be unpacked: {error}. Is it whole, and made by gzip?") from error
     except OSError as error:
         raise TextError(f"{path} cannot be read: {error.strerror}.") from error
     return split_lines(content, str(path))

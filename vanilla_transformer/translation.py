@@ -13,13 +13,16 @@ class ModelFolderError(ValueError):
     """A folder that holds no usable model, in words for the person who named it."""
 
 
-def load_model(name: str | Path, device: str = "cpu") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_model(
+    name: str | Path, device: str = "cpu", **config_fields: Any
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """
     A translation model and its tokenizer, ready to translate.
 
     Args:
         name: a folder, or a repository on the Hub.
         device: where to put the model.
+        config_fields: what to change in its configuration, such as `dropout`.
 
     Raises:
         ModelFolderError: if the folder lacks a file, or a file is damaged.
@@ -29,7 +32,7 @@ def load_model(name: str | Path, device: str = "cpu") -> tuple[PreTrainedModel, 
         check_model_folder(folder)
     part = "model"
     try:
-        model, info = AutoModelForSeq2SeqLM.from_pretrained(name, output_loading_info=True)
+        model, info = AutoModelForSeq2SeqLM.from_pretrained(name, output_loading_info=True, **config_fields)
         part = "tokenizer"
         tokenizer = AutoTokenizer.from_pretrained(name)
     except Exception as error:  # a damaged file can make transformers raise anything

@@ -1,6 +1,7 @@
 import pytest
 
-from training.arguments import RecipeError, parse_recipe
+from training.arguments import RecipeError
+from training.recipe import parse_recipe
 
 
 @pytest.fixture
@@ -14,19 +15,61 @@ def recipe(tmp_path):
 
 
 def test_the_defaults_are_the_papers(recipe):
-    model, _, training = parse_recipe([recipe("")])
+    parsed = parse_recipe([recipe("")])
+    model, training = parsed.model, parsed.training
     assert (model.preset, model.vocab_size) == ("base", 37000)
     assert (training.adam_beta1, training.adam_beta2, training.adam_epsilon) == (0.9, 0.98, 1e-9)
     assert (training.warmup_steps, training.max_grad_norm, training.weight_decay) == (4000, 0, 0)
     assert (training.tokens_per_step, training.average_checkpoints) == (25000, 5)
-    assert parse_recipe([recipe("preset: big\n")])[2].average_checkpoints == 20
+    assert parse_recipe([recipe("preset: big\n")]).training.average_checkpoints == 20
 
 
 def test_the_command_line_wins_and_types_are_kept(recipe):
     path = recipe("preset: tiny\nmax_steps: 10\nconfig_overrides: {norm_first: true}\nadam_epsilon: 1e-8\n")
-    model, data, training = parse_recipe([path, "--max_steps", "20", "--source", "x"])
-    assert (training.max_steps, training.adam_epsilon, data.source) == (20, 1e-8, "x")
-    assert model.config_overrides == {"norm_first": True}
+    parsed = parse_recipe([path, "--max_steps", "20", "--source", "x"])
+    training = parsed.training
+    assert (training.max_steps, training.adam_epsilon, parsed.data.source) == (20, 1e-8, "x")
+    assert parsed.model.config_overrides == {"norm_first": True}
+
+
+TABLE = """
+by_corpus_size:
+  - {up_to: 10, preset: tiny, vocab_size: 300, expect: little}
+  - {up_to: 1000, preset: tiny, dropout: 0.2}
+  - {preset: big}
+"""
+
+
+@pytest.mark.parametrize(
+    ("pairs", "preset", "vocab_size"), [(10, "tiny", 300), (11, "tiny", 37000), (1001, "big", 37000)]
+)
+def test_the_table_chooses_by_the_size_of_the_corpus(recipe, pairs, preset, vocab_size):
+    parsed = parse_recipe([recipe(TABLE)], pairs=pairs)
+    assert parsed.has_table
+    assert (parsed.model.preset, parsed.model.vocab_size) == (preset, vocab_size)
+    assert parsed.training.average_checkpoints == (20 if preset == "big" else 5)
+
+
+def test_recipe_and_command_line_win_over_the_table(recipe):
+    path = recipe(TABLE + "vocab_size: 400\n")
+    assert parse_recipe([path], pairs=5).model.vocab_size == 400
+    assert parse_recipe([path, "--vocab_size", "500", "--preset", "base"], pairs=5).model.preset == "base"
+    # A model to start from has its shape and vocabulary already.
+    assert not {"preset", "vocab_size"} & parse_recipe([recipe(TABLE), "--init_from", "x"], pairs=5).given
+    assert parse_recipe([recipe(TABLE + "init_from:\n")], pairs=5).model.preset == "tiny"
+
+
+def test_the_best_model_has_the_lowest_nll(recipe):
+    content = "load_best_model_at_end: true\neval_strategy: steps\npatience: 3\n"
+    training = parse_recipe([recipe(content)]).training
+    assert (training.metric_for_best_model, training.greater_is_better) == ("eval_loss", False)
+    with pytest.raises(RecipeError, match=r"`save_total_limit` is 7 .* and `patience` 3.*Keep at least 8"):
+        parse_recipe([recipe(content + "save_total_limit: 7\n")])
+
+
+def test_bf16_is_taken_where_the_gpu_computes_in_it(recipe, monkeypatch):
+    assert parse_recipe([recipe("run_on: cpu\n")]).training.bf16 is False
+    assert parse_recipe([recipe("run_on: cpu\nbf16: true\n")]).training.bf16 is True
 
 
 @pytest.mark.parametrize(
@@ -47,7 +90,27 @@ def test_the_command_line_wins_and_types_are_kept(recipe):
         ("config_overrides: {norm_frist: true}\n", [], "has `norm_frist`, which is no field.*`norm_first`"),
         ("", ["--config_overrides", "[1]"], "`config_overrides` is '.1.'"),
         ("bleu_tokenize: 13b\n", [], "`bleu_tokenize` is .13b.. Choose one of"),
-        ("load_best_model_at_end: true\n", [], "Use `average_checkpoints`"),
+        ("metric_for_best_model: bleu\n", [], "lowest validation NLL"),
+        ("patience: 2\n", [], "`patience` is 2 and `eval_strategy` no"),
+        ("patience: 0\n", [], "`patience` is 0"),
+        ("hold_out: -1\n", [], "`hold_out` is -1"),
+        ("max_length_ratio: 1\n", [], "`max_length_ratio` is 1"),
+        ("test_sets: {news: a.en}\n", [], "`test_sets` has 'a.en' under 'news'"),
+        ("test_sets: {train: [a, b]}\n", [], "`test_sets` has the name 'train'"),
+        ("min_frequency: -1\n", [], "`min_frequency` is -1"),
+        ("preprocessing_num_workers: 0\n", [], "`preprocessing_num_workers` is 0"),
+        ("1: 2\n", [], "holds no fields"),
+        ("by_corpus_size: [{up_to: '2,000'}, {}]\n", [], "`by_corpus_size` is no table"),
+        ("by_corpus_size: [{up_to: 9, hold_out: 3}, {}]\n", [], "`by_corpus_size` has `hold_out`"),
+        (
+            "load_best_model_at_end: true\neval_strategy: steps\nsave_total_limit: 9\n",
+            [],
+            "without `patience`",
+        ),
+        ("by_corpus_size: {preset: tiny}\n", [], "`by_corpus_size` is no table"),
+        ("by_corpus_size: [{up_to: 9}, {up_to: 5}, {}]\n", [], "`by_corpus_size` is no table"),
+        ("by_corpus_size: [{up_to: 9}]\n", [], "`by_corpus_size` is no table"),
+        ("by_corpus_size: [{up_to: 9, presett: tiny}, {}]\n", [], "no recipe field `presett`"),
         ("", ["--max_steps", "3", "stray"], "stray"),
         ("- a\n", [], r"is not YAML|holds no fields"),
         ("a: [\n", [], "is not YAML"),
@@ -71,5 +134,5 @@ def test_the_trainers_schedules_are_open_without_the_papers(recipe):
         ("learning_rate: 0.001\nlr_scheduler_type: linear\n", ["--noam", "false"]),
         ("learning_rate: 0.001\nlr_scheduler_type: linear\n", ["--no_noam"]),
     ):
-        _, _, training = parse_recipe([recipe(content), *arguments])
+        training = parse_recipe([recipe(content), *arguments]).training
         assert (training.learning_rate, training.lr_scheduler_type) == (0.001, "linear")

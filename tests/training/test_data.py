@@ -1,9 +1,10 @@
+import gzip
 import json
 
 import pytest
 
 from training.arguments import DataArguments, RecipeError
-from training.data import encode, load_split, within
+from training.data import load_split
 from vanilla_transformer.text import TextError
 
 
@@ -19,7 +20,17 @@ def write(tmp_path):
 
 def test_two_files(write):
     text = load_split(DataArguments(source=write("en", "a\n\nb\n"), target=write("es", "x\ny\nz\n")), "train")
-    assert (text.sources, text.targets, text.empty) == (["a", "b"], ["x", "z"], 1)
+    assert (text.sources, text.targets, text.rows) == (["a", "", "b"], ["x", "y", "z"], [1, 2, 3])
+
+
+def test_packed_files(write):
+    source, target = write("en.gz", gzip.compress(b"a\nb\n")), write("es.gz", gzip.compress(b"x\ny\n"))
+    assert load_split(DataArguments(source=source, target=target), "train").sources == ["a", "b"]
+    table = write("t.csv.gz", gzip.compress(b"source,target\na,x\n"))
+    assert load_split(DataArguments(train_file=table), "train").targets == ["x"]
+    for broken in (b"plain text\n", gzip.compress(b"a\n" * 1000)[:-12]):
+        with pytest.raises(TextError, match=r"en2\.gz cannot be unpacked"):
+            load_split(DataArguments(source=write("en2.gz", broken), target=target), "train")
 
 
 def test_odd_line_separators_inside_sentences_misalign_nothing(write):
@@ -43,6 +54,14 @@ def test_an_empty_file_and_broken_utf8_are_refused(write):
         load_split(DataArguments(source=write("en", b"a\n\xff\n"), target=fine), "train")
 
 
+def test_cells_without_text_are_empty_sides_and_half_characters_are_refused(write):
+    path = write("t.jsonl", '{"source": "a", "target": null}\n')
+    assert load_split(DataArguments(train_file=path), "train").targets == [""]
+    assert load_split(DataArguments(train_file=write("t.tsv", "source\ttarget\n\t\n")), "train").rows == [2]
+    with pytest.raises(RecipeError, match="line 1 is no text"):
+        load_split(DataArguments(train_file=write("u.jsonl", '{"source": "\\ud83d", "target": "x"}\n')), "train")
+
+
 @pytest.mark.parametrize("nested", [False, True])
 def test_jsonl(write, nested):
     rows = [{"en": "a\nb", "es": "x"}, {"en": "c", "es": "¿y?"}]
@@ -58,6 +77,29 @@ def test_tsv(write):
     assert (text.sources, text.targets) == (["a", "b"], ['x "quoted', "y"])
 
 
+def test_csv(write):
+    content = 'id,target,source\n1,"x, ""quoted""",a\n2,"two\nlines",b\n3,z,c\n'
+    text = load_split(DataArguments(train_file=write("t.csv", content)), "train")
+    assert text.sources == ["a", "b", "c"]
+    assert text.targets == ['x, "quoted"', "two\nlines", "z"]
+    assert text.rows == [2, 4, 5]
+
+
+def test_a_data_set_with_its_splits(tmp_path, write):
+    for split in ("train", "test"):
+        rows = [{"translation": {"en": f"{split} {i}", "es": f"{i} de {split}"}} for i in range(3)]
+        write(f"{split}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    arguments = DataArguments(dataset_name=str(tmp_path), source_column="en", target_column="es")
+    text = load_split(arguments, "train")
+    assert (text.sources[2], text.targets[2], text.rows) == ("train 2", "2 de train", [1, 2, 3])
+    assert load_split(arguments, "test").sources[0] == "test 0"
+    assert load_split(arguments, "validation") is None
+    with pytest.raises(RecipeError, match=r"train, row 1 has no text under 'source', only: en, es"):
+        load_split(DataArguments(dataset_name=str(tmp_path)), "train")
+    with pytest.raises(RecipeError, match=r"`dataset_name` .*absent cannot be loaded"):
+        load_split(DataArguments(dataset_name=str(tmp_path / "absent")), "train")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "named"),
     [
@@ -66,6 +108,8 @@ def test_tsv(write):
         ("t.jsonl", "[1]\n", "line 1 is no JSON object"),
         ("t.tsv", "source\ttarget\na\n", "line 2 has 1 columns and the header has 2"),
         ("t.tsv", "source\tother\na\tb\n", "line 2 has no text under 'target'"),
+        ("t.csv", "source,target\na,b,c\n", "line 2 has 3 columns and the header has 2"),
+        ("t.csv", 'source,target\na,"b\n', "is not CSV"),
         ("t.xml", "<a>", "ends in '.xml'"),
     ],
 )
@@ -78,24 +122,11 @@ def test_one_side_two_names_and_unknown_corpora_are_refused(write):
     path = write("en", "a\n")
     with pytest.raises(RecipeError, match="`validation_target` is missing"):
         load_split(DataArguments(validation_source=path), "validation")
-    with pytest.raises(RecipeError, match="named twice, by `corpus` and `source`"):
+    with pytest.raises(RecipeError, match="named twice, by `source` and `corpus`"):
         load_split(DataArguments(corpus="phrasebook", source=path, target=path), "train")
     with pytest.raises(RecipeError, match="`corpus` is 'tatoeba'"):
         load_split(DataArguments(corpus="tatoeba"), "train")
-    with pytest.raises(RecipeError, match="no pair with words on both sides"):
-        load_split(DataArguments(source=write("en2", "a\n\n"), target=write("es", "\nx\n")), "train")
 
 
 def test_no_names_give_no_split():
     assert load_split(DataArguments(), "test") is None
-
-
-def test_encoding_keeps_text_and_reads_special_tokens_as_text(write, tokenizer):
-    source, target = write("en", "the house\nthe </s> car\n"), write("es", "la casa\nel coche\n")
-    dataset = encode(load_split(DataArguments(source=source, target=target), "train"), tokenizer)
-    assert dataset["source"][1] == "the </s> car"
-    assert [ids.count(2) for ids in dataset["input_ids"]] == [1, 1]
-    assert dataset["source_length"][:] == [len(ids) for ids in dataset["input_ids"]]
-    longest = max(dataset["source_length"])
-    assert len(within(dataset, longest - 1)) == 1
-    assert len(within(dataset, longest)) == 2

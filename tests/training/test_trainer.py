@@ -8,8 +8,10 @@ import torch.nn.functional as F
 from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments
 
 from training.arguments import TrainingArguments
-from training.data import ParallelText, encode
-from training.trainer import VanillaTransformerTrainer, derive_accumulation
+from training.batching import derive_accumulation
+from training.data import ParallelText
+from training.encoding import encode
+from training.trainer import VanillaTransformerTrainer
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
 
 PAIRS = [
@@ -26,7 +28,7 @@ PAIRS = [
 
 @pytest.fixture
 def dataset(tokenizer):
-    return encode(ParallelText([s for s, _ in PAIRS], [t for _, t in PAIRS]), tokenizer)
+    return encode(ParallelText.from_pairs(PAIRS), tokenizer)
 
 
 @pytest.fixture

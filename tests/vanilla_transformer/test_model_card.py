@@ -9,7 +9,7 @@ FACTS = {
     "parameters": 1_446_912,
     "source_lang": "en",
     "target_lang": "es",
-    "dataset_name": "a phrasebook",
+    "data_description": "a phrasebook",
     "train_pairs": 7000,
     "steps": 900,
     "tokens_per_step": 1500,
@@ -63,7 +63,7 @@ def test_what_is_not_known_is_left_out(tmp_path):
     unknown = {
         "source_lang": None,
         "target_lang": None,
-        "dataset_name": None,
+        "data_description": None,
         "warmup_steps": None,
         "seconds": None,
         "results": {},

@@ -308,6 +308,35 @@ def test_every_precision_trains_and_evaluates(model, batch, dtype):
     assert loss.isfinite() and all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
+def replicate(module: torch.nn.Module) -> torch.nn.Module:
+    """What `nn.DataParallel` makes of a model for each GPU: tensors in the place of parameters."""
+    replica = module._replicate_for_data_parallel()
+    for name, child in module._modules.items():
+        replica._modules[name] = None if child is None else replicate(child)
+    for name, parameter in module._parameters.items():
+        if parameter is None:
+            replica._parameters[name] = None
+        else:
+            setattr(replica, name, parameter.clone())
+    return replica
+
+
+def test_replicas_of_data_parallel_give_the_loss_and_gradients_of_the_model(small_config, batch):
+    model = VanillaTransformerForConditionalGeneration(small_config(dropout=0.0)).train()
+    count = (batch["labels"] != -100).sum()
+    model(**batch, num_items_in_batch=count).loss.backward()
+    expected = {name: parameter.grad for name, parameter in model.named_parameters()}
+    model.zero_grad()
+    parts = [{name: tensor[rows] for name, tensor in batch.items()} for rows in (slice(0, 2), slice(2, 3))]
+    outputs = [replicate(model)(**part, num_items_in_batch=count) for part in parts]
+    # It gathers field by field; the logits are not made in training and are no field.
+    gathered = type(outputs[0])((name, torch.stack([output[name] for output in outputs])) for name in ("loss",))
+    assert all("logits" not in output for output in outputs)
+    gathered.loss.sum().backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, expected[name], rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "change", [{"norm_first": True}, {"attention_bias": True}, {"qk_head_dim": 6, "v_head_dim": 10}]
 )

@@ -1,0 +1,64 @@
+import pytest
+
+from training.arguments import DataArguments, RecipeError
+from training.cleaning import HELD_OUT_SHARE, LanguageEvidence, check_direction, clean, describe, hold_out, report
+from training.data import ParallelText
+from training.phrasebook import phrasebook
+
+
+def test_what_is_left_out_is_counted_by_reason():
+    pairs = [(f"sentence number {i}", f"la frase número {i}") for i in range(20)]
+    pairs += [("", "x"), ("a", " "), pairs[3], pairs[3], ("short", "muy largo " * 30)]
+    arguments = DataArguments(drop_duplicates=True, max_length_ratio=3)
+    text = clean(ParallelText.from_pairs(pairs), arguments, "train")
+    assert text.rows == list(range(1, 21))
+    assert describe(text, "train") == (
+        "train: 20 pairs, 5 left out: 2 with an empty side, 1 with lengths more than 3 times off the usual ratio, "
+        "2 that stand there already"
+    )
+    # Only what cannot be used leaves a test.
+    assert len(clean(ParallelText.from_pairs(pairs), arguments, "test")) == 23
+
+
+def test_a_text_without_words_is_refused():
+    with pytest.raises(RecipeError, match="no pair with words on both sides"):
+        clean(ParallelText.from_pairs([("a", ""), (" ", "x")]), DataArguments(), "train")
+
+
+def test_the_held_out_part_shares_no_side_and_does_not_depend_on_the_order():
+    pairs = [(f"source {i % 280}", f"target {i % 290}") for i in range(600)] + [("hi", "hola"), ("hey", "hola")]
+    pairs += [(f"only {i}", f"solo {i}") for i in range(400)]
+    train, validation = hold_out(ParallelText.from_pairs(pairs), at_most=2000)
+    assert len(validation) == len(pairs) // HELD_OUT_SHARE
+    assert len(train) == len(pairs) - len(validation)
+    assert not set(train.sources) & set(validation.sources) and not set(train.targets) & set(validation.targets)
+    assert not validation.dropped
+    _, again = hold_out(ParallelText.from_pairs(pairs[::-1]), at_most=2000)
+    assert set(again.sources) == set(validation.sources)
+    assert len(hold_out(ParallelText.from_pairs(pairs), at_most=5)[1]) == 5
+
+
+@pytest.mark.parametrize("pairs", [[("a", "b")], [("a", "b"), ("a", "c")]])
+def test_what_cannot_be_parted_is_refused(pairs):
+    with pytest.raises(RecipeError, match="none that could be held out"):
+        hold_out(ParallelText.from_pairs(pairs), at_most=2000)
+
+
+def test_swapped_sides_are_found():
+    corpus = phrasebook()
+    pairs = corpus["train"][:1000]
+    train = ParallelText.from_pairs(pairs)
+    fair = ParallelText.from_pairs(corpus["test"][:100])
+    check_direction(LanguageEvidence(train), fair, "validation")
+    with pytest.raises(RecipeError, match="100 of the 100 validation pairs read like the other language"):
+        check_direction(LanguageEvidence(train), ParallelText(fair.targets, fair.sources, fair.rows), "validation")
+    some = [(target, source) if i in (17, 400) else (source, target) for i, (source, target) in enumerate(pairs)]
+    shown = report(ParallelText.from_pairs(some))
+    assert "2 pairs look swapped" in shown and "row 18:" in shown and "row 401:" in shown
+    assert "usual ratio of target to source: 1." in shown
+
+
+def test_the_same_language_on_both_sides_is_not_swapped():
+    sides = [f"a text of {i} words that is copied" for i in range(50)]
+    text = ParallelText(sides, [side[:20] for side in sides], list(range(1, 51)))
+    check_direction(LanguageEvidence(text), ParallelText(text.targets, text.sources, text.rows), "validation")

@@ -1,0 +1,197 @@
+"""Runs that end before they should: killed, told to stop, out of memory, out of space, out of numbers."""
+
+import errno
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from training.checkpoints import find_checkpoints, find_damage, step_of
+from training.train import main
+from vanilla_transformer import VanillaTransformerForConditionalGeneration
+
+# How often the run of the first test is killed.
+KILLS = int(os.environ.get("KILLS", "2"))
+REPOSITORY = Path(__file__).resolve().parents[2]
+SETTINGS = ["--max_steps", "60", "--save_steps", "5", "--logging_steps", "3", "--eval_steps", "10"]
+
+
+def history(run: Path) -> list[dict[str, float]]:
+    """The log without what depends on the clock."""
+    entries = json.loads((find_checkpoints(run)[-1] / "trainer_state.json").read_text())["log_history"]
+    timed = ("tokens_per_second", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second")
+    return [{name: value for name, value in entry.items() if name not in timed} for entry in entries]
+
+
+def start(arguments: list[str], processes: int = 1) -> subprocess.Popen[str]:
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes)] if processes > 1 else []
+    return subprocess.Popen(
+        [sys.executable, *launcher, "-m", "training.train", *arguments],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def wait_for_step(run: Path, step: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not (run / f"checkpoint-{step}").exists():
+        assert process.poll() is None and time.monotonic() < deadline, process.stdout.read()
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_kills_at_random_moments_leave_no_trace_in_the_curve(recipe, launch, tmp_path, processes):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    result = launch(str(recipe), *SETTINGS, "--output_dir", str(whole), processes=processes)
+    assert result.returncode == 0, result.stderr
+    chance = random.Random(processes)
+    for number in range(KILLS):
+        found = find_checkpoints(killed)
+        resume = ["--resume_from_checkpoint", "true"] if found else []
+        process = start([str(recipe), *SETTINGS, "--output_dir", str(killed), *resume], processes)
+        wait_for_step(killed, min(55, step_of(found[-1]) + 5 if found else 5), process)
+        time.sleep(chance.uniform(0, 0.5))
+        kill_all(process)
+        assert all(find_damage(folder) is None for folder in find_checkpoints(killed)), f"kill {number}"
+    resume = ["--resume_from_checkpoint", "true"]
+    result = launch(str(recipe), *SETTINGS, "--output_dir", str(killed), *resume, processes=processes)
+    assert result.returncode == 0, result.stderr
+    expected, got = history(whole), history(killed)
+    assert len(got) == len(expected)
+    weights, expected_weights = (load_file(run / "model.safetensors") for run in (killed, whole))
+    if processes == 1:
+        assert got == expected
+        assert all(torch.equal(tensor, expected_weights[name]) for name, tensor in weights.items())
+    else:
+        for entry, wanted in zip(got, expected, strict=True):
+            assert entry == pytest.approx(wanted, abs=1e-6)
+
+
+def kill_all(process: subprocess.Popen[str]) -> None:
+    """`kill -9` for the launcher and its workers, which torchrun puts into sessions of their own."""
+    workers = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    for pid in (process.pid, *map(int, workers)):
+        os.kill(pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+
+
+def test_sigterm_saves_and_ends_with_0(recipe, tmp_path):
+    run = tmp_path / "run"
+    process = start([str(recipe), "--max_steps", "100000", "--save_steps", "7", "--eval_strategy", "no"])
+    wait_for_step(run, 7, process)
+    process.send_signal(signal.SIGTERM)
+    shown, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, shown
+    last = step_of(find_checkpoints(run)[-1])
+    assert f"stopped by SIGTERM after step {last:,}, which is saved" in shown
+    assert not (run / "model.safetensors").exists()
+    # It serves to go on from and takes no part in anything else.
+    assert (run / f"checkpoint-{last}" / "extra").exists() == bool(last % 7)
+    more = ["--max_steps", str(last + 2), "--resume_from_checkpoint", "auto"]
+    assert main([str(recipe), "--eval_strategy", "no", *more]) == 0
+    assert not list(run.glob("checkpoint-*/extra"))
+
+
+def test_sigterm_reaches_both_processes(recipe, tmp_path):
+    run = tmp_path / "run"
+    process = start([str(recipe), "--max_steps", "100000", "--save_steps", "7", "--eval_strategy", "no"], processes=2)
+    wait_for_step(run, 7, process)
+    process.send_signal(signal.SIGTERM)
+    shown, _ = process.communicate(timeout=60)
+    last = step_of(find_checkpoints(run)[-1])
+    assert f"stopped by SIGTERM after step {last:,}, which is saved" in shown
+    assert find_damage(run / f"checkpoint-{last}") is None
+
+
+def test_a_damaged_checkpoint_is_told_and_passed_over(recipe, tmp_path, capsys):
+    assert main([str(recipe), "--max_steps", "8"]) == 0
+    run = tmp_path / "run"
+    cut = run / "checkpoint-8" / "model.safetensors"
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    optimizer = run / "checkpoint-6" / "optimizer.pt"
+    content = bytearray(optimizer.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    optimizer.write_bytes(content)
+    assert main([str(recipe), "--resume_from_checkpoint", str(run / "checkpoint-8")]) == 2
+    assert "which is no complete checkpoint: model.safetensors cannot be read" in capsys.readouterr().err
+    assert main([str(recipe), "--resume_from_checkpoint", "true"]) == 0
+    shown = capsys.readouterr().out
+    assert "checkpoint-8 is damaged and passed over: model.safetensors cannot be read" in shown
+    assert "checkpoint-6 is damaged and passed over: optimizer.pt has wrong checksums" in shown
+    assert json.loads((run / "all_results.json").read_text())["steps"] == 12
+    assert (run / "damaged-checkpoint-8").is_dir()
+    for folder in find_checkpoints(run):
+        (folder / "trainer_state.json").unlink()
+    assert main([str(recipe), "--resume_from_checkpoint", "true"]) == 2
+    assert "has no complete checkpoint" in capsys.readouterr().err
+    assert main([str(recipe), "--resume_from_checkpoint", "auto"]) == 0
+
+
+def test_a_loss_that_is_no_number_stops_with_the_rows(recipe, tmp_path, capsys, monkeypatch):
+    forward = VanillaTransformerForConditionalGeneration.forward
+    sizes = []
+
+    def poisoned(self, *args, **kwargs):
+        outputs = forward(self, *args, **kwargs)
+        sizes.append(len(kwargs["labels"]))
+        if len(sizes) == 5:
+            outputs["loss"] = outputs.loss * float("nan")
+        return outputs
+
+    monkeypatch.setattr(VanillaTransformerForConditionalGeneration, "forward", poisoned)
+    assert main([str(recipe), "--eval_strategy", "no"]) == 2
+    error = capsys.readouterr().err
+    assert "The loss is nan in step 5, with rows " in error
+    rows = [int(word) for word in error.partition("with rows ")[2].partition(" of")[0].split(", ")]
+    assert len(rows) == sizes[-1] and all(1 <= row <= 200 for row in rows)
+    assert [folder.name for folder in find_checkpoints(tmp_path / "run")] == ["checkpoint-2", "checkpoint-4"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("DefaultCPUAllocator: can't allocate memory")],
+)
+def test_out_of_memory_names_the_batch_and_the_remedy(recipe, capsys, monkeypatch, error):
+    def forward(self, *args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(VanillaTransformerForConditionalGeneration, "forward", forward)
+    assert main([str(recipe)]) == 2
+    shown = capsys.readouterr().err
+    assert "Out of memory with a batch of source " in shown and "Set `tokens_per_device: 200`" in shown
+
+
+def test_a_full_disk_is_told_and_harms_nothing(recipe, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 1000, 1000))
+    assert main([str(recipe)]) == 2
+    assert "has 0 MB left and a checkpoint takes" in capsys.readouterr().err
+    monkeypatch.undo()
+
+    save = torch.save
+
+    def full(*args, **kwargs):
+        if "checkpoint-6" in str(args[1]):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(*args, **kwargs)
+
+    monkeypatch.setattr(torch, "save", full)
+    assert main([str(recipe)]) == 2
+    assert "checkpoint-6 cannot be written: [Errno 28] No space left" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert [folder.name for folder in find_checkpoints(tmp_path / "run")] == ["checkpoint-2", "checkpoint-4"]
+    assert main([str(recipe), "--resume_from_checkpoint", "true"]) == 0
+    assert not (tmp_path / "run" / "unfinished").exists()

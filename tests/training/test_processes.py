@@ -1,0 +1,98 @@
+"""The same recipe in one, two and four processes (gloo, one thread each)."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments
+
+from training.checkpoints import find_checkpoints
+from vanilla_transformer import VanillaTransformerForConditionalGeneration, VanillaTransformerTokenizer
+
+
+def losses(run: Path) -> list[float]:
+    history = json.loads((find_checkpoints(run)[-1] / "trainer_state.json").read_text())["log_history"]
+    return [entry["loss"] for entry in history if "loss" in entry]
+
+
+def test_processes_and_accumulation_share_a_step_in_any_way(recipe, launch, tmp_path):
+    """1 x 4, 2 x 2 and 4 x 1: dropout is off, since each process draws its own."""
+    settings = ["--dropout", "0.0", "--tokens_per_step", "404", "--tokens_per_device", "101", "--max_steps", "20"]
+    settings += ["--logging_steps", "1", "--save_steps", "10", "--eval_steps", "20", "--average_checkpoints", "1"]
+    for processes in (1, 2, 4):
+        output = tmp_path / str(processes)
+        result = launch(str(recipe), *settings, "--output_dir", str(output), processes=processes)
+        assert result.returncode == 0, result.stderr
+        world = f"{processes} process{'es' if processes > 1 else ''}"
+        assert f"404 = {world} x 101 x {4 // processes}" in result.stdout
+    alone = json.loads((tmp_path / "1" / "all_results.json").read_text())
+    weights = load_file(tmp_path / "1" / "model.safetensors")
+    assert len(losses(tmp_path / "1")) == 20
+    for processes in ("2", "4"):
+        run = tmp_path / processes
+        assert losses(run) == pytest.approx(losses(tmp_path / "1"), abs=1e-5)
+        results = json.loads((run / "all_results.json").read_text())
+        for name in ("validation_loss", "validation_bleu"):
+            assert results[name] == pytest.approx(alone[name], abs=1e-5)
+        for name, tensor in load_file(run / "model.safetensors").items():
+            torch.testing.assert_close(tensor, weights[name], rtol=0, atol=1e-5)
+
+
+def train_plainly(folder: str) -> None:
+    """A plain Seq2SeqTrainer, 8 sentences a step for processes and accumulation to share; prints size and losses."""
+    tokenizer = VanillaTransformerTokenizer.from_pretrained(folder)
+    model = VanillaTransformerForConditionalGeneration.from_pretrained(folder)
+    pairs = [("the house is red" + " red" * (i % 5), "la casa" + " es roja" * (i % 7)) for i in range(24)]
+    arguments = Seq2SeqTrainingArguments(
+        output_dir=folder,
+        use_cpu=True,
+        report_to="none",
+        disable_tqdm=True,
+        save_strategy="no",
+        max_steps=3,
+        logging_steps=1,
+        per_device_train_batch_size=4,
+        train_sampling_strategy="sequential",
+        max_grad_norm=0.0,
+    )
+    arguments.gradient_accumulation_steps = 2 // arguments.world_size
+    trainer = Seq2SeqTrainer(
+        model,
+        arguments,
+        train_dataset=[dict(tokenizer(source, text_target=target)) for source, target in pairs],
+        data_collator=DataCollatorForSeq2Seq(tokenizer, model=model),
+        processing_class=tokenizer,
+    )
+    trainer.train()
+    if arguments.process_index == 0:
+        curve = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        print("RESULT", json.dumps([arguments.world_size, curve]))
+    if torch.distributed.is_initialized():
+        trainer.callback_handler.callbacks.clear()
+        del trainer
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
+def test_a_plain_trainer_has_one_loss_in_one_and_two_processes(launch, config, tokenizer, tmp_path):
+    config.vocab_size, config.dropout = len(tokenizer), 0.0
+    torch.manual_seed(0)
+    VanillaTransformerForConditionalGeneration(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    curves = []
+    for processes in (1, 2):
+        result = launch(str(tmp_path), processes=processes, module="tests.training.test_processes")
+        assert result.returncode == 0, result.stderr
+        line = next(line for line in result.stdout.splitlines() if line.startswith("RESULT"))
+        world, curve = json.loads(line.removeprefix("RESULT"))
+        assert world == processes
+        curves.append(curve)
+    assert curves[0] == pytest.approx(curves[1], abs=1e-6)
+    assert curves[0][-1] < curves[0][0]
+
+
+if __name__ == "__main__":
+    train_plainly(sys.argv[1])

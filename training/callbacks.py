@@ -1,0 +1,148 @@
+"""What happens between the steps of a training: epochs, patience, signals, the progress bar."""
+
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tqdm.auto import tqdm
+from transformers import ProgressCallback, TrainerCallback
+from transformers.trainer_callback import ExportableState
+
+from training.checkpoints import patience_is_over
+
+if TYPE_CHECKING:
+    from training.trainer import VanillaTransformerTrainer
+
+
+class EpochCallback(TrainerCallback):
+    """Tells the sampler the epoch. Trainer does not reach it through Accelerate's wrappers after a resume."""
+
+    def __init__(self, trainer: "VanillaTransformerTrainer"):
+        self.trainer = trainer
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.trainer.train_sampler is not None:
+            self.trainer.train_sampler.set_epoch(int((state.epoch or 0) + 1e-6))
+        self.trainer.restart_clock()
+
+
+class LossWindowCallback(TrainerCallback, ExportableState):
+    """
+    Carries the losses since the last log line over a resume.
+
+    Trainer would begin at the checkpoint, and the next line would be the mean of fewer steps than it says.
+
+    Attributes:
+        total: the sum of the losses of the steps since the last log line, mean of all processes.
+        last_logged: the step of that line.
+    """
+
+    def __init__(self, trainer: "VanillaTransformerTrainer"):
+        self.trainer = trainer
+        self.total, self.last_logged = 0.0, 0
+
+    def state(self) -> dict[str, Any]:
+        return {"args": {}, "attributes": {"total": self.total, "last_logged": self.last_logged}}
+
+    def measure(self) -> None:
+        """Look at the sums that Trainer keeps; every process calls it before a checkpoint is written."""
+        sums = self.trainer.accelerator.gather(self.trainer._tr_loss.reshape(1))
+        self.total, self.last_logged = sums.mean().item(), self.trainer._globalstep_last_logged
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        saved = state.stateful_callbacks.get(type(self).__name__)
+        if state.global_step and saved is not None:
+            self.trainer._tr_loss += torch.tensor(saved["attributes"]["total"])
+            self.trainer._globalstep_last_logged = saved["attributes"]["last_logged"]
+
+
+class PatienceCallback(TrainerCallback):
+    """
+    Ends the training when validation NLL has not improved for `args.patience` evaluations.
+
+    It counts in the history, which a checkpoint holds, and so needs no state of its own.
+    """
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: dict[str, float] | None = None, **kwargs: Any
+    ) -> None:
+        if args.patience is None or "eval_loss" not in (metrics or {}):  # the score of something else
+            return
+        if patience_is_over(state.log_history, args.patience):
+            control.should_training_stop = True
+            if state.is_world_process_zero:
+                tqdm.write(f"step {state.global_step:,}: no better NLL in {args.patience} evaluations, the end")
+
+
+class TerminationCallback(TrainerCallback):
+    """
+    On SIGTERM (a scheduler's, or `kill`) writes a checkpoint after the step at hand and ends the training.
+
+    Attributes:
+        requested: whether the signal came to this process.
+        obeyed: whether the training ended for it, in every process at the same step.
+        writes_extra: whether the checkpoint is written for it alone, at a step where the recipe asks for none.
+    """
+
+    def __init__(self, trainer: "VanillaTransformerTrainer"):
+        self.trainer = trainer
+        self.requested = self.obeyed = self.writes_extra = False
+        self._before: Any = None
+
+    def _request(self, *_: Any) -> None:
+        self.requested = True
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, self._request)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        requested = self.requested
+        if args.world_size > 1:  # the signal reaches the processes at different moments
+            if requested:
+                self.trainer.accelerator.set_trigger()
+            requested = self.trainer.accelerator.check_trigger()
+        if requested:
+            self.writes_extra = not control.should_save
+            self.obeyed = control.should_save = control.should_training_stop = True
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.obeyed and state.epoch % 1 > 1e-6:  # Trainer calls this where an epoch breaks off, too
+            control.should_evaluate = control.should_save = False
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+
+
+class TrainingProgressCallback(ProgressCallback):
+    """One bar with loss, learning rate and speed, and a line for each evaluation; lines alone where no one watches."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            self.training_bar = tqdm(
+                total=state.max_steps, initial=state.global_step, dynamic_ncols=True, disable=not sys.stderr.isatty()
+            )
+        self.current_step = state.global_step
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if sys.stderr.isatty():
+            super().on_prediction_step(args, state, control, **kwargs)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        if not state.is_world_process_zero or self.training_bar is None or logs is None:
+            return
+        if "loss" in logs:
+            speed = f"{logs['tokens_per_second']:,.0f} tokens/s"
+            shown = f"loss {logs['loss']:.3f}, lr {logs['learning_rate']:.2e}, {speed}"
+            self.training_bar.set_postfix_str(shown)
+            if self.training_bar.disable:
+                tqdm.write(f"step {state.global_step:,}: {shown}")
+        elif "eval_loss" in logs:
+            line = f"step {state.global_step:,}: validation NLL {logs['eval_loss']:.4f}"
+            line += f", perplexity {logs['eval_perplexity']:.2f}"
+            if "eval_bleu" in logs:
+                line += f", BLEU {logs['eval_bleu']:.2f}"
+            tqdm.write(line)

@@ -1,0 +1,208 @@
+"""Checkpoints on disk: which there are, which are whole, and the folder they go to."""
+
+import json
+import math
+import re
+import shutil
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import broadcast_object_list
+from safetensors import SafetensorError, safe_open
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
+
+from training.arguments import RecipeError, TrainingArguments
+from vanilla_transformer import VanillaTransformerConfig
+
+WEIGHTS = "model.safetensors"
+# What makes the shape of a model, which training does not change.
+SHAPE = (
+    "encoder_layers",
+    "decoder_layers",
+    "hidden_size",
+    "num_attention_heads",
+    "query_key_size",
+    "value_size",
+    "intermediate_size",
+    "position_embedding_type",
+    "norm_first",
+)
+# Where a checkpoint is written before it gets its name: under that name there are whole ones alone.
+UNFINISHED = "unfinished"
+# A file in a checkpoint that was written on request, between those that the recipe asks for. It serves to go on from,
+# takes no part in a mean, and goes when the next one is written.
+EXTRA = "extra"
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step of a folder named `checkpoint-STEP`."""
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def find_checkpoints(output_dir: str | Path, up_to_step: int | None = None) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    folders = [f for f in Path(output_dir).glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", f.name)]
+    return sorted((f for f in folders if up_to_step is None or step_of(f) <= up_to_step), key=step_of)
+
+
+def find_best(checkpoints: list[Path], log_history: list[dict[str, float]]) -> Path | None:
+    """The checkpoint with the lowest validation NLL, of those that were evaluated."""
+    losses = {entry["step"]: entry["eval_loss"] for entry in log_history if "eval_loss" in entry}
+    evaluated = [folder for folder in checkpoints if step_of(folder) in losses]
+    return min(evaluated, key=lambda folder: losses[step_of(folder)], default=None)
+
+
+def find_damage(checkpoint: Path) -> str | None:
+    """What keeps a run from going on from a checkpoint, in a few words; `None` for a whole one."""
+    name = TRAINER_STATE_NAME
+    try:
+        json.loads((checkpoint / name).read_text(encoding="utf-8"))
+        name = WEIGHTS
+        with safe_open(checkpoint / name, "pt") as weights:
+            weights.keys()
+        random_states = sorted(file.name for file in checkpoint.glob("rng_state*.pth"))
+        for name in (OPTIMIZER_NAME, SCHEDULER_NAME, *(random_states or ["rng_state.pth"])):
+            with zipfile.ZipFile(checkpoint / name) as archive:
+                if archive.testzip() is not None:
+                    return f"{name} has wrong checksums"
+    except FileNotFoundError:
+        return f"{name} is missing"
+    except (OSError, ValueError, SafetensorError, zipfile.BadZipFile) as error:
+        return f"{name} cannot be read: {error}"
+    return None
+
+
+def prepare_output_dir(args: TrainingArguments, say: Callable[..., None]) -> Path | None:
+    """
+    Make the folder and see that it can be written; the first process does, and all learn what it found.
+
+    `resume_from_checkpoint` is a checkpoint, "true" for the newest whole one, or "auto" for that if there is any.
+
+    Returns:
+        the checkpoint to go on from, if any.
+
+    Raises:
+        RecipeError: if there is none to go on from, if others are there, or if the folder cannot be written.
+    """
+    found: list[Any] = [None, None]
+    if args.process_index == 0:
+        try:
+            found[0] = choose_checkpoint(args, say)
+        except RecipeError as error:
+            found[1] = str(error)
+    if args.world_size > 1:
+        broadcast_object_list(found)
+    if found[1] is not None:
+        raise RecipeError(found[1])
+    checkpoint: Path | None = found[0]
+    return checkpoint
+
+
+def choose_checkpoint(args: TrainingArguments, say: Callable[..., None]) -> Path | None:
+    """The checkpoint to go on from. What is in the way of the next ones is cleared, if that was asked for."""
+    output_dir = Path(args.output_dir)
+    checkpoints = find_checkpoints(output_dir)
+    resume = str(args.resume_from_checkpoint or "false")
+    checkpoint: Path | None = None
+    damaged: list[Path] = []
+    if resume.lower() in ("true", "auto"):
+        for folder in reversed(checkpoints):
+            damage = find_damage(folder)
+            if damage is None:
+                checkpoint = folder
+                break
+            say(f"{folder} is damaged and passed over: {damage}")
+            damaged.append(folder)
+        if checkpoint is None and resume.lower() == "true":
+            raise RecipeError(f"`resume_from_checkpoint` is true and {output_dir} has no complete checkpoint.")
+    elif resume.lower() != "false":
+        checkpoint = Path(resume)
+        damage = find_damage(checkpoint)
+        if damage is not None:
+            raise RecipeError(f"`resume_from_checkpoint` is {resume}, which is no complete checkpoint: {damage}.")
+    others = [
+        folder
+        for folder in checkpoints
+        if folder not in damaged and (checkpoint is None or step_of(folder) > step_of(checkpoint))
+    ]
+    if checkpoint is not None and checkpoint.parent.resolve() != output_dir.resolve():
+        others = checkpoints
+    if others and not args.overwrite_output_dir:
+        raise RecipeError(
+            f"{output_dir} holds {others[-1].name} of an earlier run. Go on with `--resume_from_checkpoint true`, or "
+            "delete it and start again with `--overwrite_output_dir true`."
+        )
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        for folder in damaged:
+            aside = folder.with_name(f"damaged-{folder.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)
+        for folder in [*others, output_dir / UNFINISHED]:
+            if folder.exists():
+                shutil.rmtree(folder)
+        with tempfile.TemporaryFile(dir=output_dir) as file:
+            file.write(b"0" * 4096)
+    except OSError as error:
+        raise RecipeError(f"`output_dir` {output_dir} cannot be written: {error.strerror}.") from error
+    return checkpoint
+
+
+def check_space(output_dir: str | Path, parameters: int) -> None:
+    """
+    Refuse a run whose first checkpoint would not fit on the disk.
+
+    Raises:
+        RecipeError: if there is less space than weights and two moments of Adam take, in float32.
+    """
+    needed, free = 3 * 4 * parameters, shutil.disk_usage(output_dir).free
+    if free < needed:
+        raise RecipeError(
+            f"`output_dir` {output_dir} has {free / 1e6:,.0f} MB left and a checkpoint takes {needed / 1e6:,.0f} MB. "
+            "Free some space or name another folder."
+        )
+
+
+def patience_is_over(log_history: list[dict[str, float]], patience: int) -> bool:
+    """Whether none of the last `patience` evaluations was better than all before them."""
+    losses = [entry["eval_loss"] for entry in log_history if "eval_loss" in entry]
+    return bool(losses) and len(losses) - 1 - losses.index(min(losses)) >= patience
+
+
+def is_finished(checkpoint: Path, args: TrainingArguments) -> bool:
+    """Whether a run that goes on from a checkpoint has no step left to do."""
+    state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    if args.patience is not None and patience_is_over(state["log_history"], args.patience):
+        return True
+    last = args.max_steps
+    if last <= 0:  # counted in epochs: as many as the run that wrote the checkpoint was to do
+        epochs = math.ceil(args.num_train_epochs)
+        last = state["max_steps"] if state["num_train_epochs"] == epochs else sys.maxsize
+    return step_of(checkpoint) >= last
+
+
+def check_continuation(checkpoint: Path, config: VanillaTransformerConfig, steps_per_epoch: int) -> None:
+    """
+    Refuse to go on from a checkpoint of another model, or with other steps than it was made with.
+
+    Raises:
+        RecipeError: if a size differs, or the number of steps in an epoch.
+    """
+    saved = VanillaTransformerConfig.from_pretrained(checkpoint)
+    for name in ("vocab_size", *SHAPE):
+        if getattr(saved, name) != getattr(config, name):
+            raise RecipeError(
+                f"{checkpoint} has `{name}` {getattr(saved, name)} and the recipe makes it {getattr(config, name)}. "
+                "Go on with the settings and the text that the run began with, or start a new one."
+            )
+    state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    was = round(state["global_step"] / state["epoch"]) if state["epoch"] else steps_per_epoch
+    if was != steps_per_epoch:
+        raise RecipeError(
+            f"{checkpoint} was made with {was:,} steps in an epoch and now there are {steps_per_epoch:,}: the text or "
+            "`tokens_per_step` has changed. Go on as the run began, or start a new one with `init_from`."
+        )

@@ -1,0 +1,190 @@
+"""
+From a YAML file and the command line, which wins, to the fields of `training.arguments`.
+
+A recipe may leave fields to the size of the corpus, by a table under `by_corpus_size`.
+"""
+
+import dataclasses
+import difflib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import HfArgumentParser
+
+from training.arguments import CONFIG_FIELDS, DataArguments, ModelArguments, RecipeError, TrainingArguments
+
+ARGUMENT_CLASSES = (ModelArguments, DataArguments, TrainingArguments)
+
+# Fields of Trainer that this program sets itself, and what stands in their place.
+REPLACED = {
+    "per_device_train_batch_size": "`tokens_per_device`: batches are counted in tokens",
+    "per_device_eval_batch_size": "`tokens_per_device`: batches are counted in tokens",
+    "gradient_accumulation_steps": "`tokens_per_step` and `tokens_per_device`, from which it follows",
+    "label_smoothing_factor": "`label_smoothing`",
+    "use_cpu": "`run_on: cpu`",
+    "optim": "nothing: the optimizer is Adam, as in the paper",
+    "generation_max_length": "nothing: the length follows the source, as in the paper",
+    "prediction_loss_only": "`predict_with_generate: false`",
+    "metric_for_best_model": "nothing: the best model has the lowest validation NLL",
+    "greater_is_better": "nothing: the best model has the lowest validation NLL",
+    "enable_jit_checkpoint": "nothing: SIGTERM saves a checkpoint",
+    "train_sampling_strategy": "nothing: sentences of similar length stand together",
+    "sortish_sampler": "nothing: sentences of similar length stand together",
+    "dataloader_drop_last": "nothing: no sentence is dropped",
+    "auto_find_batch_size": "`tokens_per_device`",
+    "eval_accumulation_steps": "nothing: evaluation keeps texts and sums alone",
+}
+
+
+@dataclass
+class Recipe:
+    """
+    A recipe as it is run.
+
+    Attributes:
+        model, data, training: its fields.
+        given: names of the fields that the recipe or the command line sets, by the table of sizes or without.
+        has_table: whether fields depend on the size of the corpus.
+        row: the row of that table in force.
+    """
+
+    model: ModelArguments
+    data: DataArguments
+    training: TrainingArguments
+    given: set[str]
+    has_table: bool
+    row: dict[str, Any]
+
+
+def parse_recipe(arguments: list[str], pairs: int | None = None) -> Recipe:
+    """
+    Read `RECIPE.yaml [--field value ...]`.
+
+    Args:
+        arguments: the command line without the program's name. The recipe may be left out.
+        pairs: the size of the training text, which chooses a row of the recipe's table `by_corpus_size`; its fields
+            hold where neither the recipe nor the command line says otherwise. Unknown, it is the last row.
+
+    Raises:
+        RecipeError: for a file that is not there or not YAML, and for a field that does not exist or does not fit.
+    """
+    settings: dict[str, Any] = {}
+    if arguments and not arguments[0].startswith("--"):
+        settings = read_recipe(Path(arguments[0]))
+        arguments = arguments[1:]
+    table = settings.pop("by_corpus_size", None)
+    row = choose_row(table, pairs) if table is not None else {}
+    on_command_line = {word[2:].split("=")[0].replace("-", "_") for word in arguments if word.startswith("--")}
+    from_model = ("preset", "vocab_size") if settings.get("init_from") or "init_from" in on_command_line else ()
+    row = {name: value for name, value in row.items() if name not in from_model}
+    fields = {name: value for name, value in row.items() if name not in ROW_NOTES}
+    given = {*fields, *settings, *on_command_line}
+    check_fields(given)
+
+    words: list[str] = []
+    for name, value in {**fields, **settings}.items():
+        if value is None:
+            continue
+        values = value if isinstance(value, list) else [value]
+        words += [f"--{name}", *(json.dumps(v) if isinstance(v, dict) else str(v) for v in values)]
+    parser = HfArgumentParser(
+        ARGUMENT_CLASSES, prog="python -m training.train", usage="%(prog)s RECIPE.yaml [--field value ...]"
+    )
+    try:
+        model, data, training = parser.parse_args_into_dataclasses(words + arguments)
+    except RecipeError:
+        raise
+    except ValueError as error:  # what transformers' own checks say, among them of words that belong to no field
+        raise RecipeError(str(error)) from error
+    if training.noam and "learning_rate" in given:
+        raise RecipeError(
+            "`learning_rate` has no effect beside the paper's schedule. Use `noam_scale`, or set `noam: false`."
+        )
+    if training.patience is not None and training.eval_strategy == "no":
+        raise RecipeError(
+            f"`patience` is {training.patience} and `eval_strategy` no: nothing would be compared. "
+            "Set `eval_strategy: steps`."
+        )
+    if training.average_checkpoints is None:
+        training.average_checkpoints = 20 if model.preset == "big" else 5
+    check_kept_checkpoints(training)
+    return Recipe(model, data, training, given, has_table=table is not None, row=row)
+
+
+# What a row of `by_corpus_size` says besides fields.
+ROW_NOTES = ("up_to", "expect")
+
+
+def choose_row(table: Any, pairs: int | None) -> dict[str, Any]:
+    """
+    The first row that is for a corpus of so many pairs.
+
+    Raises:
+        RecipeError: if it is no table of rows in rising order, the last without a limit, or a row has fields that do
+            not exist, or that are needed before the size of the corpus is known.
+    """
+    rows = table if isinstance(table, list) and all(isinstance(row, dict) for row in table) else []
+    limits = [row.get("up_to", math.inf) for row in rows]
+    numbers = all(isinstance(limit, (int, float)) for limit in limits)
+    if not rows or not numbers or limits != sorted(limits) or limits[-1] != math.inf:
+        raise RecipeError(
+            "`by_corpus_size` is no table. Write a list of rows of fields, each but the last with `up_to`, the number "
+            "of pairs it is for, in rising order."
+        )
+    text_fields = {f.name for f in dataclasses.fields(DataArguments)}
+    for row in rows:
+        check_fields({name for name in row if name not in ROW_NOTES})
+        for name in sorted(text_fields & set(row)):
+            raise RecipeError(
+                f"`by_corpus_size` has `{name}`, which says what the corpus is. Write it above the table."
+            )
+    return rows[-1] if pairs is None else next(row for row, limit in zip(rows, limits, strict=True) if pairs <= limit)
+
+
+def check_kept_checkpoints(training: TrainingArguments) -> None:
+    """Refuse to delete checkpoints before they are averaged."""
+    kept, averaged = training.save_total_limit, training.average_checkpoints or 1
+    if training.load_best_model_at_end and kept is not None and training.patience is None:
+        raise RecipeError(
+            f"`save_total_limit` is {kept} with `load_best_model_at_end` and without `patience`: the best checkpoint "
+            "may be any, and those before it deleted. Set `patience`, or leave `save_total_limit` out."
+        )
+    # The mean ends with the best one, which is as old as patience allows.
+    needed = averaged + (training.patience or 0) if training.load_best_model_at_end else averaged
+    if kept is not None and kept < needed:
+        beside = f" and `patience` {training.patience}" if needed > averaged else ""
+        raise RecipeError(
+            f"`save_total_limit` is {kept} and `average_checkpoints` {averaged}{beside}: checkpoints would be deleted "
+            f"before they are averaged. Keep at least {needed}."
+        )
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The fields of one YAML file."""
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"Recipe {path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"Recipe {path} is not YAML: {error}") from error
+    if not isinstance(settings, dict) or not all(isinstance(name, str) for name in settings):
+        raise RecipeError(f"Recipe {path} holds no fields. Write lines such as `preset: base`.")
+    return settings
+
+
+def check_fields(given: set[str]) -> None:
+    """Refuse fields that do not exist or that this program sets itself."""
+    fields = {f.name for arguments in ARGUMENT_CLASSES for f in dataclasses.fields(arguments)}
+    for name in sorted(given):
+        if name in REPLACED:
+            raise RecipeError(f"`{name}` is not set in a recipe. Use {REPLACED[name]}.")
+        if not {name, name.removeprefix("no_")} & {*fields, "help"}:
+            close = difflib.get_close_matches(name, fields, n=1)
+            hint = f" Did you mean `{close[0]}`?" if close else " `--help` lists all."
+            if name in CONFIG_FIELDS:
+                hint = f" It is one of the configuration: write `config_overrides: {{{name}: ...}}`."
+            raise RecipeError(f"There is no recipe field `{name}`.{hint}")
