@@ -32,10 +32,12 @@ def test_commands_name_what_exists():
 
 
 def test_training_fields_exist():
-    from training.arguments import check_fields
+    from training.recipe import check_fields
 
-    train = next(code for _, code in BLOCKS if "--source train.en" in code)
-    check_fields(set(re.findall(r"--(\w+)", train)))
+    commands = re.findall(r"-m training\.train((?:\\\n|[^\n`])*)", README)
+    fields = {field for command in commands for field in re.findall(r"--(\w+)", command)}
+    assert {"source", "init_from", "test_sets"} <= fields
+    check_fields(fields)
 
 
 def test_translate_options_exist():

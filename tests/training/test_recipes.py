@@ -1,0 +1,37 @@
+"""Recipes and launch configurations that come with the project."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+
+from training.recipe import choose_row, parse_recipe
+
+TRAINING = Path(__file__).resolve().parents[2] / "training"
+RECIPES = sorted((TRAINING / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+def test_recipes_are_read_with_every_row_of_their_tables(path):
+    table = yaml.safe_load(path.read_text(encoding="utf-8")).get("by_corpus_size", [{}])
+    for pairs in [row.get("up_to", 10**9) for row in table]:
+        recipe = parse_recipe([str(path)], pairs)
+        assert recipe.row == (choose_row(table, pairs) if recipe.has_table else {})
+
+
+@pytest.mark.parametrize(
+    ("name", "processes", "machines"), [("one_gpu", 1, 1), ("multi_gpu", 8, 1), ("multi_node", 16, 2)]
+)
+def test_accelerate_reads_its_configurations(name, processes, machines):
+    words = ["--config_file", str(TRAINING / "accelerate" / f"{name}.yaml"), "-m", "training.train", "recipe.yaml"]
+    arguments, configuration, _ = _validate_launch_command(launch_command_parser().parse_args(words))
+    assert (arguments.num_processes, arguments.num_machines) == (processes, machines)
+    assert arguments.multi_gpu is (processes > 1)
+    assert not arguments.cpu
+    assert configuration is not None
+
+
+def test_the_slurm_script_is_a_script():
+    subprocess.run(["bash", "-n", str(TRAINING / "accelerate" / "slurm.sh")], check=True)
