@@ -9,7 +9,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments
 
+from training.arguments import TrainingArguments
 from training.checkpoints import find_checkpoints
+from training.data import ParallelText
+from training.encoding import encode
+from training.trainer import VanillaTransformerTrainer
 from vanilla_transformer import VanillaTransformerForConditionalGeneration, VanillaTransformerTokenizer
 
 
@@ -84,7 +88,7 @@ def test_a_plain_trainer_has_one_loss_in_one_and_two_processes(launch, config, t
     tokenizer.save_pretrained(tmp_path)
     curves = []
     for processes in (1, 2):
-        result = launch(str(tmp_path), processes=processes, module="tests.training.test_processes")
+        result = launch("train", str(tmp_path), processes=processes, module="tests.training.test_processes")
         assert result.returncode == 0, result.stderr
         line = next(line for line in result.stdout.splitlines() if line.startswith("RESULT"))
         world, curve = json.loads(line.removeprefix("RESULT"))
@@ -94,5 +98,41 @@ def test_a_plain_trainer_has_one_loss_in_one_and_two_processes(launch, config, t
     assert curves[0][-1] < curves[0][0]
 
 
+def predict(folder: str) -> None:
+    """Translate 7 sentences, an odd number of batches; every process prints what it has."""
+    tokenizer = VanillaTransformerTokenizer.from_pretrained(folder)
+    model = VanillaTransformerForConditionalGeneration.from_pretrained(folder)
+    arguments = TrainingArguments(
+        output_dir=folder, run_on="cpu", report_to="none", disable_tqdm=True, tokens_per_device=10
+    )
+    text = ParallelText.from_pairs([("the house is red" + " red" * i, "la casa es roja") for i in range(7)])
+    trainer = VanillaTransformerTrainer(model, arguments, processing_class=tokenizer)
+    predictions = trainer.predict(encode(text, tokenizer)).predictions
+    print(f"RESULT {json.dumps([arguments.world_size, list(predictions)])}\n", end="", flush=True)
+    if torch.distributed.is_initialized():
+        trainer.callback_handler.callbacks.clear()
+        del trainer
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
+def test_predictions_are_the_same_in_every_process(launch, config, tokenizer, tmp_path):
+    config.vocab_size = len(tokenizer)
+    torch.manual_seed(0)
+    VanillaTransformerForConditionalGeneration(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    seen = []
+    for processes in (1, 2):
+        result = launch("predict", str(tmp_path), processes=processes, module="tests.training.test_processes")
+        assert result.returncode == 0, result.stderr
+        lines = [line for line in result.stdout.splitlines() if line.startswith("RESULT")]
+        assert len(lines) == processes
+        for line in lines:
+            world, predictions = json.loads(line.removeprefix("RESULT"))
+            assert world == processes and len(predictions) == 7
+            seen.append(predictions)
+    assert seen[0] == seen[1] == seen[2] and len(set(seen[0])) > 1
+
+
 if __name__ == "__main__":
-    train_plainly(sys.argv[1])
+    {"train": train_plainly, "predict": predict}[sys.argv[1]](sys.argv[2])
