@@ -112,7 +112,7 @@ class DataArguments:
     )
     hold_out: int = field(
         default=0,
-        metadata={"help": "Without validation text: pairs to hold out of training for it, at most 2%. 0 is none."},
+        metadata={"help": "Without validation text: pairs to hold out of training for it, at most 2%%. 0 is none."},
     )
     drop_duplicates: bool = field(default=False, metadata={"help": "Whether to keep each training pair once."})
     max_length_ratio: float | None = field(
@@ -219,6 +219,8 @@ class TrainingArguments(Seq2SeqTrainingArguments):
             raise RecipeError(
                 f"`warmup_steps` is {self.warmup_steps}. The paper's schedule counts whole steps: give at least 1."
             )
+        if self.num_train_epochs <= 0:
+            raise RecipeError(f"`num_train_epochs` is {self.num_train_epochs}. Give more than 0.")
         if self.max_steps == 0:
             raise RecipeError("`max_steps` is 0. Give the number of steps, or leave it out for `num_train_epochs`.")
         # Pairs are read by name from the data set, and batches are made here.

@@ -131,6 +131,14 @@ def choose_checkpoint(args: TrainingArguments, say: Callable[..., None]) -> Path
     ]
     if checkpoint is not None and checkpoint.parent.resolve() != output_dir.resolve():
         others = checkpoints
+    if checkpoint is None and damaged:
+        say("no checkpoint is left to go on from: starting with the first step")
+    if checkpoint is None and not (output_dir / "config.json").exists():
+        kept = sorted(file.name for pattern in ("README.md", "*.py") for file in output_dir.glob(pattern))
+        if kept:  # a model's folder has files of these names
+            raise RecipeError(
+                f"`output_dir` {output_dir} has {kept[0]} and no model: it would be written over. Name another folder."
+            )
     if others and not args.overwrite_output_dir:
         raise RecipeError(
             f"{output_dir} holds {others[-1].name} of an earlier run. Go on with `--resume_from_checkpoint true`, or "

@@ -1,7 +1,8 @@
 """
 From a YAML file and the command line, which wins, to the fields of `training.arguments`.
 
-A recipe may leave fields to the size of the corpus, by a table under `by_corpus_size`.
+A recipe may leave fields to the size of the corpus, by a table under `by_corpus_size`, and name under `needs` those
+that the command line has to give.
 """
 
 import dataclasses
@@ -49,7 +50,7 @@ class Recipe:
         model, data, training: its fields.
         given: names of the fields that the recipe or the command line sets, by the table of sizes or without.
         has_table: whether fields depend on the size of the corpus.
-        row: the row of that table in force.
+        row: the fields of that table's row that are in force.
     """
 
     model: ModelArguments
@@ -76,14 +77,19 @@ def parse_recipe(arguments: list[str], pairs: int | None = None) -> Recipe:
     if arguments and not arguments[0].startswith("--"):
         settings = read_recipe(Path(arguments[0]))
         arguments = arguments[1:]
-    table = settings.pop("by_corpus_size", None)
+    table, needed = settings.pop("by_corpus_size", None), settings.pop("needs", [])
     row = choose_row(table, pairs) if table is not None else {}
     on_command_line = {word[2:].split("=")[0].replace("-", "_") for word in arguments if word.startswith("--")}
     from_model = ("preset", "vocab_size") if settings.get("init_from") or "init_from" in on_command_line else ()
-    row = {name: value for name, value in row.items() if name not in from_model}
+    row = {name: value for name, value in row.items() if name not in {*settings, *on_command_line, *from_model}}
     fields = {name: value for name, value in row.items() if name not in ROW_NOTES}
     given = {*fields, *settings, *on_command_line}
-    check_fields(given)
+    check_fields({*given, *needed})
+    for name in needed:
+        if name not in given:
+            raise RecipeError(
+                f"`{name}` is missing, which this recipe needs. Give it on the command line: --{name} ..."
+            )
 
     words: list[str] = []
     for name, value in {**fields, **settings}.items():

@@ -44,12 +44,13 @@ def plot_curves(log_history: list[dict[str, float]], path: Path) -> None:
     bleu = curve("eval_bleu")
     figure = Figure(figsize=(8, 6 if not bleu[0] else 8), layout="constrained")
     rows = figure.subplots(3 if bleu[0] else 2, 1, sharex=True, height_ratios=[2, 1, 1][: 3 if bleu[0] else 2])
-    rows[0].plot(*curve("loss"), label="training loss (label-smoothed)")
+    few = "." if len(curve("loss")[0]) < 20 else None
+    rows[0].plot(*curve("loss"), marker=few, label="training loss (label-smoothed)")
     if curve("eval_loss")[0]:
         rows[0].plot(*curve("eval_loss"), marker="o", label="validation NLL")
     rows[0].set_ylabel("nats per target token")
     rows[0].legend()
-    rows[1].plot(*curve("learning_rate"), color="tab:green")
+    rows[1].plot(*curve("learning_rate"), marker=few, color="tab:green")
     rows[1].set_ylabel("learning rate")
     if bleu[0]:
         rows[2].plot(*bleu, marker="o", color="tab:red")

@@ -14,7 +14,9 @@ import gc
 import json
 import os
 import shlex
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -62,11 +64,21 @@ SPLITS = ("train", "validation", "test")
 FREE_FIELDS = ("dropout", "attention_dropout", "activation_dropout", "label_smoothing")
 
 
+class Terminated(BaseException):
+    """SIGTERM before the first step or after the last, where there is nothing to save."""
+
+
+def terminate(*_: Any) -> None:
+    raise Terminated
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run a recipe; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     status = 0
     try:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, terminate)
         recipe = parse_recipe(arguments)
         check_processes(recipe.training, arguments)
         say = print if recipe.training.process_index == 0 else lambda *_: None
@@ -86,12 +98,17 @@ def main(arguments: list[str] | None = None) -> int:
     except StrictDataclassError as error:  # a configuration; its cause says it without a frame around
         print(f"error: {error.__cause__ or error}", file=sys.stderr)
         status = 2
+    except Terminated:
+        print("stopped by SIGTERM while nothing was being trained. Go on with `--resume_from_checkpoint auto`.")
     except KeyboardInterrupt:
         print(
             "interrupted. Go on from the last checkpoint: repeat the command with `--resume_from_checkpoint true`.",
             file=sys.stderr,
         )
         status = 130
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # After an error the others may not come to a barrier; the launcher stops them.
     if torch.distributed.is_initialized() and status == 0:
         gc.collect()  # gloo aborts at exit if groups outlive the objects that use them
@@ -150,7 +167,7 @@ def load_texts(arguments: DataArguments, args: TrainingArguments) -> dict[str, P
 
 def describe_choice(recipe: Recipe) -> str:
     """What the table of sizes chose, and what to expect of a corpus of that size."""
-    limit = f"up to {recipe.row['up_to']:,}" if "up_to" in recipe.row else "any more"
+    limit = f"up to {recipe.row['up_to']:,}" if "up_to" in recipe.row else "more"
     owners = (recipe.model, recipe.data, recipe.training)
     names = [name for name in recipe.row if any(hasattr(owner, name) for owner in owners)]
     values = {name: next(getattr(owner, name) for owner in owners if hasattr(owner, name)) for name in names}
@@ -240,6 +257,8 @@ def train_and_save(
 
     started = time.perf_counter()
     if checkpoint is not None:
+        say(f"going on from {checkpoint}")
+        logging.set_verbosity_error()  # Trainer's comparison of settings, which knows less than ours
         check_continuation(checkpoint, model.config, trainer.make_train_sampler().steps)
     if checkpoint is not None and is_finished(checkpoint, args):
         # Ended after its last step, in scoring perhaps. Trainer would take one step more.
@@ -264,6 +283,7 @@ def train_and_save(
         trainer.restore_settings()
         facts = ModelCardFacts(
             preset=describe_architecture(recipe),
+            base_model=recipe.model.init_from,
             config=model.config,
             parameters=model.num_parameters(),
             source_lang=recipe.data.source_lang,
@@ -330,8 +350,8 @@ def build_model(
         model = VanillaTransformerForConditionalGeneration(config)
         if checkpoint is None and arguments.tokenizer is None and len(tokenizer) < arguments.vocab_size:
             say(
-                f"the vocabulary shrinks from {arguments.vocab_size:,} to {len(tokenizer):,}: no other pair stands "
-                f"{arguments.min_frequency} times in the text"
+                f"the vocabulary shrinks from {arguments.vocab_size:,} to {len(tokenizer):,}: no two tokens are left "
+                f"that stand side by side {arguments.min_frequency} times in the text"
             )
     name = describe_architecture(recipe)
     say(f"model: {name}, {model.num_parameters():,} parameters, vocabulary of {len(tokenizer):,}")

@@ -16,6 +16,7 @@ class ModelCardFacts:
 
     Attributes:
         preset, config, parameters: the architecture, and the number of its parameters.
+        base_model: what training started from; `None` is nothing.
         source_lang, target_lang: language codes such as "en".
         data_description: the data, in words or as its name on the Hub.
         train_pairs, steps, tokens_per_step, warmup_steps, noam_scale, seed, averaged: the training; tokens of either
@@ -23,10 +24,12 @@ class ModelCardFacts:
         optimizer: in words.
         seconds, hardware: how long it took on what.
         example: a source sentence for the code that shows the use.
-        results: `{split}_loss`, `{split}_perplexity`, `{split}_bleu` for "validation" and "test", `bleu_signature`.
+        results: `{split}_loss`, `{split}_perplexity`, `{split}_bleu` for "validation", "test" and others, with
+            `_before` what it was before training, and `bleu_signature`.
     """
 
     preset: str
+    base_model: str | None
     config: VanillaTransformerConfig
     parameters: int
     source_lang: str | None
@@ -72,12 +75,13 @@ def render_model_card(facts: ModelCardFacts, model_path: str, name: str) -> Mode
     languages = [language for language in (facts.source_lang, facts.target_lang) if language]
     direction = f" ({facts.source_lang} to {facts.target_lang})" if len(languages) == 2 else ""
     signature = results.get("bleu_signature")
-    splits = [split for split in ("validation", "test") if f"{split}_loss" in results]
+    splits = [name.removesuffix("_loss") for name in results if name.endswith("_loss")]
     metadata = ModelCardData(
         library_name="transformers",
         pipeline_tag="translation",
         license="apache-2.0",
         language=languages or None,
+        base_model=facts.base_model,
         tags=["translation", "vanilla_transformer", "arxiv:1706.03762"],
         model_name=name,
         eval_results=[
@@ -129,6 +133,7 @@ def render_model_card(facts: ModelCardFacts, model_path: str, name: str) -> Mode
         template_path=str(template_path()),
         title=name,
         direction=direction,
+        base_model=facts.base_model,
         model_path=model_path,
         example=json.dumps(facts.example, ensure_ascii=False),
         architecture=architecture,
@@ -139,6 +144,7 @@ def render_model_card(facts: ModelCardFacts, model_path: str, name: str) -> Mode
                 "loss": f"{results[f'{split}_loss']:.4f}",
                 "perplexity": f"{results[f'{split}_perplexity']:.2f}",
                 "bleu": f"{results[f'{split}_bleu']:.2f}" if f"{split}_bleu" in results else "",
+                "before": f" ({results[f'{split}_bleu_before']:.2f})" if f"{split}_bleu_before" in results else "",
             }
             for split in splits
         ],

@@ -14,6 +14,14 @@ def recipe(tmp_path):
     return write
 
 
+def test_help_lists_the_fields(capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse_recipe(["--help"])
+    assert stop.value.code == 0
+    shown = capsys.readouterr().out
+    assert "--tokens_per_step" in shown and "at most 2%" in shown
+
+
 def test_the_defaults_are_the_papers(recipe):
     parsed = parse_recipe([recipe("")])
     model, training = parsed.model, parsed.training
@@ -83,6 +91,8 @@ def test_bf16_is_taken_where_the_gpu_computes_in_it(recipe, monkeypatch):
         ("learning_rate: 0.1\n", [], r"`learning_rate` has no effect.*noam: false"),
         ("tokens_per_step: 0\n", [], "`tokens_per_step` is 0"),
         ("max_steps: 0\n", [], "`max_steps` is 0"),
+        ("num_train_epochs: 0\n", [], "`num_train_epochs` is 0"),
+        ("needs: [init_from]\n", [], "`init_from` is missing"),
         ("num_attention_heads: 3\n", [], r"no recipe field `num_attention_heads`.*config_overrides: .num_attention"),
         ("warmup_steps: 0\n", [], "`warmup_steps` is 0"),
         ("save_total_limit: 2\n", [], "`save_total_limit` is 2 and `average_checkpoints` 5"),

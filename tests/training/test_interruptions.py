@@ -106,6 +106,12 @@ def test_sigterm_saves_and_ends_with_0(recipe, tmp_path):
     assert not list(run.glob("checkpoint-*/extra"))
 
 
+def test_sigterm_before_the_first_step_ends_with_0_as_well(recipe, monkeypatch, capsys):
+    monkeypatch.setattr("training.train.load_texts", lambda *_: signal.raise_signal(signal.SIGTERM))
+    assert main([str(recipe)]) == 0
+    assert "stopped by SIGTERM while nothing was being trained" in capsys.readouterr().out
+
+
 def test_sigterm_reaches_both_processes(recipe, tmp_path):
     run = tmp_path / "run"
     process = start([str(recipe), "--max_steps", "100000", "--save_steps", "7", "--eval_strategy", "no"], processes=2)

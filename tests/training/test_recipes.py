@@ -15,9 +15,11 @@ RECIPES = sorted((TRAINING / "recipes").glob("*.yaml"))
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
 def test_recipes_are_read_with_every_row_of_their_tables(path):
-    table = yaml.safe_load(path.read_text(encoding="utf-8")).get("by_corpus_size", [{}])
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    table = content.get("by_corpus_size", [{}])
+    needed = [word for name in content.get("needs", []) for word in (f"--{name}", "x")]
     for pairs in [row.get("up_to", 10**9) for row in table]:
-        recipe = parse_recipe([str(path)], pairs)
+        recipe = parse_recipe([str(path), *needed], pairs)
         assert recipe.row == (choose_row(table, pairs) if recipe.has_table else {})
 
 

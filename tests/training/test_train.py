@@ -155,6 +155,8 @@ def test_fine_tuning_starts_where_the_model_is(recipe, tmp_path, capsys):
     assert tuned["validation_loss"] < tuned["validation_loss_before"]
     assert f"(before: NLL {first['validation_loss']:.4f}" in capsys.readouterr().out
     assert json.loads((tmp_path / "tuned" / "config.json").read_text())["dropout"] == 0.05
+    card = (tmp_path / "tuned" / "README.md").read_text(encoding="utf-8")
+    assert f"fine-tuned from `{tmp_path / 'run'}`" in card and f"({tuned['validation_bleu_before']:.2f})" in card
     same = [(tmp_path / name / "tokenizer.json").read_bytes() for name in ("run", "tuned")]
     assert same[0] == same[1]
 
@@ -233,6 +235,14 @@ def test_checkpoints_of_another_run_are_not_averaged_in(recipe, tmp_path, capsys
     assert "averaged 2 checkpoints: checkpoint-4, checkpoint-6" in capsys.readouterr().out
 
 
+def test_files_of_others_are_not_written_over(recipe, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "README.md").write_text("my notes")
+    assert main([str(recipe)]) == 2
+    assert "run has README.md and no model" in capsys.readouterr().err
+    assert (tmp_path / "run" / "README.md").read_text() == "my notes"
+
+
 def test_an_earlier_run_is_not_overwritten_unasked(recipe, tmp_path, capsys):
     (tmp_path / "run" / "checkpoint-4").mkdir(parents=True)
     (tmp_path / "run" / "checkpoint-4" / "trainer_state.json").write_text("{}")
@@ -243,7 +253,11 @@ def test_an_earlier_run_is_not_overwritten_unasked(recipe, tmp_path, capsys):
 
 @pytest.mark.skipif(not MULTI30K.is_dir(), reason=f"needs the Multi30k text, and {MULTI30K} is missing")
 def test_the_multi30k_recipe_starts_on_the_real_files(tmp_path):
-    arguments = [str(REPOSITORY / "training" / "recipes" / "multi30k_en_de.yaml"), "--output_dir", str(tmp_path)]
+    arguments = [
+        str(REPOSITORY / "training" / "recipes" / "multi30k_en_de.yaml"),
+        "--output_dir",
+        str(tmp_path / "run"),
+    ]
     for split, name in (("", "train"), ("validation_", "val"), ("test_", "test_2016_flickr")):
         for side, language in (("source", "en"), ("target", "de")):
             path = MULTI30K / f"{name}.{language}"
@@ -254,5 +268,5 @@ def test_the_multi30k_recipe_starts_on_the_real_files(tmp_path):
             arguments += [f"--{split}{side}", str(path)]
     arguments += ["--max_steps", "2", "--save_steps", "1"]
     assert main(arguments) == 0
-    results = json.loads((tmp_path / "all_results.json").read_text())
+    results = json.loads((tmp_path / "run" / "all_results.json").read_text())
     assert results["test_loss"] < 10

@@ -5,6 +5,7 @@ from vanilla_transformer.model_card import ModelCardFacts, write_model_card
 
 FACTS = {
     "preset": "tiny",
+    "base_model": None,
     "config": VanillaTransformerConfig.from_preset("tiny", vocab_size=1000),
     "parameters": 1_446_912,
     "source_lang": "en",
