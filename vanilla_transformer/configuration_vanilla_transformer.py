@@ -75,6 +75,12 @@ AUTO_MAP = {
     "AutoConfig": "configuration_vanilla_transformer.VanillaTransformerConfig",
     "AutoModel": "modeling_vanilla_transformer.VanillaTransformerModel",
     "AutoModelForSeq2SeqLM": "modeling_vanilla_transformer.VanillaTransformerForConditionalGeneration",
+    "AutoModelForCausalLM": "modeling_vanilla_transformer.VanillaTransformerForCausalLM",
+    "AutoModelForMaskedLM": "modeling_vanilla_transformer.VanillaTransformerForMaskedLM",
+    "AutoModelForQuestionAnswering": "modeling_vanilla_transformer.VanillaTransformerForQuestionAnswering",
+    "AutoModelForSequenceClassification": "modeling_vanilla_transformer.VanillaTransformerForSequenceClassification",
+    "AutoModelForTextEncoding": "modeling_vanilla_transformer.VanillaTransformerEncoderModel",
+    "AutoModelForTokenClassification": "modeling_vanilla_transformer.VanillaTransformerForTokenClassification",
 }
 
 
@@ -108,6 +114,8 @@ class VanillaTransformerConfig(PreTrainedConfig):
             Dropout on the attention weights. Not in the paper.
         activation_dropout (`float`, defaults to 0.0):
             Dropout inside the feed-forward layers. Not in the paper.
+        classifier_dropout (`float`, *optional*):
+            Dropout before the classifiers of the encoder's heads; `None` means `dropout`.
         label_smoothing (`float`, defaults to 0.1):
             ε_ls, spread over all V entries, in the training loss of translation alone (§5.4).
         norm_first (`bool`, defaults to `False`):
@@ -123,7 +131,8 @@ class VanillaTransformerConfig(PreTrainedConfig):
             Length of the learned position tables. Needed by `"learned"`, without effect for `"sinusoidal"`.
         tie_word_embeddings (`bool`, defaults to `True`):
             One matrix for both embeddings and the output projection (§3.4). `False` gives three.
-        is_encoder_decoder (`bool`, defaults to `True`):
+        is_encoder_decoder, is_decoder (`bool`, default to `True`, `False`):
+            Which stacks a model has: both; the encoder alone (`False`, `False`), the decoder alone (`False`, `True`).
             Set by the model classes.
         use_cache (`bool`, defaults to `True`):
             Whether the decoder returns its keys and values for the next step.
@@ -164,6 +173,7 @@ class VanillaTransformerConfig(PreTrainedConfig):
     dropout: float | int = 0.1
     attention_dropout: float | int = 0.0
     activation_dropout: float | int = 0.0
+    classifier_dropout: float | int | None = None
     label_smoothing: float | int = 0.1
     norm_first: bool = False
     attention_bias: bool = False
@@ -172,6 +182,7 @@ class VanillaTransformerConfig(PreTrainedConfig):
     max_position_embeddings: int | None = None
     tie_word_embeddings: bool = True
     is_encoder_decoder: bool = True
+    is_decoder: bool = False
     use_cache: bool = True
     bos_token_id: int | None = 0
     pad_token_id: int | None = 1
@@ -182,6 +193,12 @@ class VanillaTransformerConfig(PreTrainedConfig):
         # A config read from a repository carries the map of that repository; a new one gets the whole map at once.
         kwargs.setdefault("auto_map", dict(AUTO_MAP))
         super().__post_init__(**kwargs)
+
+    def __getattribute__(self, name: str) -> Any:
+        # A decoder alone has its own depth under the common name.
+        if name == "num_hidden_layers" and not self.has_encoder:
+            name = "decoder_layers"
+        return super().__getattribute__(name)
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> "VanillaTransformerConfig":
@@ -212,6 +229,16 @@ class VanillaTransformerConfig(PreTrainedConfig):
     def value_size(self) -> int:
         """d_v: `v_head_dim`, or its share of `hidden_size`."""
         return self.v_head_dim if self.v_head_dim is not None else self.hidden_size // self.num_attention_heads
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether a model of this configuration has an encoder."""
+        return self.is_encoder_decoder or not self.is_decoder
+
+    @property
+    def has_decoder(self) -> bool:
+        """Whether a model of this configuration has a decoder."""
+        return self.is_encoder_decoder or self.is_decoder
 
     @property
     def position_limit(self) -> int | None:
@@ -246,9 +273,9 @@ class VanillaTransformerConfig(PreTrainedConfig):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"`{name}` is {value}. Give a whole number of at least 1.")
-        for name in ("dropout", "attention_dropout", "activation_dropout", "label_smoothing"):
+        for name in ("dropout", "attention_dropout", "activation_dropout", "classifier_dropout", "label_smoothing"):
             value = getattr(self, name)
-            if not 0 <= value < 1:
+            if value is not None and not 0 <= value < 1:
                 raise ValueError(f"`{name}` is {value}. Give a probability: at least 0 and below 1.")
         if (self.qk_head_dim is None or self.v_head_dim is None) and self.hidden_size % self.num_attention_heads:
             raise ValueError(

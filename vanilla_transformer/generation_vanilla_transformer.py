@@ -45,7 +45,61 @@ class SourceLengthCriteria(StoppingCriteria):
         return input_ids.shape[1] >= self.max_length.to(input_ids.device).repeat_interleave(rows_per_sentence)
 
 
-class VanillaTransformerGenerationMixin(GenerationMixin):
+class VanillaTransformerSettingsMixin(GenerationMixin):
+    """
+    Keeps the generation settings of the head that translates and of the decoder-only one apart.
+
+    Both read each other's folders. A folder holds the settings of the head that wrote it, which says so under
+    `decoder_only`, and under `other_head` those of the other, which travel with the model.
+    """
+
+    generation_config: GenerationConfig
+    other_generation_settings: dict[str, Any] | None = None
+
+    def adjust_generation_fn(self, generation_config: GenerationConfig | None, *args: Any, **kwargs: Any) -> None:
+        default = self.generation_config
+        super().adjust_generation_fn(generation_config, *args, **kwargs)
+        loaded = self.generation_config
+        if generation_config is not None:  # the caller's, whatever it says
+            return
+        if getattr(
+            loaded, "_from_model_config", False
+        ):  # there was no file: the folder of a head that does not generate
+            self.generation_config = default
+            return
+        other, written_by_decoder = loaded.__dict__.pop("other_head", None), loaded.__dict__.pop("decoder_only", None)
+        if written_by_decoder is None or written_by_decoder is not self.config.is_encoder_decoder:
+            self.other_generation_settings = other
+        else:
+            self.other_generation_settings = loaded.to_diff_dict()
+            self.generation_config = default if other is None else GenerationConfig.from_dict(other)
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
+        live = self.generation_config
+        self.generation_config = copy.deepcopy(live)
+        self.generation_config.decoder_only = not self.config.is_encoder_decoder
+        if self.other_generation_settings is not None:
+            self.generation_config.other_head = self.other_generation_settings
+        try:
+            return super().save_pretrained(*args, **kwargs)
+        finally:
+            self.generation_config = live
+
+
+class VanillaTransformerCausalGenerationMixin(VanillaTransformerSettingsMixin):
+    """`generate` of the decoder-only head: transformers' own, greedy unless told otherwise."""
+
+    @staticmethod
+    def default_generation_config(config: PreTrainedConfig) -> GenerationConfig:
+        """The token ids of the model's configuration, and nothing else."""
+        return GenerationConfig(
+            bos_token_id=config.bos_token_id,
+            pad_token_id=config.pad_token_id,
+            eos_token_id=config.eos_token_id,
+        )
+
+
+class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
     """
     `generate` of every head of this family that translates. Two settings come on top of transformers' own; like all
     others they are entries of the generation configuration and arguments of `generate`:
@@ -60,7 +114,7 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
     """
 
     @staticmethod
-    def paper_generation_config(config: PreTrainedConfig) -> GenerationConfig:
+    def default_generation_config(config: PreTrainedConfig) -> GenerationConfig:
         """The paper's settings (§6.1), with the token ids of the model's configuration."""
         return GenerationConfig(
             bos_token_id=config.bos_token_id,
@@ -214,4 +268,4 @@ class VanillaTransformerGenerationMixin(GenerationMixin):
         )
 
 
-__all__ = ["VanillaTransformerGenerationMixin"]
+__all__ = ["VanillaTransformerCausalGenerationMixin", "VanillaTransformerGenerationMixin"]

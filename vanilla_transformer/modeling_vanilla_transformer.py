@@ -17,6 +17,7 @@ The original Transformer, in the order of the paper: positions, attention, feed-
 Shapes: B batch, S source, T target or any sequence, H heads, D hidden_size, K key size, V vocabulary.
 """
 
+import copy
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -26,14 +27,19 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import initialization as init
 from transformers.activations import ACT2FN
-from transformers.cache_utils import DynamicCache, EncoderDecoderCache
+from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import (
     BaseModelOutput,
     BaseModelOutputWithPastAndCrossAttentions,
+    CausalLMOutputWithPast,
+    MaskedLMOutput,
+    QuestionAnsweringModelOutput,
     Seq2SeqLMOutput,
     Seq2SeqModelOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
 )
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.processing_utils import Unpack
@@ -42,10 +48,10 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_vanilla_transformer import VanillaTransformerConfig
-from .generation_vanilla_transformer import VanillaTransformerGenerationMixin
+from .generation_vanilla_transformer import VanillaTransformerCausalGenerationMixin, VanillaTransformerGenerationMixin
 
 if TYPE_CHECKING:  # Saving a model copies the files that are named here; the tokenizer's must travel with it.
-    from .tokenization_vanilla_transformer import VanillaTransformerTokenizer  # noqa: F401
+    from .tokenization_vanilla_transformer import VanillaTransformerTokenizer as VanillaTransformerTokenizer
 
 # torch.nn.functional has it since 2.13; before that the loss is computed from full logits.
 linear_cross_entropy: Callable[..., torch.Tensor] | None = getattr(F, "linear_cross_entropy", None)
@@ -123,6 +129,12 @@ def eager_attention_forward(
     return output.transpose(1, 2).contiguous(), weights
 
 
+def own_cache(past_key_values: Cache) -> Cache:
+    """The cache of self-attention: a part of an encoder-decoder's, the whole of a decoder's."""
+    is_pair = isinstance(past_key_values, EncoderDecoderCache)
+    return past_key_values.self_attention_cache if is_pair else past_key_values
+
+
 class VanillaTransformerAttention(nn.Module):
     """
     Multi-head attention (§3.2.2): h attentions side by side on learned projections, joined and projected again.
@@ -159,7 +171,7 @@ class VanillaTransformerAttention(nn.Module):
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         key_value_states: torch.Tensor | None = None,
-        past_key_values: EncoderDecoderCache | None = None,
+        past_key_values: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
@@ -172,7 +184,7 @@ class VanillaTransformerAttention(nn.Module):
         if key_value_states is None:
             keys, values = self.project_keys_and_values(hidden_states)
             if past_key_values is not None:
-                keys, values = past_key_values.self_attention_cache.update(keys, values, self.layer_idx)
+                keys, values = own_cache(past_key_values).update(keys, values, self.layer_idx)
         elif past_key_values is not None and past_key_values.is_updated.get(self.layer_idx):
             # The source does not change: the first step's keys and values serve all later ones.
             cached = past_key_values.cross_attention_cache.layers[self.layer_idx]
@@ -183,7 +195,7 @@ class VanillaTransformerAttention(nn.Module):
                 keys, values = past_key_values.cross_attention_cache.update(keys, values, self.layer_idx)
                 past_key_values.is_updated[self.layer_idx] = True
 
-        attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+        attention_interface: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
         output, weights = attention_interface(
@@ -259,14 +271,20 @@ class VanillaTransformerEncoderLayer(VanillaTransformerLayer):
 
 
 class VanillaTransformerDecoderLayer(VanillaTransformerLayer):
-    """Masked self-attention over the target, attention to the source, then feed-forward (§3.1)."""
+    """
+    Masked self-attention over the target, attention to the source, then feed-forward (§3.1).
+
+    Without an encoder (`config.is_encoder_decoder` is `False`) there is no source and no attention to it.
+    """
 
     def __init__(self, config: VanillaTransformerConfig, layer_idx: int):
         super().__init__(config)
         self.self_attn = VanillaTransformerAttention(config, layer_idx, is_causal=True)
         self.self_attn_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.encoder_attn = VanillaTransformerAttention(config, layer_idx)
-        self.encoder_attn_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.has_source = config.is_encoder_decoder
+        if self.has_source:
+            self.encoder_attn = VanillaTransformerAttention(config, layer_idx)
+            self.encoder_attn_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(
         self,
@@ -274,7 +292,7 @@ class VanillaTransformerDecoderLayer(VanillaTransformerLayer):
         attention_mask: torch.Tensor | None = None,
         encoder_hidden_states: torch.Tensor | None = None,
         encoder_attention_mask: torch.Tensor | None = None,
-        past_key_values: EncoderDecoderCache | None = None,
+        past_key_values: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
         """hidden_states (B, T, D), encoder_hidden_states (B, S, D) -> (B, T, D)."""
@@ -283,13 +301,14 @@ class VanillaTransformerDecoderLayer(VanillaTransformerLayer):
             lambda x: self.self_attn(x, attention_mask, past_key_values=past_key_values, **kwargs)[0],
             self.self_attn_layer_norm,
         )
-        hidden_states = self.residual(
-            hidden_states,
-            lambda x: self.encoder_attn(x, encoder_attention_mask, encoder_hidden_states, past_key_values, **kwargs)[
-                0
-            ],
-            self.encoder_attn_layer_norm,
-        )
+        if self.has_source:
+            hidden_states = self.residual(
+                hidden_states,
+                lambda x: self.encoder_attn(
+                    x, encoder_attention_mask, encoder_hidden_states, past_key_values, **kwargs
+                )[0],
+                self.encoder_attn_layer_norm,
+            )
         return self.residual(hidden_states, self.feed_forward, self.final_layer_norm)
 
 
@@ -298,6 +317,7 @@ class VanillaTransformerDecoderLayer(VanillaTransformerLayer):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+# trf-ignore: TRF013 (each model ends with `post_init`)
 class VanillaTransformerPreTrainedModel(PreTrainedModel):
     """Initialisation, loading and saving of every model of this family."""
 
@@ -312,6 +332,15 @@ class VanillaTransformerPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
     _can_compile_fullgraph = True
 
+    def __init__(self, config: VanillaTransformerConfig):
+        super().__init__(config)
+        # A model of one stack reads the folders of models of both, without what belongs to the other.
+        self._keys_to_ignore_on_load_unexpected = []
+        if not config.has_decoder:
+            self._keys_to_ignore_on_load_unexpected = [r"^(model\.)?decoder\."]
+        elif not config.has_encoder:
+            self._keys_to_ignore_on_load_unexpected = [r"^(model\.)?encoder\.", r"\.encoder_attn"]
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Xavier-uniform projections and N(0, 1/D) embeddings, as in the authors' code; the paper gives none."""
@@ -323,14 +352,39 @@ class VanillaTransformerPreTrainedModel(PreTrainedModel):
             if module.padding_idx is not None and not getattr(module.weight, "_is_hf_initialized", False):
                 init.zeros_(module.weight[module.padding_idx])
 
-    def _resize_token_embeddings(self, new_num_tokens: int, *args: Any, **kwargs: Any) -> nn.Module:
-        embeddings = super()._resize_token_embeddings(new_num_tokens, *args, **kwargs)
+    def get_output_embeddings(self) -> nn.Module | None:
+        return getattr(self, "lm_head", None)
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        self.lm_head = new_embeddings
+
+    def _resize_token_embeddings(
+        self, new_num_tokens: int, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> nn.Module:
+        embeddings = super()._resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
         decoder = getattr(self.base_model, "decoder", None)
         if decoder is not None and not self.config.tie_word_embeddings:  # transformers resizes the input's alone
-            decoder.embed_tokens = self._get_resized_embeddings(decoder.embed_tokens, embeddings.num_embeddings)
+            decoder.embed_tokens = self._get_resized_embeddings(
+                decoder.embed_tokens, embeddings.num_embeddings, mean_resizing=mean_resizing
+            )
         return embeddings
 
 
+def check_mask(
+    mask: torch.Tensor, states: torch.Tensor, past_length: int | torch.Tensor = 0, may_be_longer: bool = False
+) -> None:
+    """Refuse a mask that does not fit states (B, T, D) after `past_length` others; a 4-D one is taken as it is."""
+    rows, length = states.shape[0], states.shape[1] + int(past_length)
+    columns = mask.shape[-1]
+    fits = columns == length or (may_be_longer and columns > length)
+    if mask.dim() != 4 and (mask.dim() != 2 or mask.shape[0] != rows or not fits):
+        raise ValueError(
+            f"`attention_mask` is {tuple(mask.shape)} for a batch of {rows} rows of {length} tokens, those in a cache "
+            "included. Give 1 for each token and 0 for padding."
+        )
+
+
+# trf-ignore: TRF013 (the encoder and the decoder end with `post_init`)
 class VanillaTransformerStack(VanillaTransformerPreTrainedModel):
     """What encoder and decoder share: embeddings plus positions at the bottom, with `norm_first` a norm on top."""
 
@@ -339,14 +393,11 @@ class VanillaTransformerStack(VanillaTransformerPreTrainedModel):
         self.embed_tokens = VanillaTransformerScaledEmbedding(
             config.vocab_size, config.hidden_size, config.pad_token_id
         )
-        self.embed_positions: nn.Module
-        if config.position_embedding_type == "learned":
-            assert config.max_position_embeddings is not None  # the configuration checks it
-            self.embed_positions = VanillaTransformerLearnedPositions(
-                config.max_position_embeddings, config.hidden_size
-            )
-        else:
-            self.embed_positions = VanillaTransformerSinusoidalPositions(config.hidden_size)
+        self.embed_positions: nn.Module = (
+            VanillaTransformerSinusoidalPositions(config.hidden_size)
+            if config.position_limit is None
+            else VanillaTransformerLearnedPositions(config.position_limit, config.hidden_size)
+        )
         # The paper's layers end with a norm; without it the sums need one.
         self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if config.norm_first else None
         self.gradient_checkpointing = False
@@ -363,15 +414,19 @@ class VanillaTransformerStack(VanillaTransformerPreTrainedModel):
         inputs_embeds: torch.Tensor,
         attention_mask: torch.Tensor | None,
         position_ids: torch.Tensor | None,
-        past_length: int | torch.Tensor = 0,
+        past_length: int | torch.Tensor | None = None,
     ) -> torch.Tensor:
         """
         Add positions to embeddings (B, T, D), then dropout (§5.4).
 
         Without `position_ids` (B, T) they are counted from a 2-D `attention_mask` (B, past + T), so that padding on
-        either side gives the same positions, or else from `past_length` on.
+        either side gives the same positions, or else from `past_length` on, which is `None` without a cache.
         """
         length = inputs_embeds.shape[1]
+        if attention_mask is not None and not torch.compiler.is_compiling():
+            # With a cache of fixed size the mask may be as long as that.
+            check_mask(attention_mask, inputs_embeds, past_length or 0, may_be_longer=past_length is not None)
+        past_length = 0 if past_length is None else past_length
         limit = self.config.position_limit
         if limit is not None and not torch.compiler.is_compiling():
             longest = past_length + length if position_ids is None else position_ids.max() + 1
@@ -384,9 +439,10 @@ class VanillaTransformerStack(VanillaTransformerPreTrainedModel):
             positions = self.embed_positions(position_ids)
         elif attention_mask is not None and attention_mask.dim() == 2:
             # One row a position, cast, then looked up: the float64 grid of a whole batch is far dearer.
-            columns = torch.arange(attention_mask.shape[1], device=inputs_embeds.device)
-            counted = (attention_mask.to(inputs_embeds.device).long().cumsum(-1) - 1).clamp(min=0)[:, -length:]
-            positions = F.embedding(counted, self.embed_positions(columns).to(inputs_embeds.dtype))
+            grid = self.embed_positions(torch.arange(attention_mask.shape[1], device=inputs_embeds.device))
+            counted = (attention_mask.to(inputs_embeds.device).long().cumsum(-1) - 1).clamp(min=0)
+            columns = torch.arange(length, device=inputs_embeds.device) + past_length
+            positions = F.embedding(counted[:, columns], grid.to(inputs_embeds.dtype))
         else:
             columns = torch.arange(length, device=inputs_embeds.device) + past_length
             positions = self.embed_positions(columns).unsqueeze(0)
@@ -442,7 +498,9 @@ class VanillaTransformerEncoder(VanillaTransformerStack):
 
 
 class VanillaTransformerDecoder(VanillaTransformerStack):
-    """N decoder layers over the embedded target, each with attention to the encoder's output (§3.1)."""
+    """
+    N decoder layers over the embedded target, each with attention to the encoder's output (§3.1), if there is one.
+    """
 
     _can_record_outputs = {
         "hidden_states": VanillaTransformerDecoderLayer,
@@ -464,7 +522,7 @@ class VanillaTransformerDecoder(VanillaTransformerStack):
         encoder_hidden_states: torch.Tensor | None = None,
         encoder_attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
-        past_key_values: EncoderDecoderCache | None = None,
+        past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
@@ -478,7 +536,7 @@ class VanillaTransformerDecoder(VanillaTransformerStack):
             encoder_hidden_states (`torch.FloatTensor` of shape (B, S, D)): the encoder's output.
             encoder_attention_mask (`torch.Tensor` of shape (B, S)): the source's mask.
             position_ids (`torch.LongTensor` of shape (B, T)): positions; counted from mask or cache if absent.
-            past_key_values (`EncoderDecoderCache`): keys and values of the steps before.
+            past_key_values (`Cache`): keys and values of the steps before; an `EncoderDecoderCache` with an encoder.
             inputs_embeds (`torch.FloatTensor` of shape (B, T, D)): embeddings, used without scaling.
             use_cache (`bool`): whether to return `past_key_values`.
 
@@ -486,25 +544,36 @@ class VanillaTransformerDecoder(VanillaTransformerStack):
             [`~modeling_outputs.BaseModelOutputWithPastAndCrossAttentions`]: `last_hidden_state` (B, T, D).
         """
         inputs_embeds = self.embed(input_ids, inputs_embeds)
+        past_length = past_key_values.get_seq_length() if past_key_values is not None else None
         if use_cache and past_key_values is None:
-            cache_config = self.config.get_text_config(decoder=True)
-            past_key_values = EncoderDecoderCache(DynamicCache(config=cache_config), DynamicCache(config=cache_config))
-        past_length = past_key_values.get_seq_length() if past_key_values is not None else 0
+            past_key_values = DynamicCache()
+            if self.config.is_encoder_decoder:
+                past_key_values = EncoderDecoderCache(past_key_values, DynamicCache())
+        if encoder_hidden_states is not None and not self.config.is_encoder_decoder:
+            raise ValueError("`encoder_hidden_states` were given to a decoder without attention to a source.")
+        if (
+            encoder_attention_mask is not None
+            and encoder_hidden_states is not None
+            and not torch.compiler.is_compiling()
+        ):
+            check_mask(encoder_attention_mask, encoder_hidden_states)
 
         hidden_states = self.add_positions(inputs_embeds, attention_mask, position_ids, past_length)
         mask = create_causal_mask(
             config=self.config,
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
-            past_key_values=past_key_values.self_attention_cache if past_key_values is not None else None,
+            past_key_values=own_cache(past_key_values) if past_key_values is not None else None,
             position_ids=position_ids,
         )
-        encoder_mask = create_bidirectional_mask(
-            config=self.config,
-            inputs_embeds=inputs_embeds,
-            attention_mask=encoder_attention_mask,
-            encoder_hidden_states=encoder_hidden_states,
-        )
+        encoder_mask = None
+        if self.config.is_encoder_decoder:
+            encoder_mask = create_bidirectional_mask(
+                config=self.config,
+                inputs_embeds=inputs_embeds,
+                attention_mask=encoder_attention_mask,
+                encoder_hidden_states=encoder_hidden_states,
+            )
         for layer in self.layers:
             hidden_states = layer(
                 hidden_states,
@@ -522,13 +591,27 @@ class VanillaTransformerDecoder(VanillaTransformerStack):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Model
+# Models: both stacks, or one of them
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def with_stacks(config: VanillaTransformerConfig, encoder: bool, decoder: bool) -> VanillaTransformerConfig:
+    """The configuration of a model of both stacks, or of one of them: a copy, unless it is that already."""
+    if (config.has_encoder, config.has_decoder) == (encoder, decoder):
+        return config
+    config = copy.deepcopy(config)
+    config.is_encoder_decoder = encoder and decoder
+    config.is_decoder = decoder and not encoder
+    return config
 
 
 class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
     r"""
     Encoder and decoder without a head (Figure 1 of the paper, up to the last decoder layer).
+
+    A configuration may ask for one of them alone: the encoder with `is_encoder_decoder=False`, the decoder, which then
+    has no attention to a source, with `is_decoder=True` besides. That is how `AutoModel` loads what a head with one
+    stack saved.
 
     Example:
 
@@ -544,31 +627,35 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
     ```
     """
 
-    _tied_weights_keys = {
-        "encoder.embed_tokens.weight": "shared.weight",
-        "decoder.embed_tokens.weight": "shared.weight",
-    }
-
     def __init__(self, config: VanillaTransformerConfig):
         super().__init__(config)
-        # Tied: one matrix under three names. Untied: each stack has its own and there is nothing to share.
+        # Tied: one matrix under several names. Untied: each stack has its own and there is nothing to share.
         self.shared = (
             VanillaTransformerScaledEmbedding(config.vocab_size, config.hidden_size, config.pad_token_id)
             if config.tie_word_embeddings
             else None
         )
-        self.encoder = VanillaTransformerEncoder(config)
-        self.decoder = VanillaTransformerDecoder(config)
+        self.encoder = VanillaTransformerEncoder(config) if config.has_encoder else None
+        self.decoder = VanillaTransformerDecoder(config) if config.has_decoder else None
+        self._tied_weights_keys = {
+            f"{name}.embed_tokens.weight": "shared.weight"
+            for name, stack in (("encoder", self.encoder), ("decoder", self.decoder))
+            if stack is not None
+        }
         self.post_init()
 
+    def stacks(self) -> list[VanillaTransformerStack]:
+        """The encoder, the decoder, or both in this order."""
+        return [stack for stack in (self.encoder, self.decoder) if stack is not None]
+
     def get_input_embeddings(self) -> VanillaTransformerScaledEmbedding:
-        return self.shared if self.shared is not None else self.encoder.embed_tokens
+        return self.shared if self.shared is not None else self.stacks()[0].embed_tokens
 
     def set_input_embeddings(self, value: VanillaTransformerScaledEmbedding) -> None:
-        self.encoder.embed_tokens = value
         if self.shared is not None:
             self.shared = value
-            self.decoder.embed_tokens = value
+        for stack in self.stacks() if self.shared is not None else self.stacks()[:1]:
+            stack.embed_tokens = value
 
     @can_return_tuple
     def forward(
@@ -579,15 +666,18 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
         decoder_attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
         decoder_position_ids: torch.Tensor | None = None,
-        encoder_outputs: BaseModelOutput | tuple | None = None,
+        encoder_outputs: BaseModelOutput | tuple[Any, ...] | None = None,
         past_key_values: EncoderDecoderCache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         decoder_inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> Seq2SeqModelOutput:
+    ) -> Seq2SeqModelOutput | BaseModelOutput | BaseModelOutputWithPastAndCrossAttentions:
         """
         Encode the source and decode the target.
+
+        A model of one stack reads `input_ids` or `inputs_embeds` with `attention_mask` and `position_ids`, and returns
+        what that stack returns.
 
         Args:
             input_ids (`torch.LongTensor` of shape (B, S)): source ids, or `inputs_embeds` (B, S, D).
@@ -608,6 +698,22 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
         Raises:
             `ValueError`: if a stack gets no input or two.
         """
+        if self.decoder is None or self.encoder is None:
+            cache = {} if self.decoder is None else {"past_key_values": past_key_values, "use_cache": use_cache}
+            return self.stacks()[0](
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                position_ids=position_ids,
+                inputs_embeds=inputs_embeds,
+                return_dict=True,
+                **cache,
+                **kwargs,
+            )
+        if decoder_input_ids is None and decoder_inputs_embeds is None:
+            raise ValueError(
+                "The decoder got no input: pass `decoder_input_ids` or `decoder_inputs_embeds`. For the vectors of a "
+                "text load the encoder alone, with `AutoModelForTextEncoding`."
+            )
         if encoder_outputs is None:
             encoded = self.encoder(
                 input_ids=input_ids,
@@ -643,6 +749,28 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
             encoder_hidden_states=encoded.hidden_states,
             encoder_attentions=encoded.attentions,
         )
+
+
+class VanillaTransformerEncoderModel(VanillaTransformerModel):
+    r"""
+    The encoder alone: one vector for each token of a text (`AutoModelForTextEncoding`), or for each of the vectors,
+    such as image patches or audio frames, that are fed as `inputs_embeds`.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerEncoderModel
+
+    >>> model = VanillaTransformerEncoderModel(VanillaTransformerConfig.from_preset("tiny", vocab_size=100)).eval()
+    >>> model(input_ids=torch.tensor([[5, 6, 7, 2]])).last_hidden_state.shape
+    torch.Size([1, 4, 128])
+
+    ```
+    """
+
+    def __init__(self, config: VanillaTransformerConfig):
+        super().__init__(with_stacks(config, encoder=True, decoder=False))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -721,6 +849,22 @@ def label_smoothed_loss(
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+def check_labels(labels: torch.Tensor | None, number: int) -> None:
+    """
+    Refuse labels outside of 0 to `number` - 1 that are not -100.
+
+    On a CPU: looking at them on a GPU would wait for it in every step, and there the kernel looks.
+    """
+    if labels is None or labels.device.type != "cpu" or labels.is_floating_point() or torch.compiler.is_compiling():
+        return
+    outside = (labels >= number) | ((labels < 0) & (labels != IGNORED_LABEL))
+    if outside.any():
+        raise ValueError(
+            f"`labels` has {labels[outside][0].item()}: give 0 to {number - 1}, or {IGNORED_LABEL} for what is not "
+            "to be predicted."
+        )
+
+
 def shift_tokens_right(
     labels: torch.Tensor, pad_token_id: int | None, decoder_start_token_id: int | None
 ) -> torch.Tensor:
@@ -759,17 +903,12 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerGenerationMix
     _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
 
     def __init__(self, config: VanillaTransformerConfig):
+        config = with_stacks(config, encoder=True, decoder=True)
         super().__init__(config)
         self.model = VanillaTransformerModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.generation_config = self.paper_generation_config(config)
+        self.generation_config = self.default_generation_config(config)
         self.post_init()
-
-    def get_output_embeddings(self) -> nn.Linear:
-        return self.lm_head
-
-    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
-        self.lm_head = new_embeddings
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
         """labels (B, T) -> decoder_input_ids (B, T), shifted right; data collators call it."""
@@ -784,7 +923,7 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerGenerationMix
         decoder_attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
         decoder_position_ids: torch.Tensor | None = None,
-        encoder_outputs: BaseModelOutput | tuple | None = None,
+        encoder_outputs: BaseModelOutput | tuple[Any, ...] | None = None,
         past_key_values: EncoderDecoderCache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         decoder_inputs_embeds: torch.Tensor | None = None,
@@ -811,6 +950,7 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerGenerationMix
         Returns:
             [`~modeling_outputs.Seq2SeqLMOutput`]: `loss` (), `logits` (B, T, V).
         """
+        check_labels(labels, self.config.vocab_size)
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
         outputs: Seq2SeqModelOutput = self.model(
@@ -861,8 +1001,379 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerGenerationMix
         )
 
 
+class VanillaTransformerForCausalLM(VanillaTransformerCausalGenerationMixin, VanillaTransformerPreTrainedModel):
+    r"""
+    A language model: the decoder alone, which predicts each token from those before it (the line of GPT and LaMDA).
+
+    The tokenizer ends each text with `</s>`, which is right for training. A beginning that is to be continued has no
+    end: encode it with `add_special_tokens=False`, in `pipeline("text-generation")` too.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForCausalLM
+
+    >>> model = VanillaTransformerForCausalLM(VanillaTransformerConfig.from_preset("tiny", vocab_size=100)).eval()
+    >>> text = torch.tensor([[5, 6, 7, 8]])
+    >>> model(input_ids=text, labels=text).logits.shape
+    torch.Size([1, 4, 100])
+    >>> model.generate(text, max_new_tokens=3).shape[0]
+    1
+
+    ```
+    """
+
+    _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
+
+    def __init__(self, config: VanillaTransformerConfig):
+        config = with_stacks(config, encoder=False, decoder=True)
+        super().__init__(config)
+        self.model = VanillaTransformerModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.generation_config = self.default_generation_config(config)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> CausalLMOutputWithPast:
+        """
+        Score the next token at every position.
+
+        Args:
+            labels (`torch.LongTensor` of shape (B, T)): the text itself, -100 where nothing is to be predicted; it is
+                shifted here.
+            logits_to_keep (`int` or `torch.Tensor`): compute the logits of the last so many positions alone; 0 is all.
+
+        All other arguments are those of [`VanillaTransformerModel.forward`] for the decoder.
+
+        Returns:
+            [`~modeling_outputs.CausalLMOutputWithPast`]: `loss` (), `logits` (B, T, V).
+        """
+        check_labels(labels, self.config.vocab_size)
+        outputs: BaseModelOutputWithPastAndCrossAttentions = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(outputs.last_hidden_state[:, kept])  # (B, T, V)
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
+# trf-ignore: TRF013 (its heads end with `post_init`)
+class VanillaTransformerEncoderHead(VanillaTransformerPreTrainedModel):
+    """What the heads on the encoder alone share (the line of BERT)."""
+
+    def __init__(self, config: VanillaTransformerConfig):
+        config = with_stacks(config, encoder=True, decoder=False)
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.model = VanillaTransformerModel(config)
+        self.dropout = nn.Dropout(config.dropout if config.classifier_dropout is None else config.classifier_dropout)
+
+
+class VanillaTransformerForMaskedLM(VanillaTransformerEncoderHead):
+    r"""
+    A masked language model: the encoder, which predicts `<mask>` from the tokens on both sides of it.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForMaskedLM
+
+    >>> model = VanillaTransformerForMaskedLM(VanillaTransformerConfig.from_preset("tiny", vocab_size=100)).eval()
+    >>> model(input_ids=torch.tensor([[5, 3, 7, 2]]), labels=torch.tensor([[-100, 6, -100, -100]])).logits.shape
+    torch.Size([1, 4, 100])
+
+    ```
+    """
+
+    _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
+
+    def __init__(self, config: VanillaTransformerConfig):
+        super().__init__(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> MaskedLMOutput:
+        """
+        Score every token at every position.
+
+        Args:
+            labels (`torch.LongTensor` of shape (B, S)): the tokens behind the masks, -100 elsewhere.
+
+        All other arguments are those of [`VanillaTransformerModel.forward`] for the encoder.
+
+        Returns:
+            [`~modeling_outputs.MaskedLMOutput`]: `loss` (), `logits` (B, S, V).
+        """
+        check_labels(labels, self.config.vocab_size)
+        outputs: BaseModelOutput = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+        logits = self.lm_head(outputs.last_hidden_state)  # (B, S, V)
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
+        return MaskedLMOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+class VanillaTransformerForSequenceClassification(VanillaTransformerEncoderHead):
+    r"""
+    A class, several, or a number for a whole text: a linear layer on the mean of the encoder's outputs.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForSequenceClassification
+
+    >>> config = VanillaTransformerConfig.from_preset("tiny", vocab_size=100, num_labels=3)
+    >>> model = VanillaTransformerForSequenceClassification(config).eval()
+    >>> model(input_ids=torch.tensor([[5, 6, 7, 2]])).logits.shape
+    torch.Size([1, 3])
+
+    ```
+    """
+
+    # The loss is the mean of a batch: Trainer divides it by the steps that it accumulates.
+    accepts_loss_kwargs = False
+
+    def __init__(self, config: VanillaTransformerConfig):
+        super().__init__(config)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> SequenceClassifierOutput:
+        """
+        Classify texts.
+
+        Args:
+            labels (`torch.Tensor` of shape (B,) or (B, num_labels)): classes; numbers if there is one label alone; or
+                a float 0 or 1 for each of several labels (`config.problem_type`).
+
+        All other arguments are those of [`VanillaTransformerModel.forward`] for the encoder.
+
+        Returns:
+            [`~modeling_outputs.SequenceClassifierOutput`]: `loss` (), `logits` (B, num_labels).
+        """
+        if self.num_labels > 1 and self.config.problem_type in (None, "single_label_classification"):
+            check_labels(labels, self.num_labels)
+        outputs: BaseModelOutput = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+        hidden_states = outputs.last_hidden_state  # (B, S, D)
+        if attention_mask is None:
+            pooled = hidden_states.mean(dim=1)
+        elif attention_mask.dim() != 2:
+            raise ValueError(
+                f"`attention_mask` is {tuple(attention_mask.shape)}, which does not say of which tokens to take the "
+                "mean. Give one of shape (B, S)."
+            )
+        else:
+            real = attention_mask.to(hidden_states).unsqueeze(-1)  # (B, S, 1)
+            pooled = (hidden_states * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
+        logits = self.classifier(self.dropout(pooled))  # (B, num_labels)
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config)
+        return SequenceClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+class VanillaTransformerForTokenClassification(VanillaTransformerEncoderHead):
+    r"""
+    A class for every token, such as a name's kind or a part of speech.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForTokenClassification
+
+    >>> config = VanillaTransformerConfig.from_preset("tiny", vocab_size=100, num_labels=3)
+    >>> model = VanillaTransformerForTokenClassification(config).eval()
+    >>> model(input_ids=torch.tensor([[5, 6, 7, 2]])).logits.shape
+    torch.Size([1, 4, 3])
+
+    ```
+    """
+
+    def __init__(self, config: VanillaTransformerConfig):
+        super().__init__(config)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> TokenClassifierOutput:
+        """
+        Classify tokens.
+
+        Args:
+            labels (`torch.LongTensor` of shape (B, S)): classes, -100 where there is none.
+
+        All other arguments are those of [`VanillaTransformerModel.forward`] for the encoder.
+
+        Returns:
+            [`~modeling_outputs.TokenClassifierOutput`]: `loss` (), `logits` (B, S, num_labels).
+        """
+        check_labels(labels, self.num_labels)
+        outputs: BaseModelOutput = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+        logits = self.classifier(self.dropout(outputs.last_hidden_state))  # (B, S, num_labels)
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits, labels, self.config, **kwargs)
+        return TokenClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+class VanillaTransformerForQuestionAnswering(VanillaTransformerEncoderHead):
+    r"""
+    The span of a text that answers a question: for every token, how well the answer starts and how well it ends there.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForQuestionAnswering
+
+    >>> config = VanillaTransformerConfig.from_preset("tiny", vocab_size=100)
+    >>> model = VanillaTransformerForQuestionAnswering(config).eval()
+    >>> model(input_ids=torch.tensor([[5, 6, 2, 7, 8, 2]])).start_logits.shape
+    torch.Size([1, 6])
+
+    ```
+    """
+
+    # The loss is the mean of a batch: Trainer divides it by the steps that it accumulates.
+    accepts_loss_kwargs = False
+
+    def __init__(self, config: VanillaTransformerConfig):
+        super().__init__(config)
+        self.qa_outputs = nn.Linear(config.hidden_size, 2)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        start_positions: torch.Tensor | None = None,
+        end_positions: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> QuestionAnsweringModelOutput:
+        """
+        Find answers.
+
+        Args:
+            start_positions, end_positions (`torch.LongTensor` of shape (B,)): the first and the last token of each
+                answer. A position past the end of the text is left out of the loss, as in all of transformers.
+
+        All other arguments are those of [`VanillaTransformerModel.forward`] for the encoder.
+
+        Returns:
+            [`~modeling_outputs.QuestionAnsweringModelOutput`]: `loss` (), `start_logits` and `end_logits` (B, S).
+        """
+        outputs: BaseModelOutput = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+        logits = self.qa_outputs(self.dropout(outputs.last_hidden_state))  # (B, S, 2)
+        start_logits, end_logits = (part.contiguous() for part in logits.unbind(dim=-1))
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            loss = self.loss_function(start_logits, end_logits, start_positions, end_positions)
+        return QuestionAnsweringModelOutput(
+            loss=loss,
+            start_logits=start_logits,
+            end_logits=end_logits,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
 __all__ = [
+    "VanillaTransformerEncoderModel",
+    "VanillaTransformerForCausalLM",
     "VanillaTransformerForConditionalGeneration",
+    "VanillaTransformerForMaskedLM",
+    "VanillaTransformerForQuestionAnswering",
+    "VanillaTransformerForSequenceClassification",
+    "VanillaTransformerForTokenClassification",
     "VanillaTransformerModel",
     "VanillaTransformerPreTrainedModel",
 ]

@@ -215,8 +215,10 @@ def test_left_padding_equals_right_padding_on_both_sides(model, batch):
 
 
 def test_no_input_and_two_inputs_are_refused(model, batch):
-    with pytest.raises(ValueError, match=r"exactly one of `input_ids` and `inputs_embeds`.*neither"):
+    with pytest.raises(ValueError, match="The decoder got no input"):
         model(input_ids=batch["input_ids"])
+    with pytest.raises(ValueError, match=r"exactly one of `input_ids` and `inputs_embeds`.*neither"):
+        model(decoder_input_ids=batch["input_ids"])
     with pytest.raises(ValueError, match="both"):
         model(**batch, inputs_embeds=torch.zeros(3, 9, 32))
 

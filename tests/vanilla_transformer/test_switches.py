@@ -1,0 +1,159 @@
+"""What transformers can switch on a model: attention implementations, adapters, int8 weights, recorded outputs."""
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+
+from vanilla_transformer import (
+    VanillaTransformerForCausalLM,
+    VanillaTransformerForConditionalGeneration,
+    VanillaTransformerForMaskedLM,
+    VanillaTransformerForSequenceClassification,
+)
+
+HEADS = [
+    VanillaTransformerForConditionalGeneration,
+    VanillaTransformerForCausalLM,
+    VanillaTransformerForMaskedLM,
+    VanillaTransformerForSequenceClassification,
+]
+
+CAUSAL = [VanillaTransformerForCausalLM]
+
+
+@pytest.fixture
+def build(small_config):
+    def build(head, **changes):
+        torch.manual_seed(0)
+        return head(small_config(**changes)).eval()
+
+    return build
+
+
+def inputs_of(model, batch):
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    if model.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = torch.randint(4, 60, (3, 5), generator=torch.Generator().manual_seed(2))
+    return inputs
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_eager_and_sdpa_agree_and_record_what_is_asked_for(head, build, batch):
+    model = build(head)
+    inputs = inputs_of(model, batch)
+    assert model.config._attn_implementation == "sdpa"
+    fused = model(**inputs).logits
+    model.set_attn_implementation("eager")
+    outputs = model(**inputs, output_attentions=True, output_hidden_states=True)
+    real = batch["attention_mask"].bool()
+    if fused.dim() == 3 and not model.config.is_encoder_decoder:
+        fused, logits = fused[real], outputs.logits[real]
+    else:
+        logits = outputs.logits
+    torch.testing.assert_close(logits, fused, rtol=0, atol=1e-5)
+    names = (
+        {"encoder": 2, "decoder": 3} if model.config.is_encoder_decoder else {"": 3 if model.config.is_decoder else 2}
+    )
+    for stack, layers in names.items():
+        prefix = f"{stack}_" if stack else ""
+        assert len(outputs[f"{prefix}hidden_states"]) == layers + 1
+        attentions = outputs[f"{prefix}attentions"]
+        assert len(attentions) == layers
+        torch.testing.assert_close(attentions[0].sum(-1), torch.ones_like(attentions[0].sum(-1)))
+
+
+def test_unknown_attention_is_refused_by_name(build):
+    model = build(VanillaTransformerForConditionalGeneration)
+    with pytest.raises(ValueError, match="fast_attention"):
+        model.set_attn_implementation("fast_attention")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what is missing without a GPU")
+def test_flash_attention_says_what_it_lacks(build, tmp_path):
+    build(VanillaTransformerForConditionalGeneration).save_pretrained(tmp_path)
+    with pytest.raises((ImportError, ValueError), match=r"(?i)flash"):
+        VanillaTransformerForConditionalGeneration.from_pretrained(tmp_path, attn_implementation="flash_attention_2")
+
+
+def test_static_cache_equals_dynamic_in_translation(build, batch):
+    model = build(VanillaTransformerForConditionalGeneration)
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    expected = model.generate(**inputs, num_beams=1, max_new_tokens=9)
+    got = model.generate(**inputs, num_beams=1, max_new_tokens=9, cache_implementation="static")
+    assert torch.equal(got, expected)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_lora_trains_saves_loads_and_merges(head, build, batch, tmp_path):
+    model = build(head, dropout=0.0)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    adapted = get_peft_model(model, LoraConfig(target_modules=["q_proj", "v_proj"], r=4, lora_dropout=0.0))
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    if head is VanillaTransformerForSequenceClassification:
+        labels = torch.tensor([0, 1, 0])
+    else:
+        labels = ids.masked_fill(mask == 0, -100)
+    optimizer = torch.optim.Adam([p for p in adapted.parameters() if p.requires_grad], lr=3e-2)
+    losses = []
+    for _ in range(20):
+        loss = adapted.train()(input_ids=ids, attention_mask=mask, labels=labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] - 0.05
+    adapted.eval()
+    inputs = inputs_of(model, batch)
+    expected = adapted(**inputs).logits
+    adapted.save_pretrained(tmp_path)
+
+    fresh = build(head, dropout=0.0)
+    loaded = PeftModel.from_pretrained(fresh, tmp_path).eval()
+    torch.testing.assert_close(loaded(**inputs).logits, expected, rtol=0, atol=1e-6)
+    merged = loaded.merge_and_unload()
+    torch.testing.assert_close(merged(**inputs).logits, expected, rtol=0, atol=1e-5)
+    assert type(merged) is head and set(merged.state_dict()) == set(before)
+    changed = {name for name, tensor in merged.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed and all("q_proj" in name or "v_proj" in name for name in changed)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("head", HEADS)
+def test_int8_weights_stay_close(head, build, batch):
+    model = build(head)
+    inputs = inputs_of(model, batch)
+    expected = model(**inputs).logits
+    quantized = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+    assert type(
+        quantized.model.get_submodule("encoder" if model.config.has_encoder else "decoder").layers[0].fc1
+    ) is not (nn.Linear)
+    logits = quantized(**inputs).logits
+    assert not torch.equal(logits, expected)
+    assert (logits - expected).norm() / expected.norm() < 0.05
+    if model.can_generate():
+        assert (
+            quantized.generate(batch["input_ids"], attention_mask=batch["attention_mask"], max_new_tokens=4).dim() == 2
+        )
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_forward_is_one_graph_for_every_head(head, build, batch):
+    model = build(head)
+    inputs = inputs_of(model, batch)
+    expected = model(**inputs).logits
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(**inputs).logits, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("head", HEADS[:2])
+def test_generation_runs_on_a_compiled_forward(head, build, batch):
+    """With a static cache, whose shapes do not change from step to step."""
+    model = build(head)
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    settings = {"num_beams": 1, "max_new_tokens": 6, "cache_implementation": "static"}
+    expected = model.generate(**inputs, **settings)
+    torch._dynamo.reset()
+    model.forward = torch.compile(model.forward, backend="eager")
+    assert torch.equal(model.generate(**inputs, **settings), expected)
