@@ -1,4 +1,4 @@
-# demo, test and lint each set up .venv by themselves. VENV=DIR uses an environment that exists already.
+# Each target sets up .venv by itself. VENV=DIR uses an environment that exists already.
 PYTHON ?= python3
 DEVICE ?= cpu
 
@@ -7,7 +7,7 @@ VENV := .venv
 ENVIRONMENT := .venv/.installed
 endif
 
-.PHONY: demo test lint
+.PHONY: demo test lint conformance test-oldest
 
 demo: $(ENVIRONMENT)
 	$(VENV)/bin/python -m training.train training/recipes/demo.yaml --run_on $(DEVICE)
@@ -20,14 +20,24 @@ lint: $(ENVIRONMENT)
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
+	$(VENV)/bin/python tests/conformance/lint.py
 
-.venv/.installed: pyproject.toml constraints.txt
+conformance: $(ENVIRONMENT)
+	$(VENV)/bin/python tests/conformance/run.py
+
+test-oldest: .venv-oldest/.installed
+	.venv-oldest/bin/python -m pytest tests/vanilla_transformer tests/parity
+
+.venv/.installed: CONSTRAINTS := constraints.txt
+.venv-oldest/.installed: CONSTRAINTS := constraints-oldest.txt
+
+.venv/.installed .venv-oldest/.installed: pyproject.toml constraints.txt constraints-oldest.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "Python 3.11 or newer is needed and $(PYTHON) is older: name one, as in make PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	    { echo "$(PYTHON) has no venv module: install it (Debian and Ubuntu: apt install python3-venv)"; exit 1; }
-	@echo "Setting up .venv with the versions of constraints.txt: torch, transformers, datasets and what they need."
+	@echo "Setting up $(@D) with the versions of $(CONSTRAINTS): torch, transformers, datasets and what they need."
 	@echo "pip downloads what it has not cached: about 0.5 GB with a CPU build of torch, several GB with a CUDA build."
-	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[dev]"
 	@touch $@
