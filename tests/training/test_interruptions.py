@@ -1,5 +1,6 @@
 """Runs that end before they should: killed, told to stop, out of memory, out of space, out of numbers."""
 
+import contextlib
 import errno
 import json
 import os
@@ -11,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -82,9 +84,10 @@ def test_kills_at_random_moments_leave_no_trace_in_the_curve(recipe, launch, tmp
 
 def kill_all(process: subprocess.Popen[str]) -> None:
     """`kill -9` for the launcher and its workers, which torchrun puts into sessions of their own."""
-    workers = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
-    for pid in (process.pid, *map(int, workers)):
-        os.kill(pid, signal.SIGKILL)
+    launcher = psutil.Process(process.pid)
+    for each in (*launcher.children(recursive=True), launcher):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.kill()
     process.wait()
     process.stdout.close()
 
