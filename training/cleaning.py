@@ -29,8 +29,8 @@ def clean(text: ParallelText, arguments: DataArguments, split: str) -> ParallelT
     )
     if split == "train" and len(text):
         if arguments.max_length_ratio is not None:
-            ratios, usual = length_ratios(text), usual_ratio(text)
-            limit = arguments.max_length_ratio
+            ratios, limit = length_ratios(text), arguments.max_length_ratio
+            usual = statistics.median(ratios)  # which depends on the two languages
             kept = [i for i, ratio in enumerate(ratios) if 1 / limit <= ratio / usual <= limit]
             text = text.select(kept, f"with lengths more than {limit:g} times off the usual ratio")
         if arguments.drop_duplicates:
@@ -45,11 +45,6 @@ def length_ratios(text: ParallelText) -> list[float]:
     """Characters of each target by those of its source, both a little longer than they are."""
     pairs = zip(text.sources, text.targets, strict=True)
     return [(len(target) + RATIO_SLACK) / (len(source) + RATIO_SLACK) for source, target in pairs]
-
-
-def usual_ratio(text: ParallelText) -> float:
-    """The median of the length ratios: what is usual depends on the two languages."""
-    return statistics.median(length_ratios(text))
 
 
 def hold_out(text: ParallelText, at_most: int) -> tuple[ParallelText, ParallelText]:
@@ -125,7 +120,8 @@ def describe(text: ParallelText, split: str) -> str:
 
 def report(text: ParallelText) -> str:
     """What the recipe's `report_only` prints of a training text: lengths, odd pairs, pairs that look swapped."""
-    ratios, usual = length_ratios(text), usual_ratio(text)
+    ratios = length_ratios(text)
+    usual = statistics.median(ratios)
     odd = sorted(range(len(text)), key=lambda i: -abs(math.log(ratios[i] / usual)))[:5]
     swapped = LanguageEvidence(text).swapped(text)
     lines = [
