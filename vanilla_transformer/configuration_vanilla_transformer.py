@@ -71,16 +71,25 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 # Where each Auto class finds its code in a repository on the Hub. Saving writes only the saved class by itself.
+MODELING, HEADS = "modeling_vanilla_transformer", "modeling_heads_vanilla_transformer"
 AUTO_MAP = {
     "AutoConfig": "configuration_vanilla_transformer.VanillaTransformerConfig",
-    "AutoModel": "modeling_vanilla_transformer.VanillaTransformerModel",
-    "AutoModelForSeq2SeqLM": "modeling_vanilla_transformer.VanillaTransformerForConditionalGeneration",
-    "AutoModelForCausalLM": "modeling_vanilla_transformer.VanillaTransformerForCausalLM",
-    "AutoModelForMaskedLM": "modeling_vanilla_transformer.VanillaTransformerForMaskedLM",
-    "AutoModelForQuestionAnswering": "modeling_vanilla_transformer.VanillaTransformerForQuestionAnswering",
-    "AutoModelForSequenceClassification": "modeling_vanilla_transformer.VanillaTransformerForSequenceClassification",
-    "AutoModelForTextEncoding": "modeling_vanilla_transformer.VanillaTransformerEncoderModel",
-    "AutoModelForTokenClassification": "modeling_vanilla_transformer.VanillaTransformerForTokenClassification",
+    "AutoModel": f"{MODELING}.VanillaTransformerModel",
+    "AutoModelForSeq2SeqLM": f"{MODELING}.VanillaTransformerForConditionalGeneration",
+    "AutoModelForCausalLM": f"{HEADS}.VanillaTransformerForCausalLM",
+    "AutoModelForMaskedLM": f"{HEADS}.VanillaTransformerForMaskedLM",
+    "AutoModelForQuestionAnswering": f"{HEADS}.VanillaTransformerForQuestionAnswering",
+    "AutoModelForSequenceClassification": f"{HEADS}.VanillaTransformerForSequenceClassification",
+    "AutoModelForTextEncoding": f"{MODELING}.VanillaTransformerEncoderModel",
+    "AutoModelForTokenClassification": f"{HEADS}.VanillaTransformerForTokenClassification",
+}
+
+# What `transformers.pipeline` finds in a repository of a model that translates.
+CUSTOM_PIPELINES = {
+    "translation": {
+        "impl": "pipeline_vanilla_transformer.VanillaTransformerTranslationPipeline",
+        "pt": ["AutoModelForSeq2SeqLM"],
+    }
 }
 
 
@@ -190,8 +199,10 @@ class VanillaTransformerConfig(PreTrainedConfig):
     decoder_start_token_id: int | None = 0
 
     def __post_init__(self, **kwargs: Any) -> None:
-        # A config read from a repository carries the map of that repository; a new one gets the whole map at once.
-        kwargs.setdefault("auto_map", dict(AUTO_MAP))
+        # The map of the code that saving will put beside it, which may have more heads than what was read.
+        kwargs["auto_map"] = {**(kwargs.get("auto_map") or {}), **AUTO_MAP}
+        if self.is_encoder_decoder:
+            kwargs.setdefault("custom_pipelines", copy.deepcopy(CUSTOM_PIPELINES))
         super().__post_init__(**kwargs)
 
     def __getattribute__(self, name: str) -> Any:
@@ -256,6 +267,26 @@ class VanillaTransformerConfig(PreTrainedConfig):
         decoder_config = copy.deepcopy(self)
         decoder_config.encoder_layers = self.decoder_layers  # what `num_hidden_layers` is an alias of
         return decoder_config
+
+    def with_stacks(self, encoder: bool, decoder: bool) -> "VanillaTransformerConfig":
+        """The configuration of a model of both stacks, or of one of them: a copy, unless it is that already."""
+        if (self.has_encoder, self.has_decoder) == (encoder, decoder):
+            return self
+        config = copy.deepcopy(self)
+        config.is_encoder_decoder = encoder and decoder
+        config.is_decoder = decoder and not encoder
+        if config.is_encoder_decoder:
+            config.custom_pipelines = copy.deepcopy(CUSTOM_PIPELINES)
+        else:  # one stack does not translate
+            config.__dict__.pop("custom_pipelines", None)
+        return config
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in transformers, with names of classes where `pipeline` has put the classes themselves."""
+        output = super().to_dict()
+        for pipeline in output.get("custom_pipelines", {}).values():
+            pipeline["pt"] = [name if isinstance(name, str) else name.__name__ for name in pipeline.get("pt", ())]
+        return output
 
     def validate_architecture(self) -> None:
         """Check that the sizes fit together; run on construction and before saving."""

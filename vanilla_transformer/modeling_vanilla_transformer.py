@@ -12,12 +12,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-The original Transformer, in the order of the paper: positions, attention, feed-forward, layers, stacks, model, heads.
+The original Transformer, in the order of the paper: positions, attention, feed-forward, layers, stacks, model, and the
+head that translates.
 
 Shapes: B batch, S source, T target or any sequence, H heads, D hidden_size, K key size, V vocabulary.
 """
 
-import copy
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -33,13 +33,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import (
     BaseModelOutput,
     BaseModelOutputWithPastAndCrossAttentions,
-    CausalLMOutputWithPast,
-    MaskedLMOutput,
-    QuestionAnsweringModelOutput,
     Seq2SeqLMOutput,
     Seq2SeqModelOutput,
-    SequenceClassifierOutput,
-    TokenClassifierOutput,
 )
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.processing_utils import Unpack
@@ -48,9 +43,13 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_vanilla_transformer import VanillaTransformerConfig
-from .generation_vanilla_transformer import VanillaTransformerCausalGenerationMixin, VanillaTransformerGenerationMixin
+from .generation_vanilla_transformer import VanillaTransformerGenerationMixin
 
-if TYPE_CHECKING:  # Saving a model copies the files that are named here; the tokenizer's must travel with it.
+if TYPE_CHECKING:  # Saving a model copies the files that are named here and in them: these must travel with it.
+    from .modeling_heads_vanilla_transformer import VanillaTransformerForCausalLM as VanillaTransformerForCausalLM
+    from .pipeline_vanilla_transformer import (
+        VanillaTransformerTranslationPipeline as VanillaTransformerTranslationPipeline,
+    )
     from .tokenization_vanilla_transformer import VanillaTransformerTokenizer as VanillaTransformerTokenizer
 
 # torch.nn.functional has it since 2.13; before that the loss is computed from full logits.
@@ -595,16 +594,6 @@ class VanillaTransformerDecoder(VanillaTransformerStack):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def with_stacks(config: VanillaTransformerConfig, encoder: bool, decoder: bool) -> VanillaTransformerConfig:
-    """The configuration of a model of both stacks, or of one of them: a copy, unless it is that already."""
-    if (config.has_encoder, config.has_decoder) == (encoder, decoder):
-        return config
-    config = copy.deepcopy(config)
-    config.is_encoder_decoder = encoder and decoder
-    config.is_decoder = decoder and not encoder
-    return config
-
-
 class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
     r"""
     Encoder and decoder without a head (Figure 1 of the paper, up to the last decoder layer).
@@ -770,7 +759,7 @@ class VanillaTransformerEncoderModel(VanillaTransformerModel):
     """
 
     def __init__(self, config: VanillaTransformerConfig):
-        super().__init__(with_stacks(config, encoder=True, decoder=False))
+        super().__init__(config.with_stacks(encoder=True, decoder=False))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -903,7 +892,7 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerGenerationMix
     _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
 
     def __init__(self, config: VanillaTransformerConfig):
-        config = with_stacks(config, encoder=True, decoder=True)
+        config = config.with_stacks(encoder=True, decoder=True)
         super().__init__(config)
         self.model = VanillaTransformerModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
@@ -1001,379 +990,9 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerGenerationMix
         )
 
 
-class VanillaTransformerForCausalLM(VanillaTransformerCausalGenerationMixin, VanillaTransformerPreTrainedModel):
-    r"""
-    A language model: the decoder alone, which predicts each token from those before it (the line of GPT and LaMDA).
-
-    The tokenizer ends each text with `</s>`, which is right for training. A beginning that is to be continued has no
-    end: encode it with `add_special_tokens=False`, in `pipeline("text-generation")` too.
-
-    Example:
-
-    ```python
-    >>> import torch
-    >>> from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForCausalLM
-
-    >>> model = VanillaTransformerForCausalLM(VanillaTransformerConfig.from_preset("tiny", vocab_size=100)).eval()
-    >>> text = torch.tensor([[5, 6, 7, 8]])
-    >>> model(input_ids=text, labels=text).logits.shape
-    torch.Size([1, 4, 100])
-    >>> model.generate(text, max_new_tokens=3).shape[0]
-    1
-
-    ```
-    """
-
-    _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
-
-    def __init__(self, config: VanillaTransformerConfig):
-        config = with_stacks(config, encoder=False, decoder=True)
-        super().__init__(config)
-        self.model = VanillaTransformerModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.generation_config = self.default_generation_config(config)
-        self.post_init()
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        use_cache: bool | None = None,
-        logits_to_keep: int | torch.Tensor = 0,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> CausalLMOutputWithPast:
-        """
-        Score the next token at every position.
-
-        Args:
-            labels (`torch.LongTensor` of shape (B, T)): the text itself, -100 where nothing is to be predicted; it is
-                shifted here.
-            logits_to_keep (`int` or `torch.Tensor`): compute the logits of the last so many positions alone; 0 is all.
-
-        All other arguments are those of [`VanillaTransformerModel.forward`] for the decoder.
-
-        Returns:
-            [`~modeling_outputs.CausalLMOutputWithPast`]: `loss` (), `logits` (B, T, V).
-        """
-        check_labels(labels, self.config.vocab_size)
-        outputs: BaseModelOutputWithPastAndCrossAttentions = self.model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            past_key_values=past_key_values,
-            inputs_embeds=inputs_embeds,
-            use_cache=use_cache,
-            **kwargs,
-        )
-        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self.lm_head(outputs.last_hidden_state[:, kept])  # (B, T, V)
-        loss = None
-        if labels is not None:
-            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
-        return CausalLMOutputWithPast(
-            loss=loss,
-            logits=logits,
-            past_key_values=outputs.past_key_values,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-        )
-
-
-# trf-ignore: TRF013 (its heads end with `post_init`)
-class VanillaTransformerEncoderHead(VanillaTransformerPreTrainedModel):
-    """What the heads on the encoder alone share (the line of BERT)."""
-
-    def __init__(self, config: VanillaTransformerConfig):
-        config = with_stacks(config, encoder=True, decoder=False)
-        super().__init__(config)
-        self.num_labels = config.num_labels
-        self.model = VanillaTransformerModel(config)
-        self.dropout = nn.Dropout(config.dropout if config.classifier_dropout is None else config.classifier_dropout)
-
-
-class VanillaTransformerForMaskedLM(VanillaTransformerEncoderHead):
-    r"""
-    A masked language model: the encoder, which predicts `<mask>` from the tokens on both sides of it.
-
-    Example:
-
-    ```python
-    >>> import torch
-    >>> from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForMaskedLM
-
-    >>> model = VanillaTransformerForMaskedLM(VanillaTransformerConfig.from_preset("tiny", vocab_size=100)).eval()
-    >>> model(input_ids=torch.tensor([[5, 3, 7, 2]]), labels=torch.tensor([[-100, 6, -100, -100]])).logits.shape
-    torch.Size([1, 4, 100])
-
-    ```
-    """
-
-    _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
-
-    def __init__(self, config: VanillaTransformerConfig):
-        super().__init__(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.post_init()
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> MaskedLMOutput:
-        """
-        Score every token at every position.
-
-        Args:
-            labels (`torch.LongTensor` of shape (B, S)): the tokens behind the masks, -100 elsewhere.
-
-        All other arguments are those of [`VanillaTransformerModel.forward`] for the encoder.
-
-        Returns:
-            [`~modeling_outputs.MaskedLMOutput`]: `loss` (), `logits` (B, S, V).
-        """
-        check_labels(labels, self.config.vocab_size)
-        outputs: BaseModelOutput = self.model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            **kwargs,
-        )
-        logits = self.lm_head(outputs.last_hidden_state)  # (B, S, V)
-        loss = None
-        if labels is not None:
-            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
-        return MaskedLMOutput(
-            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
-        )
-
-
-class VanillaTransformerForSequenceClassification(VanillaTransformerEncoderHead):
-    r"""
-    A class, several, or a number for a whole text: a linear layer on the mean of the encoder's outputs.
-
-    Example:
-
-    ```python
-    >>> import torch
-    >>> from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForSequenceClassification
-
-    >>> config = VanillaTransformerConfig.from_preset("tiny", vocab_size=100, num_labels=3)
-    >>> model = VanillaTransformerForSequenceClassification(config).eval()
-    >>> model(input_ids=torch.tensor([[5, 6, 7, 2]])).logits.shape
-    torch.Size([1, 3])
-
-    ```
-    """
-
-    # The loss is the mean of a batch: Trainer divides it by the steps that it accumulates.
-    accepts_loss_kwargs = False
-
-    def __init__(self, config: VanillaTransformerConfig):
-        super().__init__(config)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
-        self.post_init()
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> SequenceClassifierOutput:
-        """
-        Classify texts.
-
-        Args:
-            labels (`torch.Tensor` of shape (B,) or (B, num_labels)): classes; numbers if there is one label alone; or
-                a float 0 or 1 for each of several labels (`config.problem_type`).
-
-        All other arguments are those of [`VanillaTransformerModel.forward`] for the encoder.
-
-        Returns:
-            [`~modeling_outputs.SequenceClassifierOutput`]: `loss` (), `logits` (B, num_labels).
-        """
-        if self.num_labels > 1 and self.config.problem_type in (None, "single_label_classification"):
-            check_labels(labels, self.num_labels)
-        outputs: BaseModelOutput = self.model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            **kwargs,
-        )
-        hidden_states = outputs.last_hidden_state  # (B, S, D)
-        if attention_mask is None:
-            pooled = hidden_states.mean(dim=1)
-        elif attention_mask.dim() != 2:
-            raise ValueError(
-                f"`attention_mask` is {tuple(attention_mask.shape)}, which does not say of which tokens to take the "
-                "mean. Give one of shape (B, S)."
-            )
-        else:
-            real = attention_mask.to(hidden_states).unsqueeze(-1)  # (B, S, 1)
-            pooled = (hidden_states * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
-        logits = self.classifier(self.dropout(pooled))  # (B, num_labels)
-        loss = None
-        if labels is not None:
-            loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config)
-        return SequenceClassifierOutput(
-            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
-        )
-
-
-class VanillaTransformerForTokenClassification(VanillaTransformerEncoderHead):
-    r"""
-    A class for every token, such as a name's kind or a part of speech.
-
-    Example:
-
-    ```python
-    >>> import torch
-    >>> from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForTokenClassification
-
-    >>> config = VanillaTransformerConfig.from_preset("tiny", vocab_size=100, num_labels=3)
-    >>> model = VanillaTransformerForTokenClassification(config).eval()
-    >>> model(input_ids=torch.tensor([[5, 6, 7, 2]])).logits.shape
-    torch.Size([1, 4, 3])
-
-    ```
-    """
-
-    def __init__(self, config: VanillaTransformerConfig):
-        super().__init__(config)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
-        self.post_init()
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> TokenClassifierOutput:
-        """
-        Classify tokens.
-
-        Args:
-            labels (`torch.LongTensor` of shape (B, S)): classes, -100 where there is none.
-
-        All other arguments are those of [`VanillaTransformerModel.forward`] for the encoder.
-
-        Returns:
-            [`~modeling_outputs.TokenClassifierOutput`]: `loss` (), `logits` (B, S, num_labels).
-        """
-        check_labels(labels, self.num_labels)
-        outputs: BaseModelOutput = self.model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            **kwargs,
-        )
-        logits = self.classifier(self.dropout(outputs.last_hidden_state))  # (B, S, num_labels)
-        loss = None
-        if labels is not None:
-            loss = self.loss_function(logits, labels, self.config, **kwargs)
-        return TokenClassifierOutput(
-            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
-        )
-
-
-class VanillaTransformerForQuestionAnswering(VanillaTransformerEncoderHead):
-    r"""
-    The span of a text that answers a question: for every token, how well the answer starts and how well it ends there.
-
-    Example:
-
-    ```python
-    >>> import torch
-    >>> from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForQuestionAnswering
-
-    >>> config = VanillaTransformerConfig.from_preset("tiny", vocab_size=100)
-    >>> model = VanillaTransformerForQuestionAnswering(config).eval()
-    >>> model(input_ids=torch.tensor([[5, 6, 2, 7, 8, 2]])).start_logits.shape
-    torch.Size([1, 6])
-
-    ```
-    """
-
-    # The loss is the mean of a batch: Trainer divides it by the steps that it accumulates.
-    accepts_loss_kwargs = False
-
-    def __init__(self, config: VanillaTransformerConfig):
-        super().__init__(config)
-        self.qa_outputs = nn.Linear(config.hidden_size, 2)
-        self.post_init()
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        start_positions: torch.Tensor | None = None,
-        end_positions: torch.Tensor | None = None,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> QuestionAnsweringModelOutput:
-        """
-        Find answers.
-
-        Args:
-            start_positions, end_positions (`torch.LongTensor` of shape (B,)): the first and the last token of each
-                answer. A position past the end of the text is left out of the loss, as in all of transformers.
-
-        All other arguments are those of [`VanillaTransformerModel.forward`] for the encoder.
-
-        Returns:
-            [`~modeling_outputs.QuestionAnsweringModelOutput`]: `loss` (), `start_logits` and `end_logits` (B, S).
-        """
-        outputs: BaseModelOutput = self.model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            **kwargs,
-        )
-        logits = self.qa_outputs(self.dropout(outputs.last_hidden_state))  # (B, S, 2)
-        start_logits, end_logits = (part.contiguous() for part in logits.unbind(dim=-1))
-        loss = None
-        if start_positions is not None and end_positions is not None:
-            loss = self.loss_function(start_logits, end_logits, start_positions, end_positions)
-        return QuestionAnsweringModelOutput(
-            loss=loss,
-            start_logits=start_logits,
-            end_logits=end_logits,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-        )
-
-
 __all__ = [
     "VanillaTransformerEncoderModel",
-    "VanillaTransformerForCausalLM",
     "VanillaTransformerForConditionalGeneration",
-    "VanillaTransformerForMaskedLM",
-    "VanillaTransformerForQuestionAnswering",
-    "VanillaTransformerForSequenceClassification",
-    "VanillaTransformerForTokenClassification",
     "VanillaTransformerModel",
     "VanillaTransformerPreTrainedModel",
 ]

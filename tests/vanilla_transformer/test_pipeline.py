@@ -1,0 +1,172 @@
+import json
+
+import pytest
+import torch
+
+from vanilla_transformer import VanillaTransformerForMaskedLM, VanillaTransformerTranslationPipeline
+from vanilla_transformer.loading import load_model
+from vanilla_transformer.pipeline_vanilla_transformer import into_sentences
+
+TEXTS = ["the house is red", "", "the", "the red car is new", "  ", "the house </s> is red", "red"]
+
+
+@pytest.fixture
+def translator(model_folder):
+    model, tokenizer = load_model(model_folder)
+    return VanillaTransformerTranslationPipeline(model=model, tokenizer=tokenizer, device="cpu")
+
+
+def alone(translator, text, **settings):
+    """What `generate` makes of one text."""
+    inputs = translator.tokenizer(text, return_tensors="pt", split_special_tokens=True)
+    return translator.tokenizer.batch_decode(translator.model.generate(**inputs, **settings), skip_special_tokens=True)
+
+
+@pytest.fixture
+def calls(translator, monkeypatch):
+    """The sizes of the batches that reach the model, rows and columns."""
+    shapes, generate = [], translator.model.generate
+
+    def counting(**inputs):
+        shapes.append(tuple(inputs["input_ids"].shape))
+        return generate(**inputs)
+
+    monkeypatch.setattr(translator.model, "generate", counting)
+    return shapes
+
+
+def test_each_text_as_if_it_were_alone_and_in_its_place(translator):
+    expected = [alone(translator, text)[0] if text.strip() else "" for text in TEXTS]
+    assert [result["translation_text"] for result in translator(TEXTS)] == expected
+    assert translator(TEXTS[0]) == [{"translation_text": expected[0]}]
+    streamed = translator(text for text in TEXTS)
+    assert not isinstance(streamed, list)
+    assert [result["translation_text"] for result in streamed] == expected
+
+
+def test_batches_hold_similar_lengths_within_their_budget(translator, calls):
+    translator(TEXTS, tokens_per_batch=16)
+    columns = [shape[1] for shape in calls]
+    assert columns == sorted(columns, reverse=True)
+    assert all(rows * length <= 16 or rows == 1 for rows, length in calls)
+    assert sum(rows for rows, _ in calls) == 5 and max(rows for rows, _ in calls) > 1
+    calls.clear()
+    translator(TEXTS, batch_size=1)
+    assert [rows for rows, _ in calls] == [1] * 5
+
+
+def test_generate_arguments_of_constructor_and_call(translator):
+    settings = {"num_beams": 1, "max_new_tokens": 2}
+    expected = [{"translation_text": alone(translator, TEXTS[0], **settings)[0]}]
+    assert translator(TEXTS[0], **settings) == expected != translator(TEXTS[0])
+    fixed = VanillaTransformerTranslationPipeline(
+        model=translator.model, tokenizer=translator.tokenizer, device="cpu", max_new_tokens=9, num_beams=1
+    )
+    assert fixed(TEXTS[0], max_new_tokens=2) == expected
+
+
+@pytest.mark.parametrize("penalty", [{}, {"length_penalty": 1.3}, {"length_penalty_type": "power"}])
+def test_scores_are_those_of_beam_search(translator, penalty):
+    results = translator(TEXTS, num_return_sequences=3, return_scores=True, **penalty)
+    for text, result in zip(TEXTS, results, strict=True):
+        if not text.strip():
+            assert result == [{"translation_text": "", "score": 0.0}] * 3
+            continue
+        inputs = translator.tokenizer(text, return_tensors="pt", split_special_tokens=True)
+        beams = {"num_return_sequences": 3, "return_dict_in_generate": True, "output_scores": True}
+        outputs = translator.model.generate(**inputs, **beams, **penalty)
+        texts = translator.tokenizer.batch_decode(outputs.sequences, skip_special_tokens=True)
+        assert [r["translation_text"] for r in result] == texts
+        scores = torch.tensor([r["score"] for r in result])
+        torch.testing.assert_close(scores, outputs.sequences_scores, rtol=1e-6, atol=1e-5)
+        assert (scores[:-1] >= scores[1:]).all()
+
+
+def test_greedy_translations_are_scored_the_same_way(translator):
+    greedy = translator(TEXTS[0], num_beams=1, return_scores=True)[0]["score"]
+    best = translator(TEXTS[0], num_beams=8, return_scores=True)[0]["score"]
+    assert greedy <= best + 1e-6 < 0
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("Hello there. How are you? Fine!", ["Hello there.", "How are you?", "Fine!"]),
+        ("Mr. Smith saw J. R. Tolkien, e.g. in 1950.\n\nThen  he left.", None),
+        ("¿Qué tal? “Yes.” He left... and so.", ["¿Qué tal?", "“Yes.”", "He left... and so."]),
+        ("Pi is 3.14 today. 12 men.", ["Pi is 3.14 today.", "12 men."]),
+        ("你好。再见！", ["你好。", "再见！"]),
+        ("Это так. Нет.", ["Это так.", "Нет."]),
+        (" lead. Trail \n", [" lead.", "Trail"]),
+        ("", []),
+        ("\n\n", [""]),
+    ],
+)
+def test_sentences(text, sentences):
+    parts = into_sentences(text)
+    assert "".join(sentence + space for sentence, space in parts) == text
+    if sentences is None:
+        sentences = ["Mr. Smith saw J. R. Tolkien, e.g. in 1950.", "Then  he left."]
+    assert [sentence for sentence, _ in parts] == sentences
+
+
+def test_long_text_is_translated_sentence_by_sentence_on_request(translator):
+    text = "The house. The red car?\n\n\nThe car is new!  Red."
+    result = translator([text, "", "Red"], split_sentences=True)
+    first, second, third, fourth = (
+        alone(translator, part)[0] for part in ("The house.", "The red car?", "The car is new!", "Red.")
+    )
+    assert result[0] == {"translation_text": f"{first} {second}\n\n\n{third}  {fourth}"}
+    assert result[1:] == [{"translation_text": ""}, {"translation_text": alone(translator, "Red")[0]}]
+    assert translator(text) != [result[0]]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "settings", "named"),
+    [
+        (["a", None], {}, "`inputs` has None at position 1"),
+        ("a", {"tokens_per_batch": 0}, "`tokens_per_batch` is 0"),
+        ("a", {"batch_size": 0}, "`batch_size` is 0"),
+        ("a", {"return_dict_in_generate": True}, "`return_dict_in_generate`"),
+        ("a", {"split_sentences": True, "return_scores": True}, "scores belong to sentences"),
+        ("a", {"split_sentences": True, "num_return_sequences": 2}, "scores belong to sentences"),
+        ("a", {"nonsense": 2}, "nonsense"),
+    ],
+)
+def test_what_does_not_work_is_refused(translator, inputs, settings, named):
+    with pytest.raises(ValueError, match=named):
+        translator(inputs, **settings)
+
+
+def test_a_model_of_one_stack_does_not_translate(model_folder, tokenizer):
+    model = VanillaTransformerForMaskedLM.from_pretrained(model_folder)
+    with pytest.raises(ValueError, match="VanillaTransformerForMaskedLM, which does not translate"):
+        VanillaTransformerTranslationPipeline(model=model, tokenizer=tokenizer, device="cpu")
+
+
+def test_transformers_finds_it_in_a_folder(model_folder, translator, fresh_python):
+    """By the task's name and without one, where the package cannot be imported; what is saved there works again."""
+    again = model_folder.parent / "again"
+    code = f"""
+import json
+from transformers import pipeline
+for folder, task in (({str(model_folder)!r}, "translation"), ({str(again)!r}, None)):
+    translator = pipeline(task, model=folder, trust_remote_code=True, device="cpu")
+    assert type(translator).__module__.startswith("transformers_modules")
+    print(json.dumps(translator({TEXTS!r}, num_return_sequences=2)))
+    translator.save_pretrained({str(again)!r})
+try:
+    pipeline("translation", model={str(again)!r}, trust_remote_code=False)
+except ValueError as error:
+    print(error)
+"""
+    first, second, *refusal = fresh_python(code, installed=False).splitlines()
+    assert json.loads(first) == json.loads(second) == translator(TEXTS, num_return_sequences=2)
+    assert "trust_remote_code=True" in "".join(refusal)
+    saved = json.loads((again / "config.json").read_text())
+    assert saved["custom_pipelines"]["translation"]["pt"] == ["AutoModelForSeq2SeqLM"]
+
+
+def test_a_head_of_one_stack_offers_no_translation(model_folder, tmp_path):
+    VanillaTransformerForMaskedLM.from_pretrained(model_folder).save_pretrained(tmp_path / "mlm")
+    assert "custom_pipelines" not in json.loads((tmp_path / "mlm" / "config.json").read_text())

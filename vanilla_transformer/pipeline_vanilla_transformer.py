@@ -1,0 +1,265 @@
+# Copyright 2026 The vanilla_transformer authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+Text in, text out: the translation pipeline that travels with a model.
+
+    pipeline("translation", model=FOLDER_OR_REPOSITORY, trust_remote_code=True)
+"""
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+from transformers import Pipeline
+
+# Sentences of an input without an end that are read, and sorted by length, at once.
+CHUNK = 1024
+
+# A mark that ends a sentence with what closes after it, and the space behind, if what follows may begin one.
+SENTENCE_END = re.compile(
+    r"(?:[.!?…]+[\"'”’»)\]]*(\s+)(?=[\"'“‘«(\[¿¡—–-]*\s*(?:[^\W\da-zß-öø-ÿ]|\d))|[。！？]+[」』”]*(\s*)(?=\S))"
+)
+# Words whose dot ends no sentence.
+ABBREVIATIONS = " approx bzw ca cf d.h dr dra e.g eq fig i.e mlle mme mr mrs ms nr pp prof sr sra st u.a vol vs z.b "
+
+
+def into_sentences(text: str) -> list[tuple[str, str]]:
+    """
+    Part a text into sentences, each with the space behind it: joined again they are the text.
+
+    Lines end sentences. Within a line a sentence ends at `.`, `!`, `?` or `…` before a space and a capital letter, a
+    digit or a letter of a script without capitals, but not after an abbreviation or a single letter.
+    """
+    parts: list[tuple[str, str]] = []
+    for line, line_end in re.findall(r"([^\n]*)(\n+|$)", text):
+        start = 0
+        for match in SENTENCE_END.finditer(line):
+            last_word = line[start : match.start()].rpartition(" ")[2].lstrip("\"'“‘«([¿¡").lower()
+            one_dot = match.group().startswith(".") and not match.group().startswith("..")
+            if one_dot and (f" {last_word} " in ABBREVIATIONS or (len(last_word) == 1 and last_word.isalpha())):
+                continue
+            space = match.group(1) or match.group(2) or ""
+            parts.append((line[start : match.end() - len(space)], space))
+            start = match.end()
+        rest = line[start:]
+        if rest or line_end:
+            stripped = rest.rstrip()
+            parts.append((stripped, rest[len(stripped) :] + line_end))
+    return parts
+
+
+class VanillaTransformerTranslationPipeline(Pipeline):
+    r"""
+    Translate sentences, those of similar length together.
+
+    The result for a string is a list of `{"translation_text": ...}`, one for each of `num_return_sequences`; for a
+    list it is a list with such a dict, or with a list of several, for each string; for any other iterable, such as a
+    generator or a data set's column, it is a generator of the same. Empty strings stay empty. Special tokens that
+    stand in a text are read as text.
+
+    Args, of the constructor or of a call, which wins:
+        tokens_per_batch (`int`, defaults to 2048):
+            Source tokens in a batch, padding included. A longer sentence has a batch of its own.
+        batch_size (`int`, *optional*):
+            At most so many sentences in a batch.
+        return_scores (`bool`, defaults to `False`):
+            Adds `"score"`: what beam search ranks by, log P(Y|X) divided by the length penalty (§6.1). It is computed
+            afresh for every translation, so that those of greedy search and of sampling can be compared.
+        split_sentences (`bool`, defaults to `False`):
+            Whether to translate each text sentence by sentence; its lines and the spaces between sentences are kept.
+        progress (`bool`, defaults to `False`):
+            Whether to show a progress bar.
+        generate arguments:
+            All others are passed to `model.generate`. Without any it decodes as the paper does.
+
+    Raises:
+        `ValueError`: for what is no text, and for arguments that do not go together.
+
+    Example:
+
+    ```python
+    >>> from vanilla_transformer import (
+    ...     VanillaTransformerConfig,
+    ...     VanillaTransformerForConditionalGeneration,
+    ...     VanillaTransformerTokenizer,
+    ...     VanillaTransformerTranslationPipeline,
+    ... )
+
+    >>> tokenizer = VanillaTransformerTokenizer.train(["a cat sat", "a cat ran"], vocab_size=270)
+    >>> config = VanillaTransformerConfig.from_preset("tiny", vocab_size=len(tokenizer))
+    >>> model = VanillaTransformerForConditionalGeneration(config)
+    >>> translator = VanillaTransformerTranslationPipeline(model=model, tokenizer=tokenizer, device="cpu")
+    >>> [len(translations) for translations in translator(["a cat", ""], num_return_sequences=2)]
+    [2, 2]
+
+    ```
+    """
+
+    _load_processor = False
+    _load_image_processor = False
+    _load_video_processor = False
+    _load_feature_extractor = False
+    _load_tokenizer = True
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        if not self.model.config.is_encoder_decoder or not self.model.can_generate():
+            raise ValueError(f"`model` is a {type(self.model).__name__}, which does not translate.")
+
+    def _sanitize_parameters(
+        self,
+        tokens_per_batch: int | None = None,
+        return_scores: bool | None = None,
+        split_sentences: bool | None = None,
+        progress: bool | None = None,
+        **generate_arguments: Any,
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        for name in ("return_dict_in_generate", "output_scores", "output_logits"):
+            if generate_arguments.pop(name, None):
+                raise ValueError(f"`{name}` is for `model.generate`: this pipeline gives texts. Use `return_scores`.")
+        if tokens_per_batch is not None and tokens_per_batch < 1:
+            raise ValueError(f"`tokens_per_batch` is {tokens_per_batch}. Give at least 1.")
+        batching = {"tokens_per_batch": tokens_per_batch, "progress": progress, "split_sentences": split_sentences}
+        given = {name: value for name, value in batching.items() if value is not None}
+        return given, generate_arguments, {} if return_scores is None else {"return_scores": return_scores}
+
+    def __call__(
+        self, inputs: str | Iterable[str], batch_size: int | None = None, num_workers: int | None = None, **kwargs: Any
+    ) -> Any:
+        """Translate a string, a list of strings, or any iterable of them: see the class."""
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"`batch_size` is {batch_size}. Give at least 1.")
+        batching, generate_arguments, results = self._sanitize_parameters(**kwargs)
+        batching = {**self._preprocess_params, **batching, "batch_size": batch_size or self._batch_size}
+        generate_arguments = {**self._forward_params, **generate_arguments}
+        return_scores = {**self._postprocess_params, **results}.get("return_scores", False)
+        if isinstance(inputs, str):
+            return self.translate([inputs], generate_arguments, return_scores, **batching)[0]
+        if isinstance(inputs, (list, tuple)):
+            return [alone(r) for r in self.translate(inputs, generate_arguments, return_scores, **batching)]
+        return self._stream(iter(inputs), generate_arguments, return_scores, batching)
+
+    def _stream(
+        self, inputs: Iterator[str], generate_arguments: dict[str, Any], return_scores: bool, batching: dict[str, Any]
+    ) -> Iterator[Any]:
+        while chunk := list(itertools.islice(inputs, CHUNK)):
+            yield from map(alone, self.translate(chunk, generate_arguments, return_scores, **batching))
+
+    def translate(
+        self,
+        texts: Iterable[str],
+        generate_arguments: dict[str, Any],
+        return_scores: bool = False,
+        split_sentences: bool = False,
+        **batching: Any,
+    ) -> list[list[dict[str, Any]]]:
+        """The translations of each text, best first."""
+        for position, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise ValueError(f"`inputs` has {text!r:.60} at position {position}, which is no string.")
+        if not split_sentences:
+            return self.translate_sentences(list(texts), generate_arguments, return_scores, **batching)
+        if return_scores or (generate_arguments.get("num_return_sequences") or 1) > 1:
+            raise ValueError(
+                "`split_sentences` gives one text for each text, and scores belong to sentences: leave out "
+                "`return_scores` and `num_return_sequences`, or split the text before."
+            )
+        parts = [into_sentences(text) for text in texts]
+        sentences = [sentence for part in parts for sentence, _ in part]
+        translated = iter(self.translate_sentences(sentences, generate_arguments, **batching))
+        joined = ("".join(next(translated)[0]["translation_text"] + space for _, space in part) for part in parts)
+        return [[{"translation_text": text}] for text in joined]
+
+    def translate_sentences(
+        self,
+        sentences: list[str],
+        generate_arguments: dict[str, Any],
+        return_scores: bool = False,
+        tokens_per_batch: int = 2048,
+        batch_size: int | None = None,
+        progress: bool = False,
+    ) -> list[list[dict[str, Any]]]:
+        """Batches of sentences of similar length through the model, and the results back in the order given."""
+        nothing: dict[str, Any] = {"translation_text": "", **({"score": 0.0} if return_scores else {})}
+        count = generate_arguments.get("num_return_sequences") or 1
+        results = [[dict(nothing) for _ in range(count)] for _ in sentences]
+        encoded = {index: self.preprocess(text) for index, text in enumerate(sentences) if text.strip()}
+        batches: list[list[int]] = []
+        # Longest first: what does not fit in memory shows at once, and the bar does not slow down.
+        for index in sorted(encoded, key=lambda i: len(encoded[i]["input_ids"]), reverse=True):
+            longest = len(encoded[batches[-1][0]]["input_ids"]) if batches else 0
+            in_batch = len(batches[-1]) if batches else 0
+            if not batches or (in_batch + 1) * longest > tokens_per_batch or in_batch == batch_size:
+                batches.append([])
+            batches[-1].append(index)
+        with tqdm(total=len(encoded), disable=not progress, unit="sentence") as bar:
+            for batch in batches:
+                inputs = self.tokenizer.pad([encoded[index] for index in batch], return_tensors="pt")
+                outputs = self.postprocess(self.forward(inputs, return_scores=return_scores, **generate_arguments))
+                for position, index in enumerate(batch):
+                    results[index] = outputs[position * count : (position + 1) * count]
+                bar.update(len(batch))
+        return results
+
+    def preprocess(self, input_: str, **parameters: Any) -> dict[str, Any]:
+        """A sentence to its ids."""
+        return {"input_ids": self.tokenizer(input_, split_special_tokens=True)["input_ids"]}
+
+    def _forward(self, input_tensors: Any, return_scores: bool = False, **generate_arguments: Any) -> dict[str, Any]:
+        sequences = self.model.generate(**input_tensors, **generate_arguments)  # (B * num_return_sequences, 1 + T)
+        scores = self._score(input_tensors, sequences, generate_arguments) if return_scores else None
+        return {"sequences": sequences, "scores": scores}
+
+    def _score(
+        self, inputs: dict[str, torch.Tensor], sequences: torch.Tensor, generate_arguments: dict[str, Any]
+    ) -> torch.Tensor:
+        """log P(Y|X) by the length penalty, for sequences (N, 1 + T) of inputs (B, S) -> (N,)."""
+        copies = sequences.shape[0] // inputs["input_ids"].shape[0]
+        source = {name: tensor.repeat_interleave(copies, dim=0) for name, tensor in inputs.items()}
+        tokens = sequences[:, 1:]  # (N, T)
+        logits = self.model(**source, decoder_input_ids=sequences[:, :-1]).logits  # (N, T, V)
+        log_probabilities = logits.float().log_softmax(dim=-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)  # (N, T)
+        settings = [
+            generate_arguments,
+            vars(generate_arguments.get("generation_config") or self.model.generation_config),
+        ]
+
+        def setting(name: str, default: Any) -> Any:
+            return next((s[name] for s in settings if s.get(name) is not None), default)
+
+        # Padding follows `</s>`, or the last token of a hypothesis that came to its limit without one.
+        padding = tokens == setting("pad_token_id", -1)
+        real = (~padding).flip(-1).cumsum(dim=-1).flip(-1) > 0
+        length = real.sum(dim=-1)
+        penalty = (5 + length) / 6 if setting("length_penalty_type", "power") == "gnmt" else length
+        return (log_probabilities * real).sum(dim=-1) / penalty ** setting("length_penalty", 1.0)
+
+    def postprocess(self, model_outputs: dict[str, Any], **parameters: Any) -> list[dict[str, Any]]:
+        """Ids to texts, with their scores if they have any."""
+        texts = self.tokenizer.batch_decode(model_outputs["sequences"], skip_special_tokens=True)
+        if model_outputs["scores"] is None:
+            return [{"translation_text": text} for text in texts]
+        scores = model_outputs["scores"].tolist()
+        return [{"translation_text": text, "score": score} for text, score in zip(texts, scores, strict=True)]
+
+
+def alone(results: list[dict[str, Any]]) -> dict[str, Any] | list[dict[str, Any]]:
+    """The one result, or all of several."""
+    return results[0] if len(results) == 1 else results
+
+
+__all__ = ["VanillaTransformerTranslationPipeline"]
