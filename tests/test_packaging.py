@@ -35,7 +35,7 @@ import vanilla_transformer
 assert vanilla_transformer.__file__.startswith({str(tmp_path / "site")!r})
 from vanilla_transformer.cli import main
 assert main(["translate", "--model", {str(model_folder)!r}, "the house is red"]) == 0
-from vanilla_transformer.translation import load_model
+from vanilla_transformer.loading import load_model
 model, tokenizer = load_model({str(model_folder)!r})
 model.save_pretrained({str(tmp_path / "saved")!r})
 tokenizer.save_pretrained({str(tmp_path / "saved")!r})

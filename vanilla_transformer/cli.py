@@ -4,6 +4,7 @@ The command line.
     vanilla-transformer translate --model runs/demo "How are you?" "The house is red."
     vanilla-transformer translate --model runs/demo --input source.txt --output translation.txt
     cat source.txt | vanilla-transformer translate --model runs/demo
+    vanilla-transformer export runs/demo runs/demo-marian --to marian
 """
 
 import argparse
@@ -18,8 +19,9 @@ from typing import TextIO
 import torch
 from transformers.utils import logging
 
+from .loading import load_model
+from .pipeline_vanilla_transformer import VanillaTransformerTranslationPipeline
 from .text import TextError, read_lines, split_lines
-from .translation import load_model, translate
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -32,7 +34,14 @@ def build_parser() -> argparse.ArgumentParser:
     translate.add_argument("--output", type=Path, help="file for the translations; standard output without it")
     translate.add_argument("--num_beams", type=int, help="beams; the model's own number (the paper's 4) without it")
     translate.add_argument("--tokens_per_batch", type=int, default=2048, help="source tokens in a batch (2048)")
+    translate.add_argument("--split_sentences", action="store_true", help="translate each line sentence by sentence")
     translate.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
+    export = commands.add_parser("export", help="write a model for another implementation")
+    export.add_argument("model", type=Path, help="the folder of the model")
+    export.add_argument("output", type=Path, help="a folder to make")
+    export.add_argument(
+        "--to", required=True, choices=["marian"], help="marian: a stock MarianMTModel of transformers"
+    )
     return parser
 
 
@@ -40,16 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     parser = build_parser()
     options = parser.parse_args(arguments)
-    if options.text and options.input:
-        parser.error("give sentences or --input, not both")
-    if options.input and options.output and options.input.resolve() == options.output.resolve():
-        parser.error(f"--output is the file that --input reads, {options.input}: name another")
-    for name in ("num_beams", "tokens_per_batch"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            parser.error(f"--{name} is {value}: give at least 1")
+    if options.command == "translate":
+        check_translate(parser, options)
     try:
-        return run_translate(options)
+        return run_translate(options) if options.command == "translate" else run_export(options)
     except BrokenPipeError:  # whoever reads the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -59,6 +62,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted: nothing was written", file=sys.stderr)
         return 130
+
+
+def check_translate(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Refuse what the options say together."""
+    if options.text and options.input:
+        parser.error("give sentences or --input, not both")
+    if options.input and options.output and options.input.resolve() == options.output.resolve():
+        parser.error(f"--output is the file that --input reads, {options.input}: name another")
+    for name in ("num_beams", "tokens_per_batch"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            parser.error(f"--{name} is {value}: give at least 1")
+
+
+def run_export(options: argparse.Namespace) -> int:
+    from .conversion import MARIAN_DIFFERENCES, export_marian  # with the libraries of a model card
+
+    logging.disable_progress_bar()
+    export_marian(options.model, options.output)
+    print(f"{options.output}: a MarianMTModel, which plain transformers loads. What does not travel:")
+    for difference in MARIAN_DIFFERENCES:
+        print(f"  {difference}")
+    return 0
 
 
 def run_translate(options: argparse.Namespace) -> int:
@@ -82,16 +108,16 @@ def run_translate(options: argparse.Namespace) -> int:
 
     settings = {} if options.num_beams is None else {"num_beams": options.num_beams}
     with open_output(options.output) as output:  # before the work: a wrong path is better known at once
-        translations = translate(
-            model,
-            tokenizer,
+        translator = VanillaTransformerTranslationPipeline(model=model, tokenizer=tokenizer, device=device)
+        translations = translator(
             texts,
-            options.tokens_per_batch,
+            tokens_per_batch=options.tokens_per_batch,
+            split_sentences=options.split_sentences,
             progress=options.input is not None,
             **settings,
         )
         for translation in translations:
-            output.write(translation.replace("\n", " ") + "\n")
+            output.write(translation["translation_text"].replace("\n", " ") + "\n")
     return 0
 
 

@@ -1,52 +1,136 @@
-"""The model page: fills the template `model_card.md` with what is known of a trained model."""
+"""The model page: fills the template `model_card.md` with what is known of a model, and checks its metadata."""
 
+import dataclasses
+import difflib
 import json
-from dataclasses import dataclass
+import math
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from safetensors import safe_open
 
 from .configuration_vanilla_transformer import VanillaTransformerConfig
+
+RESULTS = "all_results.json"  # in a model's folder: its scores
+FACTS = "model_card.json"  # in a model's folder: what its card says and its configuration does not
+# Pictures that a card shows, if they lie beside it.
+PICTURES = {
+    "curves.png": "Loss, learning rate and validation score by training step",
+    "attention.png": "What each word of a translation attends to in its source",
+}
+METRICS = {"bleu": "BLEU", "perplexity": "perplexity per token"}
+# Identifiers that the Hub knows, from its documentation ("Licenses").
+LICENSES = frozenset(
+    re.findall(
+        r"\S+",
+        """
+    apache-2.0 mit openrail bigscience-openrail-m creativeml-openrail-m bigscience-bloom-rail-1.0 bigcode-openrail-m
+    afl-3.0 artistic-2.0 bsl-1.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear c-uda cc cc0-1.0 cc-by-2.0 cc-by-2.5
+    cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0
+    cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cdla-sharing-1.0 cdla-permissive-1.0
+    cdla-permissive-2.0 wtfpl ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 agpl-3.0 gfdl gpl gpl-2.0 gpl-3.0 lgpl
+    lgpl-2.1 lgpl-3.0 isc lppl-1.3c ms-pl mpl-2.0 odc-by odbl openrail++ osl-3.0 postgresql ofl-1.1 ncsa unlicense
+    zlib pddl lgpl-lr deepfloyd-if-license llama2 gemma unknown other
+        """,
+    )
+)
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+class ModelCardError(ValueError):
+    """Metadata that the Hub would refuse or misread, in words for the person who gave it."""
 
 
 @dataclass
 class ModelCardFacts:
     """
-    What a card says of a model. Nothing is guessed: what is `None` is left out.
+    What a card says of a model and its configuration does not. Nothing is guessed: what is `None` is left out.
 
     Attributes:
-        preset, config, parameters: the architecture, and the number of its parameters.
-        base_model: what training started from; `None` is nothing.
+        preset: the architecture's name.
+        base_model, base_model_on_hub: what training started from, and whether it is a repository; `None` is nothing.
         source_lang, target_lang: language codes such as "en".
-        data_description: the data, in words or as its name on the Hub.
+        license: of the model, as the Hub writes it.
+        datasets: data sets on the Hub.
+        data_description: the data, in words.
         train_pairs, steps, tokens_per_step, warmup_steps, noam_scale, seed, averaged: the training; tokens of either
             side, the number of averaged checkpoints.
-        optimizer: in words.
+        optimizer, precision: in words.
         seconds, hardware: how long it took on what.
         example: a source sentence for the code that shows the use.
         results: `{split}_loss`, `{split}_perplexity`, `{split}_bleu` for "validation", "test" and others, with
             `_before` what it was before training, and `bleu_signature`.
     """
 
-    preset: str
-    base_model: str | None
-    config: VanillaTransformerConfig
-    parameters: int
-    source_lang: str | None
-    target_lang: str | None
-    data_description: str | None
-    train_pairs: int
-    steps: int
-    tokens_per_step: int
-    warmup_steps: int | None
-    noam_scale: float
-    seed: int
-    averaged: int
-    optimizer: str
-    seconds: float | None
-    hardware: str
-    example: str
-    results: dict[str, float | int | str]
+    preset: str | None = None
+    base_model: str | None = None
+    base_model_on_hub: bool = False
+    source_lang: str | None = None
+    target_lang: str | None = None
+    license: str = "apache-2.0"
+    datasets: list[str] = field(default_factory=list)
+    data_description: str | None = None
+    train_pairs: int | None = None
+    steps: int | None = None
+    tokens_per_step: int | None = None
+    warmup_steps: int | None = None
+    noam_scale: float = 1.0
+    seed: int | None = None
+    averaged: int | None = None
+    optimizer: str | None = None
+    precision: str | None = None
+    seconds: float | None = None
+    hardware: str | None = None
+    example: str = "How are you?"
+    results: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, folder: str | Path) -> None:
+        """Write `model_card.json` into a model's folder."""
+        text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
+        (Path(folder) / FACTS).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "ModelCardFacts":
+        """
+        What a folder says of its model; a folder without the file says nothing.
+
+        Raises:
+            ModelCardError: for a file that is damaged or has fields of another version.
+        """
+        path = Path(folder) / FACTS
+        if not path.is_file():
+            return cls()
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ModelCardError(f"{path} is damaged: {error}. Delete it, and the card says less.") from error
+
+
+@dataclass
+class ModelPlace:
+    """
+    Where a card's reader finds the model, and its other form.
+
+    Attributes:
+        path: what `from_pretrained` takes: a repository on the Hub, or a folder.
+        revision: the tag of the commit that the card belongs to; none for a folder.
+        native: the repository with the same model as a stock `MarianMTModel`.
+        original: of such a repository, the one that it was made from.
+        differences: what it does differently from that.
+    """
+
+    path: str
+    revision: str | None = None
+    native: str | None = None
+    original: str | None = None
+    differences: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.path.rstrip("/").rpartition("/")[2]
 
 
 def template_path() -> Path:
@@ -56,97 +140,202 @@ def template_path() -> Path:
     return installed if installed.is_file() else here.parent / "model_card.md"
 
 
-def write_model_card(folder: str | Path, facts: ModelCardFacts, hub_model_id: str | None = None) -> Path:
+def render_model_card(
+    facts: ModelCardFacts,
+    config: VanillaTransformerConfig,
+    parameters: int,
+    place: ModelPlace,
+    pictures: list[str] | None = None,
+) -> ModelCard:
     """
-    Write `README.md` into a model's folder. Its code loads `hub_model_id`, or without one the folder.
+    The card of a model.
+
+    Args:
+        parameters: the number of parameters.
+        pictures: the files of `PICTURES` that lie beside the card.
 
     Raises:
+        ModelCardError: for metadata that the Hub would refuse or misread.
         `ImportError`: without jinja2, which fills the template.
     """
-    path = Path(folder) / "README.md"
-    model_path = hub_model_id or str(folder)
-    render_model_card(facts, model_path, name=model_path.rstrip("/").rpartition("/")[2]).save(path)
-    return path
-
-
-def render_model_card(facts: ModelCardFacts, model_path: str, name: str) -> ModelCard:
-    """The card of a model that is loaded from `model_path` and called `name`."""
-    config, results = facts.config, facts.results
     languages = [language for language in (facts.source_lang, facts.target_lang) if language]
-    direction = f" ({facts.source_lang} to {facts.target_lang})" if len(languages) == 2 else ""
-    signature = results.get("bleu_signature")
-    splits = [name.removesuffix("_loss") for name in results if name.endswith("_loss")]
-    metadata = ModelCardData(
+    card = ModelCard.from_template(
+        card_data=card_metadata(facts, place),
+        template_path=str(template_path()),
+        title=place.name,
+        direction=f" ({facts.source_lang} to {facts.target_lang})" if len(languages) == 2 else "",
+        base_model=facts.base_model,
+        place=place,
+        example=json.dumps(facts.example, ensure_ascii=False),
+        architecture=architecture_rows(facts, config, parameters),
+        training=training_rows(facts, config),
+        results=result_rows(facts.results),
+        bleu_signature=facts.results.get("bleu_signature"),
+        pictures={name: PICTURES[name] for name in pictures or []},
+    )
+    check_metadata(card.data)
+    return card
+
+
+def folder_card(folder: str | Path, place: ModelPlace) -> ModelCard:
+    """
+    The card of the model in a folder, from its configuration, its `model_card.json` and the pictures that lie there.
+
+    Raises:
+        ModelCardError: for a damaged `model_card.json`, and for metadata that the Hub would refuse or misread.
+    """
+    folder = Path(folder)
+    parameters = 0
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "pt") as weights:
+            parameters += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+    return render_model_card(
+        ModelCardFacts.load(folder),
+        VanillaTransformerConfig.from_pretrained(folder),
+        parameters,
+        place,
+        pictures=[name for name in PICTURES if (folder / name).is_file()],
+    )
+
+
+def splits_of(results: dict[str, Any]) -> list[str]:
+    """The texts that were scored."""
+    return [name.removesuffix("_loss") for name in results if name.endswith("_loss")]
+
+
+def card_metadata(facts: ModelCardFacts, place: ModelPlace) -> ModelCardData:
+    """What the Hub reads of a card."""
+    results, signature = facts.results, facts.results.get("bleu_signature")
+    measured = [
+        EvalResult(
+            task_type="translation",
+            dataset_type=facts.datasets[0] if facts.datasets else "custom",
+            dataset_name=facts.data_description or "text of its own",
+            dataset_split=split,
+            metric_type=metric,
+            metric_name=name,
+            metric_value=round(float(results[f"{split}_{metric}"]), 2),
+            metric_args={"signature": signature} if metric == "bleu" and signature else None,
+        )
+        for split in splits_of(results)
+        for metric, name in METRICS.items()
+        if f"{split}_{metric}" in results
+    ]
+    native = place.original is not None
+    return ModelCardData(
         library_name="transformers",
         pipeline_tag="translation",
-        license="apache-2.0",
-        language=languages or None,
-        base_model=facts.base_model,
-        tags=["translation", "vanilla_transformer", "arxiv:1706.03762"],
-        model_name=name,
-        eval_results=[
-            EvalResult(
-                task_type="translation",
-                dataset_type=facts.data_description or "custom",
-                dataset_name=facts.data_description or "custom",
-                dataset_split=split,
-                metric_type=metric,
-                metric_name={"bleu": "BLEU", "perplexity": "perplexity per token"}[metric],
-                metric_value=round(float(results[f"{split}_{metric}"]), 2),
-            )
-            for split in splits
-            for metric in ("bleu", "perplexity")
-            if f"{split}_{metric}" in results
-        ]
-        or None,
+        license=facts.license,
+        language=[language for language in (facts.source_lang, facts.target_lang) if language] or None,
+        base_model=place.original or (facts.base_model if facts.base_model_on_hub else None),
+        datasets=facts.datasets or None,
+        metrics=sorted({result.metric_type for result in measured}) or None,
+        tags=["translation", "marian" if native else "vanilla_transformer", "arxiv:1706.03762"]
+        + ([] if native else ["custom_code"]),
+        model_name=place.name,
+        eval_results=measured if measured and not native else None,  # they were measured with the original
     )
-    architecture = [
+
+
+def architecture_rows(
+    facts: ModelCardFacts, config: VanillaTransformerConfig, parameters: int
+) -> list[tuple[str, Any]]:
+    """Names and values of the architecture."""
+    rows = [
         ("preset", facts.preset),
-        ("parameters", f"{facts.parameters:,}"),
+        ("parameters", f"{parameters:,}"),
         ("layers (N)", f"{config.encoder_layers} encoder, {config.decoder_layers} decoder"),
         ("width (d_model)", config.hidden_size),
-        ("feed-forward (d_ff)", config.intermediate_size),
+        ("feed-forward (d_ff)", f"{config.intermediate_size}, {config.hidden_act}"),
         ("heads (h)", f"{config.num_attention_heads}, d_k {config.query_key_size}, d_v {config.value_size}"),
         ("positions", config.position_embedding_type),
         ("norm", "before each sublayer" if config.norm_first else "after each sublayer, as in the paper"),
         ("vocabulary", f"{config.vocab_size:,} joint byte-level BPE"),
     ]
+    return [(name, value) for name, value in rows if value is not None]
+
+
+def training_rows(facts: ModelCardFacts, config: VanillaTransformerConfig) -> list[tuple[str, Any]]:
+    """Names and values of what is known of the training."""
     schedule = None
     if facts.warmup_steps is not None:
         scale = "" if facts.noam_scale == 1 else f", scaled by {facts.noam_scale:g}"
         schedule = f"the paper's (§5.3), {facts.warmup_steps:,} warm-up steps{scale}"
-    training = [
+    rows = [
         ("data", facts.data_description),
-        ("sentence pairs", f"{facts.train_pairs:,}"),
-        ("steps", f"{facts.steps:,}"),
-        ("tokens a step", f"up to {facts.tokens_per_step:,} source and as many target"),
+        ("sentence pairs", None if facts.train_pairs is None else f"{facts.train_pairs:,}"),
+        ("steps", None if facts.steps is None else f"{facts.steps:,}"),
+        (
+            "tokens a step",
+            None if facts.tokens_per_step is None else f"up to {facts.tokens_per_step:,} source and as many target",
+        ),
         ("optimizer", facts.optimizer),
         ("learning rate", schedule),
         ("dropout, label smoothing", f"{config.dropout:g}, {config.label_smoothing:g}"),
         ("averaged checkpoints", facts.averaged),
+        ("precision", facts.precision),
         ("seed", facts.seed),
         ("hardware", facts.hardware),
         ("time", None if facts.seconds is None else f"{facts.seconds / 60:.1f} minutes"),
     ]
-    return ModelCard.from_template(
-        card_data=metadata,
-        template_path=str(template_path()),
-        title=name,
-        direction=direction,
-        base_model=facts.base_model,
-        model_path=model_path,
-        example=json.dumps(facts.example, ensure_ascii=False),
-        architecture=architecture,
-        training=[(label, value) for label, value in training if value is not None],
-        results=[
-            {
-                "split": split,
-                "loss": f"{results[f'{split}_loss']:.4f}",
-                "perplexity": f"{results[f'{split}_perplexity']:.2f}",
-                "bleu": f"{results[f'{split}_bleu']:.2f}" if f"{split}_bleu" in results else "",
-                "before": f" ({results[f'{split}_bleu_before']:.2f})" if f"{split}_bleu_before" in results else "",
-            }
-            for split in splits
-        ],
-        bleu_signature=signature,
-    )
+    return [(name, value) for name, value in rows if value is not None]
+
+
+def result_rows(results: dict[str, Any]) -> list[dict[str, str]]:
+    """The scores of each text, written out."""
+    return [
+        {
+            "split": split,
+            "loss": f"{results[f'{split}_loss']:.4f}",
+            "perplexity": f"{results[f'{split}_perplexity']:.2f}",
+            "bleu": f"{results[f'{split}_bleu']:.2f}" if f"{split}_bleu" in results else "",
+            "before": f" ({results[f'{split}_bleu_before']:.2f})" if f"{split}_bleu_before" in results else "",
+        }
+        for split in splits_of(results)
+    ]
+
+
+def check_metadata(data: ModelCardData) -> None:
+    """
+    Refuse metadata that the Hub would refuse, or take and show as nothing.
+
+    Raises:
+        ModelCardError: the field, its value and the remedy.
+    """
+    for language in data.language or []:
+        check_language(language)
+    check_license(data.license)
+    for dataset in data.datasets or []:
+        if not HUB_ID.fullmatch(dataset):
+            raise ModelCardError(f"`datasets` has {dataset!r}, which is no name of a data set on the Hub.")
+
+
+def check_language(code: str, name: str = "language") -> None:
+    """
+    Refuse what is no code of ISO 639.
+
+    Raises:
+        ModelCardError: for a name such as "german", and for a code that is not assigned.
+    """
+    try:
+        import pycountry
+    except ImportError:  # the Hub checks it too
+        return
+    known = pycountry.languages.get(alpha_2=code) if len(code) == 2 else pycountry.languages.get(alpha_3=code)
+    if known is None:
+        raise ModelCardError(f"`{name}` is {code!r}, which is no code of ISO 639. Write one such as en, es or ast.")
+
+
+def check_license(identifier: str | None) -> None:
+    """
+    Refuse what is no identifier of a licence on the Hub.
+
+    Raises:
+        ModelCardError: for instance for a name such as "Apache".
+    """
+    if identifier not in LICENSES:
+        close = difflib.get_close_matches(str(identifier).lower(), LICENSES, n=1)
+        raise ModelCardError(
+            f"`license` is {identifier!r}, which is none of the Hub's identifiers. "
+            + (f"Did you mean {close[0]}?" if close else "Write one such as apache-2.0, cc-by-4.0 or other.")
+        )

@@ -1,72 +1,72 @@
 """
-Logits against `MarianMTModel` with the same weights.
+Logits and translations against `MarianMTModel` with the same weights, as `export` writes them.
 
-Marian keeps the paper's sinusoids as [sines | cosines], so that its channels are ours in another order: what touches
-the residual stream is permuted.
+Marian keeps the paper's sinusoids as [sines | cosines], so that its channels are ours in another order.
 """
 
+import pytest
 import torch
-from torch import nn
-from transformers import MarianConfig, MarianMTModel
+from transformers import MarianMTModel
 
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
+from vanilla_transformer.conversion import ConversionError, to_marian
 
 
-def marian_from(model: VanillaTransformerForConditionalGeneration) -> MarianMTModel:
-    config = model.config
-    marian = MarianMTModel(
-        MarianConfig(
-            vocab_size=config.vocab_size,
-            d_model=config.hidden_size,
-            encoder_layers=config.encoder_layers,
-            decoder_layers=config.decoder_layers,
-            encoder_attention_heads=config.num_attention_heads,
-            decoder_attention_heads=config.num_attention_heads,
-            encoder_ffn_dim=config.intermediate_size,
-            decoder_ffn_dim=config.intermediate_size,
-            activation_function="relu",
-            scale_embedding=True,
-            max_position_embeddings=64,
-            pad_token_id=config.pad_token_id,
-            eos_token_id=config.eos_token_id,
-            decoder_start_token_id=config.decoder_start_token_id,
-        )
-    ).eval()
-    width = config.hidden_size
-    order = torch.cat([torch.arange(0, width, 2), torch.arange(1, width, 2)])
-    ours = dict(model.named_parameters(remove_duplicate=False))
-    with torch.no_grad():
-        for name, parameter in marian.named_parameters(remove_duplicate=False):
-            if name not in ours:
-                # Marian's attention has biases; zeros hold the paper's.
-                assert name.endswith(
-                    ("q_proj.bias", "k_proj.bias", "v_proj.bias", "out_proj.bias", "positions.weight")
-                )
-                if name.endswith("bias"):
-                    parameter.zero_()
-                continue
-            weight = ours[name]
-            writes_residual = name.endswith(("out_proj.weight", "fc2.weight", "fc2.bias")) or "layer_norm" in name
-            if writes_residual:
-                weight = weight[order]
-            elif weight.dim() == 2:  # embeddings, and projections that read the residual stream
-                weight = weight[:, order]
-            parameter.copy_(weight)
-    for module in marian.modules():
-        if isinstance(module, nn.LayerNorm):
-            module.eps = config.layer_norm_eps
-    return marian
+def logits(model, batch, ours):
+    return model(
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        decoder_input_ids=ours.prepare_decoder_input_ids_from_labels(batch["labels"]),
+    ).logits[batch["labels"] != -100]
 
 
 @torch.no_grad()
-def test_logits_equal_marian(model, batch):
-    marian = marian_from(model)
-    inputs = {
-        "input_ids": batch["input_ids"],
-        "attention_mask": batch["attention_mask"],
-        "decoder_input_ids": model.prepare_decoder_input_ids_from_labels(batch["labels"]),
-    }
-    real = batch["labels"] != -100
-    ours, theirs = model(**inputs).logits, marian(**inputs).logits
-    assert ours[real].std() > 0.5  # else anything is close
-    torch.testing.assert_close(ours[real], theirs[real], rtol=0, atol=1e-5)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"encoder_layers": 1, "decoder_layers": 1},
+        {"attention_bias": True, "hidden_act": "gelu"},
+        {"tie_word_embeddings": False},
+        {"layer_norm_eps": 1e-5},
+    ],
+    ids=["paper", "one layer", "biases and gelu", "untied", "another epsilon"],
+)
+def test_logits_equal_marian(small_config, batch, changes):
+    torch.manual_seed(0)
+    model = VanillaTransformerForConditionalGeneration(small_config(**changes)).eval()
+    for parameter in model.parameters():  # norms and biases too, or nothing would show where they went
+        parameter.add_(0.1 * torch.randn_like(parameter))
+    marian = to_marian(model)
+    assert type(marian) is MarianMTModel
+    ours, theirs = logits(model, batch, model), logits(marian, batch, model)
+    assert ours.std() > 0.5  # else anything is close
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+    # Without the rounding of float32: what is left is the epsilon of the first norm of each stack.
+    ours, theirs = logits(model.double(), batch, model), logits(marian.double(), batch, model)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_greedy_translations_equal_marians(model, batch):
+    source = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    settings = {"num_beams": 1, "max_length": 40}
+    assert torch.equal(model.generate(**source, **settings), to_marian(model).generate(**source, **settings))
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"norm_first": True}, "`norm_first` is True"),
+        ({"qk_head_dim": 4}, "`qk_head_dim` is 4"),
+        ({"v_head_dim": 16}, "`v_head_dim` is 16"),
+        (
+            {"position_embedding_type": "learned", "max_position_embeddings": 64},
+            "`position_embedding_type` is 'learned'",
+        ),
+    ],
+)
+def test_what_marian_cannot_hold_is_refused_by_name(small_config, changes, named):
+    model = VanillaTransformerForConditionalGeneration(small_config(**changes))
+    with pytest.raises(ConversionError, match=named):
+        to_marian(model)

@@ -4,9 +4,9 @@ import sys
 import pytest
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from vanilla_transformer import VanillaTransformerTokenizer
+from vanilla_transformer import VanillaTransformerForConditionalGeneration, VanillaTransformerTokenizer
 from vanilla_transformer.cli import main
-from vanilla_transformer.translation import ModelFolderError, load_model, translate
+from vanilla_transformer.loading import ModelFolderError, load_model
 
 TEXTS = ["the house is red", "", "the", "the red car is new", "  ", "the house </s> is red"]
 
@@ -40,17 +40,20 @@ def test_sentences_from_a_file_to_a_file(model_folder, expected, tmp_path):
     assert lines_of(output.read_text(encoding="utf-8")) == expected
 
 
+def test_lines_of_several_sentences(model_folder, capsys):
+    assert main(["translate", "--model", str(model_folder), "--split_sentences", "The house. The car.", "x"]) == 0
+    model, tokenizer = load_model(model_folder)
+    parts = [
+        tokenizer.decode(model.generate(**tokenizer(text, return_tensors="pt"))[0], skip_special_tokens=True)
+        for text in ("The house.", "The car.")
+    ]
+    assert lines_of(capsys.readouterr().out)[0] == " ".join(parts).replace("\n", " ")
+
+
 def test_sentences_from_standard_input(model_folder, expected, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(TEXTS).encode())))
     assert main(["translate", "--model", str(model_folder)]) == 0
     assert lines_of(capsys.readouterr().out) == expected
-
-
-def test_generate_arguments_reach_the_model(model_folder):
-    model, tokenizer = load_model(model_folder)
-    inputs = tokenizer("the house is red", return_tensors="pt")
-    expected = tokenizer.decode(model.generate(**inputs, max_new_tokens=2)[0], skip_special_tokens=True)
-    assert translate(model, tokenizer, ["the house is red"], max_new_tokens=2) == [expected]
 
 
 @pytest.mark.parametrize(
@@ -98,12 +101,6 @@ def test_a_tokenizer_larger_than_the_model_is_refused(model_folder, tokenizer):
         load_model(model_folder)
 
 
-def test_several_texts_a_sentence_are_refused(model_folder):
-    model, tokenizer = load_model(model_folder)
-    with pytest.raises(ValueError, match="`num_return_sequences` gives more than one text"):
-        translate(model, tokenizer, ["the house"], num_return_sequences=2)
-
-
 def test_weights_that_lack_a_tensor_are_refused(model_folder):
     from safetensors.torch import load_file, save_file
 
@@ -136,7 +133,7 @@ def test_an_output_file_is_replaced_when_it_is_whole(model_folder, tmp_path, cap
     def interrupted(*arguments, **settings):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vanilla_transformer.cli.translate", interrupted)
+    monkeypatch.setattr(VanillaTransformerForConditionalGeneration, "generate", interrupted)
     assert main(["translate", "--model", str(model_folder), "--output", str(output), "x"]) == 130
     assert output.read_text() == "older work\n"
     assert [path.name for path in tmp_path.iterdir() if "output" in path.name] == ["output.txt"]

@@ -1,38 +1,59 @@
+import dataclasses
+import json
+
+import pytest
 import yaml
 
 from vanilla_transformer import VanillaTransformerConfig
-from vanilla_transformer.model_card import ModelCardFacts, write_model_card
+from vanilla_transformer.model_card import (
+    FACTS,
+    ModelCardError,
+    ModelCardFacts,
+    ModelPlace,
+    check_language,
+    check_license,
+    folder_card,
+    render_model_card,
+)
 
-FACTS = {
-    "preset": "tiny",
-    "base_model": None,
-    "config": VanillaTransformerConfig.from_preset("tiny", vocab_size=1000),
-    "parameters": 1_446_912,
-    "source_lang": "en",
-    "target_lang": "es",
-    "data_description": "a phrasebook",
-    "train_pairs": 7000,
-    "steps": 900,
-    "tokens_per_step": 1500,
-    "warmup_steps": 300,
-    "noam_scale": 0.3,
-    "seed": 42,
-    "averaged": 5,
-    "optimizer": "Adam, β1 0.9, β2 0.98, ε 1e-09",
-    "seconds": 90.0,
-    "hardware": "CPU, 2 threads",
-    "example": 'Say "hello".',
-    "results": {
-        "test_loss": 0.1234,
-        "test_perplexity": 1.1313,
-        "test_bleu": 98.765,
-        "bleu_signature": "nrefs:1|case:mixed",
-    },
-}
+CONFIG = VanillaTransformerConfig.from_preset("tiny", vocab_size=1000)
+REPOSITORY = ModelPlace("someone/en-es", revision="v3")
 
 
-def test_every_fact_is_on_the_card(tmp_path):
-    text = write_model_card(tmp_path, ModelCardFacts(**FACTS)).read_text(encoding="utf-8")
+@pytest.fixture
+def facts():
+    return ModelCardFacts(
+        preset="tiny",
+        source_lang="en",
+        target_lang="es",
+        data_description="a phrasebook",
+        train_pairs=7000,
+        steps=900,
+        tokens_per_step=1500,
+        warmup_steps=300,
+        noam_scale=0.3,
+        seed=42,
+        averaged=5,
+        optimizer="Adam, β1 0.9, β2 0.98, ε 1e-09",
+        precision="float32",
+        seconds=90.0,
+        hardware="CPU, 2 threads",
+        example='Say "hello".',
+        results={
+            "test_loss": 0.1234,
+            "test_perplexity": 1.1313,
+            "test_bleu": 98.765,
+            "bleu_signature": "nrefs:1|case:mixed",
+        },
+    )
+
+
+def metadata_of(text):
+    return yaml.safe_load(text.split("---")[1])
+
+
+def test_every_fact_is_on_the_card(facts):
+    text = str(render_model_card(facts, CONFIG, 1_446_912, REPOSITORY))
     for shown in (
         "1,446,912",
         "4 encoder, 4 decoder",
@@ -41,35 +62,101 @@ def test_every_fact_is_on_the_card(tmp_path):
         "nrefs:1|case:mixed",
         "300 warm-up steps, scaled by 0.3",
         "CPU, 2 threads",
+        "| precision | float32 |",
         'tokenizer("Say \\"hello\\".", ',
         "1.5 minutes",
     ):
         assert shown in text, shown
     assert "{{" not in text and "{%" not in text and "None" not in text
-    metadata = yaml.safe_load(text.split("---")[1])
+    metadata = metadata_of(text)
     assert (metadata["library_name"], metadata["pipeline_tag"]) == ("transformers", "translation")
-    assert metadata["language"] == ["en", "es"]
-    assert "arxiv:1706.03762" in metadata["tags"]
-    measured = {m["type"]: m["value"] for result in metadata["model-index"][0]["results"] for m in result["metrics"]}
-    assert measured == {"bleu": 98.77, "perplexity": 1.13}
+    assert (metadata["language"], metadata["license"]) == (["en", "es"], "apache-2.0")
+    assert {"arxiv:1706.03762", "custom_code"} <= set(metadata["tags"])
+    assert metadata["metrics"] == ["bleu", "perplexity"]
+    measured = [metric for result in metadata["model-index"][0]["results"] for metric in result["metrics"]]
+    assert {metric["type"]: metric["value"] for metric in measured} == {"bleu": 98.77, "perplexity": 1.13}
+    assert [m["args"] for m in measured if m["type"] == "bleu"] == [{"signature": "nrefs:1|case:mixed"}]
 
 
-def test_the_code_loads_the_repository_that_is_named(tmp_path):
-    text = write_model_card(tmp_path, ModelCardFacts(**FACTS), "someone/en-es").read_text(encoding="utf-8")
-    assert text.count('from_pretrained("someone/en-es", ') == 2
-    assert "\n# en-es\n" in text and str(tmp_path) not in text
+def test_the_code_loads_the_commit_that_the_card_belongs_to(facts):
+    text = str(render_model_card(facts, CONFIG, 1, REPOSITORY))
+    assert text.count('from_pretrained("someone/en-es", revision="v3", trust_remote_code=True)') == 2
+    assert text.count('model="someone/en-es", revision="v3", trust_remote_code=True') == 1
+    assert "\n# en-es\n" in text
+    folder = str(render_model_card(facts, CONFIG, 1, ModelPlace("runs/demo")))
+    assert 'from_pretrained("runs/demo", trust_remote_code=True)' in folder and "revision" not in folder
 
 
-def test_what_is_not_known_is_left_out(tmp_path):
-    unknown = {
-        "source_lang": None,
-        "target_lang": None,
-        "data_description": None,
-        "warmup_steps": None,
-        "seconds": None,
-        "results": {},
-    }
-    text = write_model_card(tmp_path, ModelCardFacts(**{**FACTS, **unknown})).read_text(encoding="utf-8")
+def test_both_forms_of_a_model_name_each_other(facts):
+    ours = str(render_model_card(facts, CONFIG, 1, dataclasses.replace(REPOSITORY, native="someone/en-es-marian")))
+    place = ModelPlace("someone/en-es-marian", "v1", original="someone/en-es", differences=("It stops early.",))
+    native = str(render_model_card(facts, CONFIG, 1, place))
+    assert "(https://huggingface.co/someone/en-es-marian)" in ours
+    assert "(https://huggingface.co/someone/en-es)" in native
+    assert "* It stops early." in native and "trust_remote_code" not in native
+    metadata = metadata_of(native)
+    assert metadata["base_model"] == "someone/en-es" and "custom_code" not in metadata["tags"]
+    assert "model-index" not in metadata  # its scores are the original's
+
+
+def test_what_is_not_known_is_left_out():
+    text = str(render_model_card(ModelCardFacts(), CONFIG, 1, REPOSITORY))
     assert "This model was not scored." in text
-    assert all(word not in text for word in ("None", "learning rate", "| data |", "| time |"))
-    assert "language" not in yaml.safe_load(text.split("---")[1])
+    assert all(
+        word not in text for word in ("None", "learning rate", "| data |", "| time |", "| steps |", "![", "NLL")
+    )
+    assert not {"language", "datasets", "base_model", "metrics", "model-index"} & set(metadata_of(text))
+
+
+def test_a_folder_that_training_started_from_is_no_repository(facts):
+    facts.base_model = "runs/own_files"
+    text = str(render_model_card(facts, CONFIG, 1, REPOSITORY))
+    assert "fine-tuned from `runs/own_files`" in text and "base_model" not in metadata_of(text)
+    facts.base_model_on_hub = True
+    assert metadata_of(str(render_model_card(facts, CONFIG, 1, REPOSITORY)))["base_model"] == "runs/own_files"
+
+
+def test_a_folder_says_what_its_card_says(model_folder, facts):
+    facts.save(model_folder)
+    (model_folder / "curves.png").touch()
+    text = str(folder_card(model_folder, REPOSITORY))
+    config = VanillaTransformerConfig.from_pretrained(model_folder)
+    # Two encoder and three decoder layers of 32 channels, 48 inside, and one embedding.
+    attention, feed_forward, norm = 4 * 32 * 32, 2 * 32 * 48 + 48 + 32, 2 * 32
+    parameters = 2 * (attention + feed_forward + 2 * norm) + 3 * (2 * attention + feed_forward + 3 * norm)
+    assert f"| {parameters + config.vocab_size * 32:,} |" in text
+    assert "(curves.png)" in text and "attention.png" not in text and "98.7" in text
+
+
+def test_damaged_facts_are_named(model_folder):
+    for content in ("{", '{"colour": "red"}', "[]"):
+        (model_folder / FACTS).write_text(content)
+        with pytest.raises(ModelCardError, match=r"model_card.json is damaged"):
+            folder_card(model_folder, REPOSITORY)
+    (model_folder / FACTS).write_text(json.dumps({"seed": 5}))
+    assert "| seed | 5 |" in str(folder_card(model_folder, REPOSITORY))
+
+
+@pytest.mark.parametrize("code", ["german", "xx", "e", "", "EN-us", "zzz1"])
+def test_what_is_no_language_is_refused(code, facts):
+    with pytest.raises(ModelCardError, match=f"`target_lang` is '{code}'"):
+        check_language(code, "target_lang")
+    facts.source_lang = code or "none"
+    with pytest.raises(ModelCardError, match="no code of ISO 639"):
+        render_model_card(facts, CONFIG, 1, REPOSITORY)
+
+
+@pytest.mark.parametrize("code", ["en", "es", "ast", "deu", "zh"])
+def test_languages_are_known(code):
+    check_language(code)
+
+
+def test_what_is_no_licence_or_data_set_is_refused(facts):
+    with pytest.raises(ModelCardError, match=r"`license` is 'Apache-2', .* Did you mean apache-2.0\?"):
+        check_license("Apache-2")
+    facts.license = "mine"
+    with pytest.raises(ModelCardError, match="`license` is 'mine'"):
+        render_model_card(facts, CONFIG, 1, REPOSITORY)
+    facts.license, facts.datasets = "cc-by-2.0", ["two words"]
+    with pytest.raises(ModelCardError, match="`datasets` has 'two words'"):
+        render_model_card(facts, CONFIG, 1, REPOSITORY)

@@ -1,11 +1,8 @@
-"""Text in, text out: what `vanilla-transformer translate` does, from Python."""
+"""Models from folders and from the Hub, with words for what can be wrong with them."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from tqdm.auto import tqdm
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -62,49 +59,3 @@ def check_model_folder(folder: Path) -> None:
                 f"{folder} has no {names[0]}. Name the folder that training wrote, or one that `save_pretrained` of "
                 "model and tokenizer filled."
             )
-
-
-def translate(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str],
-    tokens_per_batch: int = 2048,
-    progress: bool = False,
-    **generate_arguments: Any,
-) -> list[str]:
-    """
-    Translate sentences, those of similar length together.
-
-    Args:
-        model, tokenizer: as `load_model` returns them.
-        texts: sentences. Empty ones stay empty. Special tokens in them are read as text.
-        tokens_per_batch (`int`): source tokens, padding included, in one batch. A longer sentence has its own batch.
-        progress (`bool`): whether to show a progress bar.
-        generate_arguments: for `model.generate`, those that leave one text a sentence; without any it decodes as the
-            paper does.
-
-    Returns:
-        the translations, in the order of `texts`.
-    """
-    for name in ("num_return_sequences", "return_dict_in_generate"):
-        if generate_arguments.get(name) not in (None, 1, False):
-            raise ValueError(f"`{name}` gives more than one text for each sentence. Call `model.generate` for that.")
-    translations = [""] * len(texts)
-    ids = {
-        index: tokenizer(text, split_special_tokens=True).input_ids for index, text in enumerate(texts) if text.strip()
-    }
-    batches: list[list[int]] = []
-    # Longest first: what does not fit in memory shows at once, and the bar does not slow down.
-    for index in sorted(ids, key=lambda i: len(ids[i]), reverse=True):
-        if not batches or (len(batches[-1]) + 1) * len(ids[batches[-1][0]]) > tokens_per_batch:
-            batches.append([])
-        batches[-1].append(index)
-    with tqdm(total=len(ids), disable=not progress, unit="sentence") as bar:
-        for batch in batches:
-            inputs = tokenizer.pad({"input_ids": [ids[i] for i in batch]}, return_tensors="pt").to(model.device)
-            with torch.inference_mode():
-                outputs = model.generate(**inputs, **generate_arguments)
-            for index, text in zip(batch, tokenizer.batch_decode(outputs, skip_special_tokens=True), strict=True):
-                translations[index] = text
-            bar.update(len(batch))
-    return translations

@@ -1,0 +1,105 @@
+"""The folder that `export` writes: what plain transformers makes of it, and what is refused."""
+
+import json
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from training.phrasebook import phrasebook
+from vanilla_transformer import VanillaTransformerForMaskedLM
+from vanilla_transformer.cli import main
+from vanilla_transformer.conversion import ConversionError, export_marian
+from vanilla_transformer.loading import load_model
+from vanilla_transformer.model_card import ModelCardFacts
+
+TATOEBA = Path(__file__).resolve().parents[3] / "shared" / "data" / "tatoeba_en_es"
+
+
+def pairs(number):
+    """Real sentences and their translations; those of the phrasebook where there is nothing better."""
+    if not TATOEBA.is_dir():
+        return list(zip(*phrasebook()["test"][:number], strict=True))
+    return [(TATOEBA / f"test.{side}").read_text(encoding="utf-8").split("\n")[:number] for side in ("en", "es")]
+
+
+def test_plain_transformers_translates_the_same(model_folder, tmp_path, fresh_python, capsys):
+    output = tmp_path / "native"
+    assert main(["export", str(model_folder), str(output), "--to", "marian"]) == 0
+    shown = capsys.readouterr().out
+    assert "log P / |Y|^α" in shown and "|X| + 50" in shown
+    sources, targets = pairs(200)
+    (tmp_path / "pairs.json").write_text(json.dumps([sources, targets]))
+    fresh_python(
+        f"""
+import json, torch
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+tokenizer = AutoTokenizer.from_pretrained({str(output)!r}, trust_remote_code=False)
+model = AutoModelForSeq2SeqLM.from_pretrained({str(output)!r}, trust_remote_code=False)
+assert type(model).__name__ == "MarianMTModel" and model.dtype == torch.float32
+sources, targets = json.load(open({str(tmp_path / "pairs.json")!r}))
+batch = tokenizer(sources, text_target=targets, return_tensors="pt", padding=True)
+with torch.no_grad():
+    logits = model(**batch).logits
+tokens = model.generate(batch.input_ids, attention_mask=batch.attention_mask, num_beams=1, max_length=30)
+torch.save([dict(batch), logits, tokens], {str(tmp_path / "out.pt")!r})
+translations = model.generate(batch.input_ids[:2], attention_mask=batch.attention_mask[:2])
+assert (model.generation_config.num_beams, model.generation_config.length_penalty) == (4, 0.6)
+""",
+        installed=False,
+    )
+    theirs, their_logits, their_tokens = torch.load(tmp_path / "out.pt")
+    model, tokenizer = load_model(model_folder)
+    batch = tokenizer(sources, text_target=targets, return_tensors="pt", padding=True)
+    for name in ("input_ids", "attention_mask", "labels"):
+        assert torch.equal(batch[name], theirs[name])
+    with torch.no_grad():
+        logits = model(**batch).logits
+    real = batch.labels != tokenizer.pad_token_id
+    torch.testing.assert_close(logits[real], their_logits[real], rtol=0, atol=1e-5)
+    tokens = model.generate(batch.input_ids, attention_mask=batch.attention_mask, num_beams=1, max_length=30)
+    assert torch.equal(tokens, their_tokens)
+
+
+def test_its_card_links_to_the_original_and_says_what_is_lost(model_folder, tmp_path):
+    ModelCardFacts(source_lang="en", target_lang="es", results={"test_loss": 1.0, "test_perplexity": 2.7}).save(
+        model_folder
+    )
+    (model_folder / "curves.png").write_bytes(b"a picture")
+    export_marian(model_folder, tmp_path / "native")
+    card = (tmp_path / "native" / "README.md").read_text(encoding="utf-8")
+    assert str(model_folder) in card and "|X| + 50" in card and "2.70" in card
+    assert (tmp_path / "native" / "curves.png").read_bytes() == b"a picture"
+    assert not list((tmp_path / "native").glob("*.py"))
+
+
+def test_what_cannot_be_written_is_refused(model_folder, tmp_path, capsys):
+    (tmp_path / "taken").mkdir()
+    for output in (tmp_path / "taken", tmp_path / "absent" / "deep" / "native"):
+        if output.name == "native":
+            output.parent.parent.touch()  # a file where a folder is needed
+        assert main(["export", str(model_folder), str(output), "--to", "marian"]) == 2
+        assert f"error: {output}" in capsys.readouterr().err
+    assert main(["export", str(tmp_path / "nowhere"), str(tmp_path / "out"), "--to", "marian"]) == 2
+    assert "nowhere has no config.json" in capsys.readouterr().err
+    VanillaTransformerForMaskedLM.from_pretrained(model_folder).save_pretrained(tmp_path / "mlm")
+    load_model(model_folder)[1].save_pretrained(tmp_path / "mlm")
+    assert main(["export", str(tmp_path / "mlm"), str(tmp_path / "out"), "--to", "marian"]) == 2
+    assert "lack" in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_nothing_behind(model_folder, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before = {path.name: path.read_bytes() for path in model_folder.iterdir()}
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(ConversionError, match="native cannot be written"):
+            export_marian(model_folder, tmp_path / "native")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert {path.name: path.read_bytes() for path in model_folder.iterdir()} == before
+    assert sorted(path.name for path in tmp_path.iterdir() if "native" in path.name) == []

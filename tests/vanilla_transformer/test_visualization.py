@@ -1,0 +1,56 @@
+import pytest
+import torch
+from PIL import Image
+
+from vanilla_transformer.loading import load_model
+from vanilla_transformer.visualization import attention_weights, plot_attention
+
+
+def test_weights_are_those_of_the_model(model_folder):
+    model, tokenizer = load_model(model_folder)
+    weights, source, target = attention_weights(model, tokenizer, "the house", "la casa es roja")
+    assert "".join(source).replace("␣", " ") == "the house</s>"
+    assert "".join(target).replace("␣", " ") == "la casa es roja</s>"
+    s, t = len(source), len(target)
+    shapes = {kind: tuple(tensor.shape) for kind, tensor in weights.items()}
+    assert shapes == {"encoder": (2, 4, s, s), "decoder": (3, 4, t, t), "cross": (3, 4, t, s)}
+    for tensor in weights.values():
+        torch.testing.assert_close(tensor.sum(dim=-1), torch.ones(tensor.shape[:-1]))
+    assert (weights["decoder"].triu(diagonal=1) == 0).all()
+    layer = model.model.decoder.layers[2].encoder_attn
+    seen = {}
+    layer.register_forward_hook(lambda module, args, output: seen.update(weights=output[1]))
+    assert model.config._attn_implementation == "sdpa"  # as before
+    model.set_attn_implementation("eager")
+    inputs = tokenizer("the house", text_target="la casa es roja", return_tensors="pt")
+    with torch.no_grad():
+        model(**inputs)
+    torch.testing.assert_close(weights["cross"][2], seen["weights"][0])
+
+
+def test_without_a_translation_it_is_the_models_own(model_folder):
+    model, tokenizer = load_model(model_folder)
+    model.train()
+    _, _, target = attention_weights(model, tokenizer, "the house")
+    assert model.training
+    own = model.eval().generate(**tokenizer("the house", return_tensors="pt"))[0, 1:]
+    assert len(target) == len(own)
+
+
+@pytest.mark.parametrize("kind", ["cross", "encoder", "decoder"])
+def test_a_picture_with_a_cell_for_every_weight(model_folder, tmp_path, kind):
+    model, tokenizer = load_model(model_folder)
+    path = tmp_path / "attention.png"
+    plot_attention(model, tokenizer, "the house is red", path, target="la casa", kind=kind, head=1)
+    colours = Image.open(path).convert("RGB").getcolors(maxcolors=100_000)
+    assert len(colours) > 20
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [({"kind": "both"}, "`kind` is 'both'"), ({"layer": 3}, "`layer` is 3"), ({"head": 4}, "`head` is 4")],
+)
+def test_what_the_model_has_not_is_refused(model_folder, tmp_path, settings, named):
+    model, tokenizer = load_model(model_folder)
+    with pytest.raises(ValueError, match=named):
+        plot_attention(model, tokenizer, "the house", tmp_path / "attention.png", **settings)

@@ -1,0 +1,207 @@
+"""
+To other implementations: the same model as a stock `MarianMTModel`, which transformers loads without remote code.
+
+Marian's sinusoids are the paper's with all sines before all cosines, so that its residual channels are ours in another
+order: every weight that reads or writes them is permuted. Its layer norms add ε = 1e-5 and ours 1e-6; since
+LayerNorm(c x; c² ε) = LayerNorm(x; ε), the residual stream is scaled by c = √10 wherever a norm reads it, and what
+reads the stream is scaled back. Only the first stream of each stack has no factor: the table of positions is fixed.
+"""
+
+import math
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from tokenizers import Tokenizer
+from transformers import (
+    GenerationConfig,
+    MarianConfig,
+    MarianMTModel,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TokenizersBackend,
+)
+
+from .configuration_vanilla_transformer import VanillaTransformerConfig
+from .loading import check_model_folder, load_model
+from .model_card import FACTS, PICTURES, RESULTS, ModelPlace, folder_card
+
+MARIAN_LAYER_NORM_EPS = 1e-5
+# Positions that the exported model has: sinusoids need no table here and have one there.
+MARIAN_POSITIONS = 1024
+# The longest translation, where ours is as long as its source and 50 tokens.
+MARIAN_MAX_LENGTH = 512
+# What an exported model does differently.
+MARIAN_DIFFERENCES = (
+    "Beam search ranks by log P / |Y|^α instead of the paper's log P / ((5 + |Y|) / 6)^α: Marian has no other.",
+    f"A translation has at most {MARIAN_MAX_LENGTH} tokens, whatever the length of its source, instead of |X| + 50.",
+    f"A sentence has at most {MARIAN_POSITIONS:,} tokens. The original has no limit.",
+    "Beam search stops by transformers' heuristic, not when no beam can improve.",
+)
+
+
+class ConversionError(ValueError):
+    """A model that another implementation cannot hold, in words for the person who wants it there."""
+
+
+def marian_config(config: VanillaTransformerConfig) -> MarianConfig:
+    """
+    The configuration of the same model as a `MarianMTModel`.
+
+    Raises:
+        ConversionError: for what Marian cannot hold; the field is named.
+    """
+    head_size = config.hidden_size / config.num_attention_heads
+    refused = {
+        "is_encoder_decoder": (not config.is_encoder_decoder, "Marian has both stacks and translates"),
+        "qk_head_dim": (config.query_key_size != head_size, "Marian's heads share `hidden_size` out among them"),
+        "v_head_dim": (config.value_size != head_size, "Marian's heads share `hidden_size` out among them"),
+        "norm_first": (config.norm_first, "Marian's norms come after each sublayer"),
+        "position_embedding_type": (config.position_limit is not None, "Marian has sinusoids"),
+        "layer_norm_eps": (config.layer_norm_eps <= 0, "it takes the place of Marian's own by a factor above 0"),
+    }
+    for name, (is_refused, reason) in refused.items():
+        if is_refused:
+            raise ConversionError(
+                f"`{name}` is {getattr(config, name)!r}, which a MarianMTModel cannot hold: {reason}."
+            )
+    return MarianConfig(
+        vocab_size=config.vocab_size,
+        d_model=config.hidden_size,
+        encoder_layers=config.encoder_layers,
+        decoder_layers=config.decoder_layers,
+        encoder_attention_heads=config.num_attention_heads,
+        decoder_attention_heads=config.num_attention_heads,
+        encoder_ffn_dim=config.intermediate_size,
+        decoder_ffn_dim=config.intermediate_size,
+        activation_function=config.hidden_act,
+        dropout=config.dropout,
+        attention_dropout=config.attention_dropout,
+        activation_dropout=config.activation_dropout,
+        scale_embedding=True,
+        max_position_embeddings=MARIAN_POSITIONS,
+        bos_token_id=config.bos_token_id,
+        pad_token_id=config.pad_token_id,
+        eos_token_id=config.eos_token_id,
+        forced_eos_token_id=None,
+        decoder_start_token_id=config.decoder_start_token_id,
+        tie_word_embeddings=config.tie_word_embeddings,
+        share_encoder_decoder_embeddings=config.tie_word_embeddings,
+    )
+
+
+def to_marian(model: PreTrainedModel) -> MarianMTModel:
+    """
+    The same model as a `MarianMTModel`, in float32. Attention without biases is held as zero biases.
+
+    Raises:
+        ConversionError: for what Marian cannot hold.
+    """
+    config = model.config
+    marian = MarianMTModel(marian_config(config)).eval()
+    settings = model.generation_config
+    marian.generation_config = GenerationConfig(
+        bos_token_id=config.bos_token_id,
+        pad_token_id=config.pad_token_id,
+        eos_token_id=config.eos_token_id,
+        decoder_start_token_id=config.decoder_start_token_id,
+        num_beams=settings.num_beams,
+        length_penalty=settings.length_penalty,
+        max_length=MARIAN_MAX_LENGTH,
+    )
+    order = torch.cat([torch.arange(0, config.hidden_size, 2), torch.arange(1, config.hidden_size, 2)])
+    scale = math.sqrt(MARIAN_LAYER_NORM_EPS / config.layer_norm_eps)
+    weights = model.state_dict()
+    with torch.no_grad():
+        for name, parameter in marian.named_parameters(remove_duplicate=False):
+            if name in weights:
+                weight = weights[name].to("cpu", torch.float64)
+                if writes_residual(name):
+                    weight = weight[order]
+                elif weight.dim() == 2:  # embeddings, and projections that read the residual stream
+                    weight = weight[:, order]
+                parameter.copy_(weight * residual_factor(name, config, scale))
+            elif name.endswith("_proj.bias"):
+                parameter.zero_()
+            elif not name.endswith("embed_positions.weight"):  # which Marian computes
+                raise ConversionError(f"The model has no weight {name}, which a MarianMTModel needs.")
+    return marian
+
+
+def writes_residual(name: str) -> bool:
+    """Whether the outputs of a weight are residual channels."""
+    return name.endswith(("out_proj.weight", "out_proj.bias", "fc2.weight", "fc2.bias")) or "layer_norm" in name
+
+
+def residual_factor(name: str, config: VanillaTransformerConfig, scale: float) -> float:
+    """What a weight is multiplied by, so that the residual stream inside a stack is `scale` times as large."""
+    parts = name.split(".")
+    if "layers" not in parts:
+        return 1.0
+    stack, layer, module = parts[1], int(parts[3]), parts[4]
+    attention = module == "self_attn"
+    last = layer == (config.encoder_layers if stack == "encoder" else config.decoder_layers) - 1
+    if "layer_norm" in module:  # what leaves a stack is as it was
+        return 1.0 if last and module == "final_layer_norm" else scale
+    first_stream = layer == 0 and attention
+    if writes_residual(name):
+        return 1.0 if first_stream else scale
+    reads_encoder = module == "encoder_attn" and parts[5] in ("k_proj", "v_proj")
+    if parts[-1] == "bias" or first_stream or reads_encoder:
+        return 1.0
+    return 1.0 / scale
+
+
+def to_stock_tokenizer(tokenizer: PreTrainedTokenizerBase) -> TokenizersBackend:
+    """The same tokenizer as a class of transformers, which a folder of another model type can name."""
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    return TokenizersBackend(
+        tokenizer_object=backend,
+        bos_token=tokenizer.bos_token,
+        pad_token=tokenizer.pad_token,
+        eos_token=tokenizer.eos_token,
+        mask_token=tokenizer.mask_token,
+        model_max_length=MARIAN_POSITIONS,
+        clean_up_tokenization_spaces=False,
+        padding_side="right",
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+def export_marian(folder: str | Path, output: str | Path) -> None:
+    """
+    Write the model in a folder as a stock `MarianMTModel`, with its tokenizer, its scores, its pictures and a card.
+
+    The folder is written aside and gets its name when it is whole.
+
+    Args:
+        folder: as training or `save_pretrained` wrote it.
+        output: a folder that does not exist yet.
+
+    Raises:
+        ModelFolderError: if the folder holds no usable model.
+        ConversionError: for what Marian cannot hold, and if `output` exists or cannot be written.
+    """
+    folder, output = Path(folder), Path(output)
+    check_model_folder(folder)
+    model, tokenizer = load_model(folder)
+    if not isinstance(model.config, VanillaTransformerConfig):
+        raise ConversionError(f"{folder} holds a model of type {model.config.model_type!r}, which is none of ours.")
+    marian = to_marian(model)
+    if output.exists():
+        raise ConversionError(f"{output} exists already. Name another folder, or delete it.")
+    unfinished = output.with_name(output.name + ".unfinished")
+    try:
+        marian.save_pretrained(unfinished)
+        to_stock_tokenizer(tokenizer).save_pretrained(unfinished)
+        for name in (RESULTS, FACTS, *PICTURES):
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, unfinished / name)
+        place = ModelPlace(str(output), original=str(folder), differences=MARIAN_DIFFERENCES)
+        folder_card(folder, place).save(unfinished / "README.md")
+        unfinished.rename(output)
+    except (OSError, SafetensorError) as error:
+        raise ConversionError(f"{output} cannot be written: {error}. {folder} is as it was.") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)

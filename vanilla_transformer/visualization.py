@@ -1,0 +1,95 @@
+"""Pictures of what a model does."""
+
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+KINDS = {"cross": "cross_attentions", "encoder": "encoder_attentions", "decoder": "decoder_attentions"}
+
+
+@torch.no_grad()
+def attention_weights(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: str, target: str | None = None
+) -> tuple[dict[str, torch.Tensor], list[str], list[str]]:
+    """
+    The weights of every attention in a model for one pair of sentences (§3.2.1).
+
+    Args:
+        source: a sentence.
+        target: its translation; without one the model's own.
+
+    Returns:
+        the weights by kind, "encoder" (N, H, S, S), "decoder" (N, H, T, T), "cross" (N, H, T, S); the S source tokens;
+        the T target tokens, each at the position where the decoder writes it, having read those before.
+    """
+    inputs = tokenizer(source, return_tensors="pt", split_special_tokens=True).to(model.device)
+    if target is None:
+        labels = model.generate(**inputs)[:, 1:]
+    else:
+        labels = tokenizer(text_target=target, return_tensors="pt", split_special_tokens=True).input_ids
+    decoder_ids = model.prepare_decoder_input_ids_from_labels(labels.to(model.device))
+    was_training, implementation = model.training, model.config._attn_implementation
+    model.eval()
+    model.set_attn_implementation("eager")  # the only one that gives weights
+    try:
+        outputs = model(**inputs, decoder_input_ids=decoder_ids, output_attentions=True)
+    finally:
+        model.set_attn_implementation(implementation)
+        model.train(was_training)
+    weights = {kind: torch.stack([layer[0] for layer in outputs[name]]) for kind, name in KINDS.items()}
+    return weights, tokens_of(tokenizer, inputs.input_ids[0]), tokens_of(tokenizer, labels[0])
+
+
+def tokens_of(tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor) -> list[str]:
+    """Each token as text, with a visible space."""
+    return [tokenizer.decode([index]).replace(" ", "␣") for index in ids.tolist()]
+
+
+def plot_attention(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    source: str,
+    path: str | Path,
+    target: str | None = None,
+    kind: str = "cross",
+    layer: int = -1,
+    head: int | None = None,
+) -> None:
+    """
+    Draw the attention weights of one layer for one pair of sentences as a PNG; a row for each query, which sums to 1.
+
+    Args:
+        source, target: as for `attention_weights`.
+        kind: "cross" (target to source), "encoder" (source to itself) or "decoder" (target to itself).
+        layer: which layer; the last by default.
+        head: which head; the mean of all by default.
+
+    Raises:
+        `ValueError`: for another kind, or a layer or head that the model has not.
+        `ImportError`: without matplotlib.
+    """
+    from matplotlib.figure import Figure  # without pyplot no window system is looked for
+
+    if kind not in KINDS:
+        raise ValueError(f"`kind` is {kind!r}. Choose one of: {', '.join(KINDS)}.")
+    weights, source_tokens, target_tokens = attention_weights(model, tokenizer, source, target)
+    layers, heads = weights[kind].shape[:2]
+    for name, value, number in (("layer", layer, layers), ("head", head or 0, heads)):
+        if not -number <= value < number:
+            raise ValueError(f"`{name}` is {value} and the model has {number}: give 0 to {number - 1}.")
+    matrix = weights[kind][layer].mean(dim=0) if head is None else weights[kind][layer, head]
+    rows = source_tokens if kind == "encoder" else target_tokens
+    columns = [tokenizer.bos_token, *target_tokens[:-1]] if kind == "decoder" else source_tokens
+
+    figure = Figure(figsize=(2.5 + 0.4 * len(columns), 1.8 + 0.35 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(matrix.cpu().numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(len(columns)), columns, rotation=60, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xlabel("attended to")
+    axes.set_ylabel("written" if kind != "encoder" else "attends")
+    which = "mean of heads" if head is None else f"head {head % heads + 1}"
+    axes.set_title(f"{kind} attention, layer {layer % layers + 1} of {layers}, {which}", fontsize=10)
+    figure.colorbar(image, ax=axes, label="weight", shrink=0.8)
+    figure.savefig(path, dpi=120)
