@@ -13,8 +13,10 @@ import torch
 import yaml
 from sacrebleu.metrics import BLEU
 from transformers import Seq2SeqTrainingArguments
+from transformers.trainer_utils import HubStrategy
 
 from vanilla_transformer.configuration_vanilla_transformer import PRESETS, VanillaTransformerConfig
+from vanilla_transformer.model_card import ModelCardError, check_language, check_license
 
 BLEU_TOKENIZERS = tuple(sorted(BLEU.TOKENIZERS))
 CONFIG_FIELDS = {f.name for f in dataclasses.fields(VanillaTransformerConfig)} | {
@@ -107,6 +109,7 @@ class DataArguments:
     source_lang: str | None = field(default=None, metadata={"help": "Language code for the model card, such as en."})
     target_lang: str | None = field(default=None, metadata={"help": "Language code for the model card, such as es."})
     data_description: str | None = field(default=None, metadata={"help": "What the data is, for the model card."})
+    license: str = field(default="apache-2.0", metadata={"help": "Licence of the model, as the Hub writes it."})
     test_sets: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "More texts to score, such as {news: [news.en, news.de]}."}
     )
@@ -125,6 +128,13 @@ class DataArguments:
 
     def __post_init__(self) -> None:
         """Check the figures and read sets that come as YAML from the command line."""
+        try:
+            check_license(self.license)
+            for name in ("source_lang", "target_lang"):
+                if getattr(self, name) is not None:
+                    check_language(getattr(self, name), name)
+        except ModelCardError as error:
+            raise RecipeError(str(error)) from error
         if self.hold_out < 0:
             raise RecipeError(f"`hold_out` is {self.hold_out}. Give a number of pairs, or 0 for none.")
         if self.max_length_ratio is not None and self.max_length_ratio <= 1:
@@ -189,6 +199,16 @@ class TrainingArguments(Seq2SeqTrainingArguments):
     )
     run_on: str = field(default="auto", metadata={"help": "auto, cpu, cuda or mps. auto takes what is there."})
     num_threads: int | None = field(default=None, metadata={"help": "At most so many threads on CPU."})
+    hub_strategy: str = field(
+        default="end",
+        metadata={
+            "help": "With `push_to_hub`: end pushes the result, every_save also the model of each checkpoint, "
+            "checkpoint and all_checkpoints besides the last or every checkpoint itself."
+        },
+    )
+    hub_native_model_id: str | None = field(
+        default=None, metadata={"help": "Repository for the result as a stock MarianMTModel."}
+    )
     overwrite_output_dir: bool = field(
         default=False, metadata={"help": "Whether to delete the checkpoints of an earlier run in `output_dir`."}
     )
@@ -219,6 +239,10 @@ class TrainingArguments(Seq2SeqTrainingArguments):
             raise RecipeError(
                 f"`warmup_steps` is {self.warmup_steps}. The paper's schedule counts whole steps: give at least 1."
             )
+        if self.hub_strategy not in list(HubStrategy):
+            raise RecipeError(f"`hub_strategy` is {self.hub_strategy!r}. Choose one of: {', '.join(HubStrategy)}.")
+        if self.hub_native_model_id is not None and not self.push_to_hub:
+            raise RecipeError("`hub_native_model_id` has no effect without `push_to_hub: true`.")
         if self.num_train_epochs <= 0:
             raise RecipeError(f"`num_train_epochs` is {self.num_train_epochs}. Give more than 0.")
         if self.max_steps == 0:

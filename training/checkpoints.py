@@ -9,9 +9,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError, safe_open
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 
@@ -33,6 +31,8 @@ SHAPE = (
 )
 # Where a checkpoint is written before it gets its name: under that name there are whole ones alone.
 UNFINISHED = "unfinished"
+# Where checkpoints wait for their push.
+PUSHING = "pushing"
 # A file in a checkpoint that was written on request, between those that the recipe asks for. It serves to go on from,
 # takes no part in a mean, and goes when the next one is written.
 EXTRA = "extra"
@@ -49,9 +49,14 @@ def find_checkpoints(output_dir: str | Path, up_to_step: int | None = None) -> l
     return sorted((f for f in folders if up_to_step is None or step_of(f) <= up_to_step), key=step_of)
 
 
+def validation_losses(log_history: list[dict[str, float]]) -> dict[float, float]:
+    """Step -> validation NLL, of the steps that were evaluated."""
+    return {entry["step"]: entry["eval_loss"] for entry in log_history if "eval_loss" in entry}
+
+
 def find_best(checkpoints: list[Path], log_history: list[dict[str, float]]) -> Path | None:
     """The checkpoint with the lowest validation NLL, of those that were evaluated."""
-    losses = {entry["step"]: entry["eval_loss"] for entry in log_history if "eval_loss" in entry}
+    losses = validation_losses(log_history)
     evaluated = [folder for folder in checkpoints if step_of(folder) in losses]
     return min(evaluated, key=lambda folder: losses[step_of(folder)], default=None)
 
@@ -78,7 +83,7 @@ def find_damage(checkpoint: Path) -> str | None:
 
 def prepare_output_dir(args: TrainingArguments, say: Callable[..., None]) -> Path | None:
     """
-    Make the folder and see that it can be written; the first process does, and all learn what it found.
+    Make the folder, see that it can be written, and clear what is in the way of the checkpoints to come.
 
     `resume_from_checkpoint` is a checkpoint, "true" for the newest whole one, or "auto" for that if there is any.
 
@@ -88,22 +93,6 @@ def prepare_output_dir(args: TrainingArguments, say: Callable[..., None]) -> Pat
     Raises:
         RecipeError: if there is none to go on from, if others are there, or if the folder cannot be written.
     """
-    found: list[Any] = [None, None]
-    if args.process_index == 0:
-        try:
-            found[0] = choose_checkpoint(args, say)
-        except RecipeError as error:
-            found[1] = str(error)
-    if args.world_size > 1:
-        broadcast_object_list(found)
-    if found[1] is not None:
-        raise RecipeError(found[1])
-    checkpoint: Path | None = found[0]
-    return checkpoint
-
-
-def choose_checkpoint(args: TrainingArguments, say: Callable[..., None]) -> Path | None:
-    """The checkpoint to go on from. What is in the way of the next ones is cleared, if that was asked for."""
     output_dir = Path(args.output_dir)
     checkpoints = find_checkpoints(output_dir)
     resume = str(args.resume_from_checkpoint or "false")
@@ -150,7 +139,7 @@ def choose_checkpoint(args: TrainingArguments, say: Callable[..., None]) -> Path
             aside = folder.with_name(f"damaged-{folder.name}")
             shutil.rmtree(aside, ignore_errors=True)
             folder.rename(aside)
-        for folder in [*others, output_dir / UNFINISHED]:
+        for folder in [*others, output_dir / UNFINISHED, output_dir / PUSHING]:
             if folder.exists():
                 shutil.rmtree(folder)
         with tempfile.TemporaryFile(dir=output_dir) as file:
@@ -177,7 +166,7 @@ def check_space(output_dir: str | Path, parameters: int) -> None:
 
 def patience_is_over(log_history: list[dict[str, float]], patience: int) -> bool:
     """Whether none of the last `patience` evaluations was better than all before them."""
-    losses = [entry["eval_loss"] for entry in log_history if "eval_loss" in entry]
+    losses = list(validation_losses(log_history).values())
     return bool(losses) and len(losses) - 1 - losses.index(min(losses)) >= patience
 
 

@@ -36,6 +36,9 @@ REPLACED = {
     "train_sampling_strategy": "nothing: sentences of similar length stand together",
     "sortish_sampler": "nothing: sentences of similar length stand together",
     "dataloader_drop_last": "nothing: no sentence is dropped",
+    "hub_token": "nothing: a token is a secret. Run `hf auth login`, or set HF_TOKEN",
+    "hub_revision": "nothing: the result is pushed to main and gets a tag",
+    "hub_always_push": "nothing: every save is pushed, one after the other",
     "auto_find_batch_size": "`tokens_per_device`",
     "eval_accumulation_steps": "nothing: evaluation keeps texts and sums alone",
 }

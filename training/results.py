@@ -6,31 +6,112 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 
-from training.arguments import TrainingArguments
-from vanilla_transformer import VanillaTransformerForConditionalGeneration, VanillaTransformerTokenizer
-from vanilla_transformer.model_card import ModelCardFacts, write_model_card
+from training.arguments import ModelArguments, RecipeError, TrainingArguments
+from training.checkpoints import UNFINISHED
+from training.recipe import Recipe
+from vanilla_transformer.model_card import PICTURES, RESULTS, ModelCardFacts, ModelPlace, folder_card
+from vanilla_transformer.visualization import plot_attention
 
-CURVES = "curves.png"
+if TYPE_CHECKING:
+    from training.trainer import VanillaTransformerTrainer
+
+CURVES, ATTENTION = PICTURES
 
 
-def save_result(
-    output_dir: Path,
-    model: VanillaTransformerForConditionalGeneration,
-    tokenizer: VanillaTransformerTokenizer,
-    facts: ModelCardFacts,
-    hub_model_id: str | None,
-) -> None:
-    """Write the model, its tokenizer, its results and its card: what a repository on the Hub holds."""
-    model.save_pretrained(output_dir)
-    tokenizer.save_pretrained(output_dir)
-    for weights in output_dir.glob("*.safetensors"):  # written for the owner's eyes alone
-        shutil.copymode(output_dir / "config.json", weights)
-    (output_dir / "all_results.json").write_text(json.dumps(facts.results, indent=2) + "\n", encoding="utf-8")
-    write_model_card(output_dir, facts, hub_model_id)
+def describe_architecture(arguments: ModelArguments) -> str:
+    """The preset, or the model that training started from."""
+    return arguments.preset if arguments.init_from is None else f"that of {arguments.init_from}"
+
+
+def describe_run(
+    recipe: Recipe,
+    trainer: "VanillaTransformerTrainer",
+    results: dict[str, Any],
+    example: str,
+    averaged: int | None = None,
+    seconds: float | None = None,
+) -> ModelCardFacts:
+    """What the model card says of a training."""
+    args, data = recipe.training, recipe.data
+    base_model = recipe.model.init_from
+    on_hub = base_model is not None and not Path(base_model).exists()
+    name = data.dataset_name
+    return ModelCardFacts(
+        preset=describe_architecture(recipe.model),
+        base_model=base_model,
+        base_model_on_hub=on_hub,
+        source_lang=data.source_lang,
+        target_lang=data.target_lang,
+        license=data.license,
+        datasets=[name] if name is not None and not Path(name).exists() else [],
+        data_description=data.data_description or name,
+        train_pairs=len(trainer.train_dataset),
+        steps=trainer.state.global_step,
+        tokens_per_step=args.tokens_per_step,
+        warmup_steps=int(args.warmup_steps) if args.noam else None,
+        noam_scale=args.noam_scale,
+        seed=args.seed,
+        averaged=averaged,
+        optimizer=f"Adam, β1 {args.adam_beta1:g}, β2 {args.adam_beta2:g}, ε {args.adam_epsilon:g}",
+        precision="bfloat16 mixed" if args.bf16 else "float16 mixed" if args.fp16 else "float32",
+        seconds=seconds,
+        hardware=describe_hardware(args),
+        example=example,
+        results=results,
+    )
+
+
+def describe_progress(recipe: Recipe, trainer: "VanillaTransformerTrainer", example: str) -> ModelCardFacts:
+    """What the card of a checkpoint says: the last evaluation is its score."""
+    scored: dict[str, float] = next(
+        (entry for entry in reversed(trainer.state.log_history) if "eval_loss" in entry), {}
+    )
+    results: dict[str, Any] = {
+        f"validation_{kind}": scored[f"eval_{kind}"]
+        for kind in ("loss", "perplexity", "bleu")
+        if f"eval_{kind}" in scored
+    }
+    if "validation_bleu" in results:
+        results["bleu_signature"] = trainer.bleu_signature
+    return describe_run(recipe, trainer, results, example)
+
+
+def save_result(trainer: "VanillaTransformerTrainer", facts: ModelCardFacts, place: ModelPlace) -> None:
+    """
+    Write the model, its tokenizer, its scores, pictures and card: what a repository on the Hub holds.
+
+    All of it is written aside first: a model that lies there already stays whole if something fails.
+
+    Raises:
+        RecipeError: if it cannot be written.
+    """
+    output_dir = Path(trainer.args.output_dir)
+    unfinished = output_dir / UNFINISHED
+    model, tokenizer = trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class
+    try:
+        model.save_pretrained(unfinished)
+        tokenizer.save_pretrained(unfinished)
+        for weights in unfinished.glob("*.safetensors"):  # written for the owner's eyes alone
+            shutil.copymode(unfinished / "config.json", weights)
+        (unfinished / RESULTS).write_text(json.dumps(facts.results, indent=2) + "\n", encoding="utf-8")
+        facts.save(unfinished)
+        plot_curves(trainer.state.log_history, unfinished / CURVES)
+        plot_attention(model, tokenizer, facts.example, unfinished / ATTENTION)
+        folder_card(unfinished, place).save(unfinished / "README.md")
+        for file in unfinished.iterdir():
+            file.replace(output_dir / file.name)
+    except (OSError, SafetensorError) as error:
+        raise RecipeError(
+            f"The result cannot be written to {output_dir}: {error}. Its checkpoints are whole: free some space and "
+            "repeat the command with `--resume_from_checkpoint true`."
+        ) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def plot_curves(log_history: list[dict[str, float]], path: Path) -> None:

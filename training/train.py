@@ -13,7 +13,6 @@ from the last checkpoint.
 import gc
 import json
 import os
-import shlex
 import signal
 import sys
 import threading
@@ -25,9 +24,9 @@ from typing import Any
 import datasets
 import torch
 import torch.distributed
-from accelerate.utils import broadcast_object_list
 from huggingface_hub.errors import StrictDataclassError
 from transformers import TrainerState, set_seed
+from transformers.trainer_utils import HubStrategy
 from transformers.utils import logging
 
 from training.arguments import DataArguments, ModelArguments, RecipeError, TrainingArguments
@@ -43,21 +42,25 @@ from training.checkpoints import (
     is_finished,
     prepare_output_dir,
     step_of,
+    validation_losses,
 )
 from training.cleaning import LanguageEvidence, check_direction, clean, describe, hold_out, report
 from training.data import ParallelText, load_split, read_two_files
 from training.encoding import encode, within
-from training.recipe import Recipe, parse_recipe
-from training.results import CURVES, describe_hardware, plot_curves, save_result, summarize
+from training.processes import check_processes, first_process
+from training.publishing import PushCallback, check_repositories, publish
+from training.recipe import ROW_NOTES, Recipe, parse_recipe
+from training.results import describe_architecture, describe_progress, describe_run, save_result, summarize
 from training.trainer import VanillaTransformerTrainer
 from vanilla_transformer import (
     VanillaTransformerConfig,
     VanillaTransformerForConditionalGeneration,
     VanillaTransformerTokenizer,
 )
-from vanilla_transformer.model_card import ModelCardFacts
+from vanilla_transformer.conversion import ConversionError, marian_config
+from vanilla_transformer.loading import ModelFolderError, load_model
+from vanilla_transformer.model_card import ModelPlace
 from vanilla_transformer.text import TextError
-from vanilla_transformer.translation import ModelFolderError, load_model
 
 SPLITS = ("train", "validation", "test")
 # What may change in a trained model.
@@ -92,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
                 recipe = parse_recipe(arguments, pairs=len(texts["train"]))
                 say(describe_choice(recipe))
             run(recipe, texts, say)
-    except (RecipeError, TextError, ModelFolderError, OSError) as error:
+    except (RecipeError, TextError, ModelFolderError, ConversionError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         status = 2
     except StrictDataclassError as error:  # a configuration; its cause says it without a frame around
@@ -115,21 +118,6 @@ def main(arguments: list[str] | None = None) -> int:
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
     return status
-
-
-def check_processes(args: TrainingArguments, arguments: list[str]) -> None:
-    """Refuse launches that would silently not do what they seem to."""
-    started = int(os.environ.get("WORLD_SIZE", "1"))
-    if args.world_size != started:
-        raise RecipeError(
-            f"{started} processes were started and each sees {args.world_size}. Launch with "
-            f"`torchrun --nproc_per_node {started} -m training.train {shlex.join(arguments)}`."
-        )
-    if args.n_gpu > 1:
-        raise RecipeError(
-            f"Plain python would drive {args.n_gpu} GPUs by nn.DataParallel, which is slow. Launch with "
-            f"`accelerate launch -m training.train {shlex.join(arguments)}`."
-        )
 
 
 def load_texts(arguments: DataArguments, args: TrainingArguments) -> dict[str, ParallelText]:
@@ -168,9 +156,7 @@ def load_texts(arguments: DataArguments, args: TrainingArguments) -> dict[str, P
 def describe_choice(recipe: Recipe) -> str:
     """What the table of sizes chose, and what to expect of a corpus of that size."""
     limit = f"up to {recipe.row['up_to']:,}" if "up_to" in recipe.row else "more"
-    owners = (recipe.model, recipe.data, recipe.training)
-    names = [name for name in recipe.row if any(hasattr(owner, name) for owner in owners)]
-    values = {name: next(getattr(owner, name) for owner in owners if hasattr(owner, name)) for name in names}
+    values = {name: value for name, value in recipe.row.items() if name not in ROW_NOTES}
     shown = (f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items())
     line = f"chosen for this size ({limit} pairs): {', '.join(shown)}"
     return f"{line}\nwhat to expect: {recipe.row['expect']}" if "expect" in recipe.row else line
@@ -188,9 +174,12 @@ def run(recipe: Recipe, texts: dict[str, ParallelText], say: Callable[..., None]
         torch.set_num_threads(min(args.num_threads, torch.get_num_threads()))
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(Path(args.output_dir) / "logs")
 
-    checkpoint = prepare_output_dir(args, say)
+    repositories = first_process(args, lambda: check_repositories(args)) if args.push_to_hub else None
+    checkpoint = first_process(args, lambda: prepare_output_dir(args, say))
     model, tokenizer = build_model(recipe, texts["train"], checkpoint, say)
     check_space(args.output_dir, model.num_parameters())
+    if args.hub_native_model_id is not None:
+        marian_config(model.config)
     say(f"tokens a step, source and target each: {derive_accumulation(args)}")
     encoded = encode_texts(recipe, texts, model.config, tokenizer, say)
     trainer = VanillaTransformerTrainer(
@@ -200,10 +189,21 @@ def run(recipe: Recipe, texts: dict[str, ParallelText], say: Callable[..., None]
         eval_dataset=encoded.get("validation"),
         processing_class=tokenizer,
     )
+    example = next((line for line in texts["train"].sources if len(line.split()) <= 12), texts["train"].sources[0])
+    pushes = None
+    if repositories is not None and args.hub_strategy != HubStrategy.END and args.process_index == 0:
+        pushes = PushCallback(trainer, repositories[0], lambda: describe_progress(recipe, trainer, example), say)
+        trainer.add_callback(pushes)
+    finished = False
     try:
-        train_and_save(recipe, trainer, encoded, checkpoint, texts["train"].sources[0], say)
+        finished = train_and_save(recipe, trainer, encoded, checkpoint, example, say)
     finally:
+        if pushes is not None:
+            pushes.finish(wait=sys.exc_info()[0] is None)
         trainer.callback_handler.callbacks.clear()  # they hold the trainer, and it the process group
+    if finished and repositories is not None:
+        for line in first_process(args, lambda: publish(args, *repositories)):
+            say(line)
 
 
 def encode_texts(
@@ -249,9 +249,9 @@ def train_and_save(
     checkpoint: Path | None,
     example: str,
     say: Callable[..., None],
-) -> None:
-    """From the first step, or from a checkpoint, to the folder with the result."""
-    args, model, output_dir = recipe.training, trainer.model, Path(recipe.training.output_dir)
+) -> bool:
+    """From the first step, or from a checkpoint, to the folder with the result; whether it got there."""
+    args, model = recipe.training, trainer.model
     scored = [split for split in encoded if split != "train"]
     before = score_before(recipe, trainer, encoded, scored, checkpoint, say)
 
@@ -272,7 +272,7 @@ def train_and_save(
             f"stopped by SIGTERM after step {trainer.state.global_step:,}, which is saved. Go on: repeat the command "
             "with `--resume_from_checkpoint true`."
         )
-        return
+        return False
     seconds = None if checkpoint else round(time.perf_counter() - started, 1)  # the first part's is not known
 
     averaged = choose_weights(trainer, say)
@@ -281,30 +281,10 @@ def train_and_save(
         results["train_seconds"] = seconds
     if args.process_index == 0:
         trainer.restore_settings()
-        facts = ModelCardFacts(
-            preset=describe_architecture(recipe),
-            base_model=recipe.model.init_from,
-            config=model.config,
-            parameters=model.num_parameters(),
-            source_lang=recipe.data.source_lang,
-            target_lang=recipe.data.target_lang,
-            data_description=recipe.data.data_description or recipe.data.dataset_name,
-            train_pairs=len(encoded["train"]),
-            steps=trainer.state.global_step,
-            tokens_per_step=args.tokens_per_step,
-            warmup_steps=int(args.warmup_steps) if args.noam else None,
-            noam_scale=args.noam_scale,
-            seed=args.seed,
-            averaged=averaged,
-            optimizer=f"Adam, β1 {args.adam_beta1:g}, β2 {args.adam_beta2:g}, ε {args.adam_epsilon:g}",
-            seconds=seconds,
-            hardware=describe_hardware(args),
-            example=example,
-            results=results,
-        )
-        save_result(output_dir, model, trainer.processing_class, facts, args.hub_model_id)
-        plot_curves(trainer.state.log_history, output_dir / CURVES)
-    summarize(say, output_dir, results, scored, example)
+        facts = describe_run(recipe, trainer, results, example, averaged, seconds)
+        save_result(trainer, facts, ModelPlace(args.hub_model_id or str(args.output_dir)))
+    summarize(say, Path(args.output_dir), results, scored, example)
+    return True
 
 
 def score_before(
@@ -330,11 +310,6 @@ def score_before(
     return before
 
 
-def describe_architecture(recipe: Recipe) -> str:
-    """The preset, or the model that training started from."""
-    return recipe.model.preset if recipe.model.init_from is None else f"that of {recipe.model.init_from}"
-
-
 def build_model(
     recipe: Recipe, text: ParallelText, checkpoint: Path | None, say: Callable[..., None]
 ) -> tuple[VanillaTransformerForConditionalGeneration, VanillaTransformerTokenizer]:
@@ -353,7 +328,7 @@ def build_model(
                 f"the vocabulary shrinks from {arguments.vocab_size:,} to {len(tokenizer):,}: no two tokens are left "
                 f"that stand side by side {arguments.min_frequency} times in the text"
             )
-    name = describe_architecture(recipe)
+    name = describe_architecture(recipe.model)
     say(f"model: {name}, {model.num_parameters():,} parameters, vocabulary of {len(tokenizer):,}")
     return model, tokenizer
 
@@ -408,22 +383,20 @@ def load_tokenizer(
         if not (Path(folder) / "tokenizer.json").is_file():
             raise RecipeError(f"`tokenizer` is {folder}, which has no tokenizer.json.")
         return VanillaTransformerTokenizer.from_pretrained(folder)
-    learned: list[Any] = [None]
-    if args.process_index == 0:
-        try:
-            learned = [
-                VanillaTransformerTokenizer.train(
-                    [*text.sources, *text.targets],
-                    arguments.vocab_size,
-                    min_frequency=arguments.min_frequency,
-                    show_progress=sys.stderr.isatty(),
-                )
-            ]
-        except ValueError as error:
-            raise RecipeError(str(error)) from error
-    if args.world_size > 1:  # all take the first one's
-        broadcast_object_list(learned)
-    return learned[0]
+    return first_process(args, lambda: learn_tokenizer(arguments, text))
+
+
+def learn_tokenizer(arguments: ModelArguments, text: ParallelText) -> VanillaTransformerTokenizer:
+    """A joint tokenizer of both sides of a text (§5.1)."""
+    try:
+        return VanillaTransformerTokenizer.train(
+            [*text.sources, *text.targets],
+            arguments.vocab_size,
+            min_frequency=arguments.min_frequency,
+            show_progress=sys.stderr.isatty(),
+        )
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
 
 
 def choose_weights(trainer: VanillaTransformerTrainer, say: Callable[..., None]) -> int:
@@ -453,8 +426,7 @@ def choose_weights(trainer: VanillaTransformerTrainer, say: Callable[..., None])
     if best is not None and len(averaged) > 1:
         trainer.decode = False
         mean_loss = trainer.evaluate(metric_key_prefix="mean")["mean_loss"]
-        losses = {entry["step"]: entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry}
-        best_loss = losses[step_of(best)]
+        best_loss = validation_losses(state.log_history)[step_of(best)]
         if best_loss <= mean_loss:
             averaged = [best]
             model.load_state_dict(average_weights(averaged), strict=False)

@@ -315,14 +315,18 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         finally:
             self._writes_aside = False
 
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """Nothing: the repository was made, and permission to write to it seen, before the training."""
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Nothing: `PushCallback` pushes finished checkpoints."""
+
     def _load_best_model(self) -> None:
         """Nothing: which weights are kept is decided after training, between the best and a mean."""
 
     def name_checkpoint(self, unfinished: Path, final: Path) -> None:
         """Give a whole checkpoint its name, and delete those that are not needed any more."""
         folder = final.parent
-        for extra in folder.glob(f"checkpoint-*/{EXTRA}"):
-            shutil.rmtree(extra.parent)
         if final.exists():
             shutil.rmtree(final)
         best = find_best([*find_checkpoints(folder), final], self.state.log_history)
@@ -332,6 +336,9 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
             (unfinished / EXTRA).touch()
         unfinished.rename(final)
         shutil.rmtree(unfinished.parent)
+        for extra in folder.glob(f"checkpoint-*/{EXTRA}"):
+            if extra.parent != final:
+                shutil.rmtree(extra.parent)
         if not self.termination.writes_extra:
             rotate_checkpoints(str(folder), self.args.save_total_limit, self.state.best_model_checkpoint)
 

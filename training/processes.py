@@ -1,0 +1,55 @@
+"""Several processes that train one model: how they were started, and what the first does for all."""
+
+import os
+import shlex
+from collections.abc import Callable
+from typing import TypeVar
+
+from accelerate.utils import broadcast_object_list
+
+from training.arguments import RecipeError, TrainingArguments
+
+T = TypeVar("T")
+
+
+def check_processes(args: TrainingArguments, arguments: list[str]) -> None:
+    """
+    Refuse launches that would silently not do what they seem to.
+
+    Raises:
+        RecipeError: with the line that works.
+    """
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if args.world_size != started:
+        raise RecipeError(
+            f"{started} processes were started and each sees {args.world_size}. Launch with "
+            f"`torchrun --nproc_per_node {started} -m training.train {shlex.join(arguments)}`."
+        )
+    if args.n_gpu > 1:
+        raise RecipeError(
+            f"Plain python would drive {args.n_gpu} GPUs by nn.DataParallel, which is slow. Launch with "
+            f"`accelerate launch -m training.train {shlex.join(arguments)}`."
+        )
+
+
+def first_process(args: TrainingArguments, work: Callable[[], T]) -> T:
+    """
+    What `work` returns in the first process, in all of them; the others do not run it.
+
+    Raises:
+        RecipeError: in all of them, if it does in the first.
+    """
+    found: list[T | None] = [None]
+    error: list[str | None] = [None]
+    if args.process_index == 0:
+        try:
+            found = [work()]
+        except RecipeError as raised:
+            error = [str(raised)]
+    if args.world_size > 1:
+        broadcast_object_list(error)
+        if error[0] is None:
+            broadcast_object_list(found)
+    if error[0] is not None:
+        raise RecipeError(error[0])
+    return found[0]  # type: ignore[return-value]

@@ -1,0 +1,276 @@
+"""
+Put a trained model on the Hub: weights, code, tokenizer, results and card in one commit, which gets a tag.
+
+    python -m training.push --model runs/own_files --repo NAME
+    python -m training.push --model runs/own_files --repo NAME --native NAME-marian --private
+
+`--native` also writes the model as a stock `MarianMTModel`, which loads without remote code, into a repository of its
+own. The token is that of `hf auth login`, or HF_TOKEN.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import fnmatch
+import json
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, hf_hub_download
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalTokenNotFoundError,
+    RepositoryNotFoundError,
+)
+from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
+from transformers import AutoConfig
+from transformers.utils import logging
+
+from training.arguments import RecipeError
+from vanilla_transformer import VanillaTransformerConfig
+from vanilla_transformer.conversion import MARIAN_DIFFERENCES, ConversionError, export_marian, marian_config
+from vanilla_transformer.loading import ModelFolderError, check_model_folder
+from vanilla_transformer.model_card import FACTS, PICTURES, RESULTS, ModelCardError, ModelPlace, folder_card
+
+# What a repository gets of a folder. Checkpoints, logs, and settings, a token among them perhaps, stay where they are.
+PUSHED = (
+    "config.json",
+    "generation_config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "*_vanilla_transformer.py",
+    RESULTS,
+    FACTS,
+    *PICTURES,
+    "LICENSE*",
+    "NOTICE*",
+)
+# What is deleted of a repository when a push has no such file any more.
+REPLACED = ("*.safetensors", "*.safetensors.index.json", "*_vanilla_transformer.py", *PICTURES)
+# What a repository that holds no model may have.
+HARMLESS = frozenset({".gitattributes", "README.md"})
+
+
+class HubError(RecipeError):
+    """A token, a name or a push that does not work, in words for the person who wants it."""
+
+
+@contextlib.contextmanager
+def explained(repo: str, remedy: str = "") -> Iterator[None]:
+    """
+    Say in words what the Hub or the way to it has refused.
+
+    Raises:
+        HubError: for whatever the client raises.
+    """
+    try:
+        yield
+    except (HubError, ModelCardError):
+        raise
+    except LocalTokenNotFoundError as error:
+        raise HubError("There is no token for the Hub. Run `hf auth login`, or set HF_TOKEN.") from error
+    except HFValidationError as error:
+        raise HubError(f"{repo!r} is no name of a repository: {str(error).rstrip('.')}.") from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else None
+        said = str(error.server_message or error).strip().partition("\n")[0]
+        reasons = {
+            401: "The Hub does not know the token. Run `hf auth login` again, or set HF_TOKEN.",
+            403: f"The token may not write to {repo}. Make one that may, or name a repository of your own.",
+            412: f"{repo} was changed by someone else while this was pushed. Push again.",
+        }
+        reason = reasons.get(status or 0, f"The Hub refused this for {repo}.")
+        raise HubError(f"{reason}{remedy} (It says {status}: {said})") from error
+    except Exception as error:  # connections, storage and disk: each library has its own
+        said = str(error).strip().partition("\n")[0]
+        raise HubError(f"The Hub could not be reached for {repo}: {type(error).__name__}: {said}.{remedy}") from error
+
+
+def check_repository(name: str, private: bool = False, model_type: str = VanillaTransformerConfig.model_type) -> str:
+    """
+    See that a model can be pushed: token, permission, name, and what the repository holds. A new one is made.
+
+    Args:
+        name: "name" for the token's own user, or "user-or-organisation/name".
+
+    Returns:
+        the whole name.
+
+    Raises:
+        HubError: for whatever would make the push fail.
+    """
+    api = HfApi()
+    with explained(name):
+        user = api.whoami()
+        repo = name if "/" in name else f"{user['name']}/{name}"
+        if user.get("auth", {}).get("accessToken", {}).get("role") == "read":
+            raise HubError(f"The token may only read. Make one that may write to {repo}.")
+    with explained(repo):
+        try:
+            info = api.model_info(repo)
+        except RepositoryNotFoundError:
+            api.create_repo(repo, private=private)
+            return repo
+        api.auth_check(repo, write=True)
+        if private and not info.private:
+            raise HubError(f"{repo} is public and is to be private. Make it so on its page, or name another.")
+        files = {file.rfilename for file in info.siblings or []}
+        if "config.json" in files:
+            config = json.loads(Path(hf_hub_download(repo, "config.json", revision=info.sha)).read_text("utf-8"))
+            if config.get("model_type") != model_type:
+                raise HubError(
+                    f"{repo} exists and holds a model of type {config.get('model_type')!r}. Name another repository."
+                )
+        elif others := sorted(files - HARMLESS):
+            raise HubError(f"{repo} exists and holds {others[0]} and no model. Name another repository.")
+    return repo
+
+
+def pushed_files(folder: Path) -> dict[str, Path]:
+    """Name in the repository -> file, of what a model's folder has."""
+    return {file.name: file for pattern in PUSHED for file in sorted(folder.glob(pattern)) if file.is_file()}
+
+
+def check_folder(folder: Path) -> VanillaTransformerConfig:
+    """
+    The configuration of a folder that can be pushed.
+
+    Raises:
+        ModelFolderError, HubError: if a file is missing, or it is no model that translates.
+    """
+    check_model_folder(folder)
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except Exception as error:  # a damaged file can make transformers raise anything
+        raise ModelFolderError(f"{folder / 'config.json'} is damaged: {error}. Copy the folder again.") from error
+    if not isinstance(config, VanillaTransformerConfig) or not config.is_encoder_decoder:
+        raise HubError(f"{folder} holds a model of type {config.model_type!r} that does not translate.")
+    for code in sorted({reference.partition(".")[0] for reference in config.auto_map.values()}):
+        if not (folder / f"{code}.py").is_file():
+            raise HubError(f"{folder} has no {code}.py, the code of its model. Save it with `save_pretrained`.")
+    return config
+
+
+def next_tag(tags: Iterable[str]) -> str:
+    """The first of v1, v2, ... after those that are taken."""
+    numbers = [int(tag[1:]) for tag in tags if tag[:1] == "v" and tag[1:].isdigit()]
+    return f"v{max(numbers, default=0) + 1}"
+
+
+def push_folder(
+    folder: Path,
+    place: ModelPlace,
+    message: str,
+    described: Path | None = None,
+    tagged: bool = True,
+    beside: dict[str, Path] | None = None,
+) -> str | None:
+    """
+    Push a folder in one commit, and give that a tag, which its card names.
+
+    Args:
+        place: its path is a repository as `check_repository` returns it.
+        message: of the commit.
+        described: the folder that the card describes, if that is another one.
+        tagged: whether it is a version; without, the card names none.
+        beside: more files, by their names in the repository.
+
+    Returns:
+        the tag.
+
+    Raises:
+        HubError: if it does not arrive. Then nothing of it is in the repository, or all of it and no tag, and the same
+            push again completes it.
+        ModelCardError: for metadata that the Hub would refuse.
+    """
+    api, repo = HfApi(), place.path
+    files = {**pushed_files(folder), **(beside or {})}
+    with explained(repo, remedy=f" {folder} is as it was: push it again."):
+        info = api.model_info(repo)
+        tag = next_tag(ref.name for ref in api.list_repo_refs(repo).tags) if tagged else None
+        card = folder_card(described or folder, dataclasses.replace(place, revision=tag))
+        stale = [
+            file.rfilename
+            for file in info.siblings or []
+            if file.rfilename not in files and any(fnmatch.fnmatch(file.rfilename, pattern) for pattern in REPLACED)
+        ]
+        commit = api.create_commit(
+            repo,
+            [
+                *(CommitOperationAdd(name, str(path)) for name, path in files.items()),
+                CommitOperationAdd("README.md", str(card).encode()),
+                *(CommitOperationDelete(name) for name in stale),
+            ],
+            commit_message=message,
+            parent_commit=info.sha,
+        )
+        if tag is not None:
+            api.create_tag(repo, tag=tag, revision=commit.oid)
+    return tag
+
+
+def push_model(folder: Path, repo: str, native: str | None = None) -> list[str]:
+    """
+    Push a model, and with `native` the same as a stock `MarianMTModel`; both names as `check_repository` returns them.
+
+    Returns:
+        a line on each, and one with the code that loads it.
+    """
+    name = folder.resolve().name
+    tag = push_folder(folder, ModelPlace(repo, native=native), f"Add {name}")
+    lines = [
+        f"pushed: {repo}, {tag}",
+        f'load: AutoModelForSeq2SeqLM.from_pretrained("{repo}", revision="{tag}", trust_remote_code=True)',
+    ]
+    if native is not None:
+        with tempfile.TemporaryDirectory() as temporary:
+            converted = Path(temporary) / "native"
+            export_marian(folder, converted)
+            place = ModelPlace(native, original=repo, differences=MARIAN_DIFFERENCES)
+            tag = push_folder(converted, place, f"Add {name} as MarianMTModel", described=folder)
+        lines += [
+            f"pushed: {native}, {tag}",
+            f'load: AutoModelForSeq2SeqLM.from_pretrained("{native}", revision="{tag}")',
+            *(f"  {difference}" for difference in MARIAN_DIFFERENCES),
+        ]
+    return lines
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Push a folder; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m training.push", description="Put a trained model on the Hub.")
+    parser.add_argument("--model", required=True, type=Path, help="the folder that training wrote")
+    parser.add_argument("--repo", required=True, help="name of the repository, or user-or-organisation/name")
+    parser.add_argument("--native", help="repository for the same model as a stock MarianMTModel")
+    parser.add_argument("--private", action="store_true", help="make new repositories private")
+    options = parser.parse_args(arguments)
+    logging.disable_progress_bar()
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+    try:
+        config = check_folder(options.model)
+        if options.native is not None:
+            marian_config(config)
+        folder_card(options.model, ModelPlace(options.repo))  # what is wrong with it is better known before
+        repo = check_repository(options.repo, options.private)
+        native = options.native and check_repository(options.native, options.private, model_type="marian")
+        if native == repo:
+            raise HubError(f"--native is {options.native}, which is --repo too. Name another.")
+        for line in push_model(options.model, repo, native):
+            print(line)
+    except (HubError, ModelFolderError, ModelCardError, ConversionError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted. A commit arrives whole or not at all: push again.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
