@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-EXTRAS = ("accelerate", "datasets", "evaluate", "sacrebleu", "tensorboard", "hypothesis", "training")
+EXTRAS = (
+    "accelerate",
+    "datasets",
+    "evaluate",
+    "matplotlib",
+    "pycountry",
+    "sacrebleu",
+    "tensorboard",
+    "hypothesis",
+    "training",
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +36,7 @@ def test_it_holds_the_model_and_nothing_of_the_training_program(wheel):
     assert not [name for name in names if name.startswith(("training", "tests", "benchmarks"))]
 
 
-def test_it_loads_translates_and_saves_without_any_extra(wheel, model_folder, tmp_path, fresh_python):
+def test_it_loads_translates_saves_and_renders_a_card_without_any_extra(wheel, model_folder, tmp_path, fresh_python):
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     code = f"""
 import sys
@@ -39,7 +49,12 @@ from vanilla_transformer.loading import load_model
 model, tokenizer = load_model({str(model_folder)!r})
 model.save_pretrained({str(tmp_path / "saved")!r})
 tokenizer.save_pretrained({str(tmp_path / "saved")!r})
+from vanilla_transformer.model_card import ModelPlace, folder_card
+folder_card({str(tmp_path / "saved")!r}, ModelPlace("someone/model")).save({str(tmp_path / "saved" / "README.md")!r})
+assert main(["export", {str(tmp_path / "saved")!r}, {str(tmp_path / "native")!r}, "--to", "marian"]) == 0
 """
     fresh_python(code, blocked=EXTRAS)
     assert (tmp_path / "saved" / "model.safetensors").is_file()
     assert (tmp_path / "saved" / "modeling_vanilla_transformer.py").is_file()
+    assert "someone/model" in (tmp_path / "saved" / "README.md").read_text(encoding="utf-8")
+    assert (tmp_path / "native" / "README.md").is_file()

@@ -10,11 +10,12 @@ BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
 PYTHON = [code for language, code in BLOCKS if language == "python"]
 
 
-@pytest.mark.parametrize("code", PYTHON, ids=["use", "fine-tune"])
+@pytest.mark.parametrize("code", PYTHON, ids=["use", "pipeline", "fine-tune"])
 def test_python_runs(code, model_folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
     model_folder.rename(tmp_path / "runs" / "demo")
+    code = code.replace('"NAME", revision="v1"', '"runs/demo"')  # a folder in the place of a repository
     exec(compile(code, "README.md", "exec"), {})
     if "print(" in code:
         assert capsys.readouterr().out.strip()
@@ -45,5 +46,14 @@ def test_translate_options_exist():
 
     commands = re.findall(r"vanilla-transformer (translate .*)", README)
     assert len(commands) == 2
-    for command in commands:
+    for command in [*commands, *re.findall(r"vanilla-transformer (export .*)", README)]:
         build_parser().parse_args(re.findall(r'"[^"]*"|\S+', command))
+
+
+def test_push_options_exist():
+    from training.push import build_parser
+
+    commands = re.findall(r"-m training\.push (.*)", README)
+    assert len(commands) == 2
+    for command in commands:
+        build_parser().parse_args(command.split())

@@ -87,7 +87,7 @@ def explained(repo: str, remedy: str = "") -> Iterator[None]:
         reason = reasons.get(status or 0, f"The Hub refused this for {repo}.")
         raise HubError(f"{reason}{remedy} (It says {status}: {said})") from error
     except Exception as error:  # connections, storage and disk: each library has its own
-        said = str(error).strip().partition("\n")[0]
+        said = str(error).strip().partition("\n")[0].removesuffix(".")
         raise HubError(f"The Hub could not be reached for {repo}: {type(error).__name__}: {said}.{remedy}") from error
 
 
@@ -241,14 +241,18 @@ def push_model(folder: Path, repo: str, native: str | None = None) -> list[str]:
     return lines
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Push a folder; returns the exit status."""
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.push", description="Put a trained model on the Hub.")
     parser.add_argument("--model", required=True, type=Path, help="the folder that training wrote")
     parser.add_argument("--repo", required=True, help="name of the repository, or user-or-organisation/name")
     parser.add_argument("--native", help="repository for the same model as a stock MarianMTModel")
     parser.add_argument("--private", action="store_true", help="make new repositories private")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Push a folder; returns the exit status."""
+    options = build_parser().parse_args(arguments)
     logging.disable_progress_bar()
     if not sys.stderr.isatty():
         disable_progress_bars()

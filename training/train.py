@@ -59,7 +59,7 @@ from vanilla_transformer import (
 )
 from vanilla_transformer.conversion import ConversionError, marian_config
 from vanilla_transformer.loading import ModelFolderError, load_model
-from vanilla_transformer.model_card import ModelPlace
+from vanilla_transformer.model_card import ModelCardError, ModelPlace
 from vanilla_transformer.text import TextError
 
 SPLITS = ("train", "validation", "test")
@@ -95,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
                 recipe = parse_recipe(arguments, pairs=len(texts["train"]))
                 say(describe_choice(recipe))
             run(recipe, texts, say)
-    except (RecipeError, TextError, ModelFolderError, ConversionError, OSError) as error:
+    except (RecipeError, TextError, ModelFolderError, ModelCardError, ConversionError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         status = 2
     except StrictDataclassError as error:  # a configuration; its cause says it without a frame around
@@ -194,12 +194,12 @@ def run(recipe: Recipe, texts: dict[str, ParallelText], say: Callable[..., None]
     if repositories is not None and args.hub_strategy != HubStrategy.END and args.process_index == 0:
         pushes = PushCallback(trainer, repositories[0], lambda: describe_progress(recipe, trainer, example), say)
         trainer.add_callback(pushes)
-    finished = False
+    finished: bool | None = None
     try:
-        finished = train_and_save(recipe, trainer, encoded, checkpoint, example, say)
+        finished = train_and_save(recipe, trainer, encoded, checkpoint, example, repositories and repositories[0], say)
     finally:
         if pushes is not None:
-            pushes.finish(wait=sys.exc_info()[0] is None)
+            pushes.finish(wait=finished is not None)
         trainer.callback_handler.callbacks.clear()  # they hold the trainer, and it the process group
     if finished and repositories is not None:
         for line in first_process(args, lambda: publish(args, *repositories)):
@@ -248,6 +248,7 @@ def train_and_save(
     encoded: dict[str, datasets.Dataset],
     checkpoint: Path | None,
     example: str,
+    repo: str | None,
     say: Callable[..., None],
 ) -> bool:
     """From the first step, or from a checkpoint, to the folder with the result; whether it got there."""
@@ -282,7 +283,7 @@ def train_and_save(
     if args.process_index == 0:
         trainer.restore_settings()
         facts = describe_run(recipe, trainer, results, example, averaged, seconds)
-        save_result(trainer, facts, ModelPlace(args.hub_model_id or str(args.output_dir)))
+        save_result(trainer, facts, ModelPlace(repo or args.hub_model_id or str(args.output_dir)))
     summarize(say, Path(args.output_dir), results, scored, example)
     return True
 

@@ -204,3 +204,16 @@ def test_a_full_disk_is_told_and_harms_nothing(recipe, tmp_path, capsys, monkeyp
     assert [folder.name for folder in find_checkpoints(tmp_path / "run")] == ["checkpoint-2", "checkpoint-4"]
     assert main([str(recipe), "--resume_from_checkpoint", "true"]) == 0
     assert not (tmp_path / "run" / "unfinished").exists()
+
+
+def test_a_full_disk_at_the_end_leaves_the_older_result_whole(recipe, tmp_path, full_disk, capsys):
+    assert main([str(recipe)]) == 0
+    run = tmp_path / "run"
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    again = [str(recipe), "--resume_from_checkpoint", "true", "--report_to", "none"]  # no step is left to do
+    with full_disk():
+        assert main(again) == 2
+    assert f"The result cannot be written to {run}" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+    assert main(again) == 0
+    assert (run / "model.safetensors").read_bytes() == before["model.safetensors"]

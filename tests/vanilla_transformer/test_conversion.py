@@ -1,8 +1,6 @@
 """The folder that `export` writes: what plain transformers makes of it, and what is refused."""
 
 import json
-import resource
-import signal
 from pathlib import Path
 
 import pytest
@@ -90,16 +88,9 @@ def test_what_cannot_be_written_is_refused(model_folder, tmp_path, capsys):
     assert "lack" in capsys.readouterr().err
 
 
-def test_a_full_disk_leaves_nothing_behind(model_folder, tmp_path):
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+def test_a_full_disk_leaves_nothing_behind(model_folder, tmp_path, full_disk):
     before = {path.name: path.read_bytes() for path in model_folder.iterdir()}
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
-    try:
-        with pytest.raises(ConversionError, match="native cannot be written"):
-            export_marian(model_folder, tmp_path / "native")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
+    with full_disk(), pytest.raises(ConversionError, match="native cannot be written"):
+        export_marian(model_folder, tmp_path / "native")
     assert {path.name: path.read_bytes() for path in model_folder.iterdir()} == before
-    assert sorted(path.name for path in tmp_path.iterdir() if "native" in path.name) == []
+    assert not [path.name for path in tmp_path.iterdir() if "native" in path.name]
