@@ -109,7 +109,11 @@ class DataArguments:
     source_lang: str | None = field(default=None, metadata={"help": "Language code for the model card, such as en."})
     target_lang: str | None = field(default=None, metadata={"help": "Language code for the model card, such as es."})
     data_description: str | None = field(default=None, metadata={"help": "What the data is, for the model card."})
-    license: str = field(default="apache-2.0", metadata={"help": "Licence of the model, as the Hub writes it."})
+    license: str | None = field(default=None, metadata={"help": "Licence of the model, for the model card."})
+    example: str | None = field(
+        default=None,
+        metadata={"help": "A source sentence for the model card; a short one of the training text if absent."},
+    )
     test_sets: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "More texts to score, such as {news: [news.en, news.de]}."}
     )
@@ -129,7 +133,8 @@ class DataArguments:
     def __post_init__(self) -> None:
         """Check the figures and read sets that come as YAML from the command line."""
         try:
-            check_license(self.license)
+            if self.license is not None:
+                check_license(self.license)
             for name in ("source_lang", "target_lang"):
                 if getattr(self, name) is not None:
                     check_language(getattr(self, name), name)

@@ -4,7 +4,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from transformers.trainer_utils import HubStrategy
 
 from training.arguments import TrainingArguments
 from training.checkpoints import PUSHING
-from training.push import HubError, check_repository, push_folder, push_model
+from training.push import HubError, prepare_repositories, push_folder, push_model
 from vanilla_transformer.model_card import ModelCardFacts, ModelPlace
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PRIVATE = "training_args.bin"
 
 
-def check_repositories(args: TrainingArguments) -> tuple[str, str | None]:
+def prepare_push(args: TrainingArguments) -> tuple[str, str | None]:
     """
     See, before anything is trained, that its result can be pushed.
 
@@ -33,10 +33,8 @@ def check_repositories(args: TrainingArguments) -> tuple[str, str | None]:
     Raises:
         HubError: for whatever would make the push fail.
     """
-    private = bool(args.hub_private_repo)
-    repo = check_repository(args.hub_model_id or Path(args.output_dir).resolve().name, private)
-    native = args.hub_native_model_id
-    return repo, native and check_repository(native, private, model_type="marian")
+    name = args.hub_model_id or Path(args.output_dir).resolve().name
+    return prepare_repositories(name, args.hub_native_model_id, bool(args.hub_private_repo))
 
 
 def publish(args: TrainingArguments, repo: str, native: str | None) -> list[str]:
@@ -62,7 +60,7 @@ class PushCallback(TrainerCallback):
     snapshot: links to the files of a finished checkpoint, which no one writes to again.
 
     Args:
-        repo: as `check_repository` returns it.
+        repo: as `prepare_repositories` returns it.
         facts: what the card says at this step.
         say: where a push that failed is told of; training goes on.
     """
@@ -76,6 +74,7 @@ class PushCallback(TrainerCallback):
     ):
         self.trainer, self.repo, self.facts, self.say = trainer, repo, facts, say
         self.executor = ThreadPoolExecutor(max_workers=1)  # one after the other, in the order of the steps
+        self.pushes: list[Future[None]] = []
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.trainer.termination.writes_extra:  # for going on, with little time left
@@ -92,21 +91,26 @@ class PushCallback(TrainerCallback):
             HubStrategy.CHECKPOINT: "last-checkpoint",
             HubStrategy.ALL_CHECKPOINTS: checkpoint.name,
         }.get(args.hub_strategy)
-        self.executor.submit(self.push, snapshot, under)
+        self.pushes.append(self.executor.submit(self.push, snapshot, under))
 
     def push(self, snapshot: Path, under: str | None) -> None:
         """Push a snapshot and delete it."""
-        beside = {f"{under}/{file.name}": file for file in snapshot.iterdir()} if under is not None else {}
         try:
+            beside = {f"{under}/{file.name}": file for file in snapshot.iterdir()} if under is not None else {}
             message = f"Training in progress, {snapshot.name.replace('checkpoint-', 'step ')}"
             push_folder(snapshot, ModelPlace(self.repo), message, tagged=False, beside=beside)
-        except ValueError as error:
-            self.say(f"{snapshot.name} is not pushed: {error} Training goes on.")
+        except Exception as error:  # whatever it is, the training goes on
+            self.say(f"{snapshot.name} is not pushed: {error}")
         shutil.rmtree(snapshot, ignore_errors=True)
 
-    def finish(self, wait: bool) -> None:
-        """Wait for the pushes that are left, or give them up."""
-        self.executor.shutdown(wait=wait, cancel_futures=not wait)
+    def finish(self, all_of_them: bool) -> None:
+        """Wait for the pushes that are left, or for the one that is running alone."""
+        if not all_of_them:
+            given_up = sum(push.cancel() for push in self.pushes)
+            running = sum(not push.done() for push in self.pushes)
+            if given_up or running:
+                self.say(f"waiting for {running} push; {given_up} later checkpoints are not pushed")
+        self.executor.shutdown()
         shutil.rmtree(Path(self.trainer.args.output_dir) / PUSHING, ignore_errors=True)
 
 

@@ -16,6 +16,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, hf_hub_download
@@ -27,12 +28,13 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 from transformers import AutoConfig
+from transformers.dynamic_module_utils import get_relative_imports
 from transformers.utils import logging
 
 from training.arguments import RecipeError
 from vanilla_transformer import VanillaTransformerConfig
 from vanilla_transformer.conversion import MARIAN_DIFFERENCES, ConversionError, export_marian, marian_config
-from vanilla_transformer.loading import ModelFolderError, check_model_folder
+from vanilla_transformer.loading import ModelFolderError, check_model_folder, load_model
 from vanilla_transformer.model_card import FACTS, PICTURES, RESULTS, ModelCardError, ModelPlace, folder_card
 
 # What a repository gets of a folder. Checkpoints, logs, and settings, a token among them perhaps, stay where they are.
@@ -86,20 +88,54 @@ def explained(repo: str, remedy: str = "") -> Iterator[None]:
         }
         reason = reasons.get(status or 0, f"The Hub refused this for {repo}.")
         raise HubError(f"{reason}{remedy} (It says {status}: {said})") from error
-    except Exception as error:  # connections, storage and disk: each library has its own
-        said = str(error).strip().partition("\n")[0].removesuffix(".")
-        raise HubError(f"The Hub could not be reached for {repo}: {type(error).__name__}: {said}.{remedy}") from error
+    except Exception as error:  # the card, connections, storage: each library has its own
+        said = " ".join(str(error).split()).removesuffix(".")
+        raise HubError(f"The push to {repo} failed: {type(error).__name__}: {said}.{remedy}") from error
 
 
-def check_repository(name: str, private: bool = False, model_type: str = VanillaTransformerConfig.model_type) -> str:
+@dataclass
+class Target:
     """
-    See that a model can be pushed: token, permission, name, and what the repository holds. A new one is made.
+    A repository that can be pushed to.
+
+    Attributes:
+        name: with its user or organisation.
+        exists: whether it is there already.
+    """
+
+    name: str
+    exists: bool
+
+
+def prepare_repositories(name: str, native: str | None = None, private: bool = False) -> tuple[str, str | None]:
+    """
+    See that a model can be pushed: token, permission, names, and what the repositories hold. Those missing are made.
 
     Args:
-        name: "name" for the token's own user, or "user-or-organisation/name".
+        name: of the model's repository: "name" for the token's own user, or "user-or-organisation/name".
+        native: of that for the same model as a stock `MarianMTModel`.
+        private: whether new repositories are private.
 
     Returns:
-        the whole name.
+        the whole names.
+
+    Raises:
+        HubError: for whatever would make the push fail; then nothing was made.
+    """
+    target = check_repository(name, private, VanillaTransformerConfig.model_type)
+    targets = [target] if native is None else [target, check_repository(native, private, "marian")]
+    if native is not None and targets[1].name == target.name:
+        raise HubError(f"Both forms of the model would go to {target.name}. Name two repositories.")
+    for each in targets:
+        if not each.exists:
+            with explained(each.name):
+                HfApi().create_repo(each.name, private=private)
+    return target.name, None if native is None else targets[1].name
+
+
+def check_repository(name: str, private: bool, model_type: str) -> Target:
+    """
+    See that a model of some type can be pushed to a repository, or that it can be made.
 
     Raises:
         HubError: for whatever would make the push fail.
@@ -110,12 +146,13 @@ def check_repository(name: str, private: bool = False, model_type: str = Vanilla
         repo = name if "/" in name else f"{user['name']}/{name}"
         if user.get("auth", {}).get("accessToken", {}).get("role") == "read":
             raise HubError(f"The token may only read. Make one that may write to {repo}.")
-    with explained(repo):
         try:
             info = api.model_info(repo)
         except RepositoryNotFoundError:
-            api.create_repo(repo, private=private)
-            return repo
+            if repo.partition("/")[0] not in {user["name"], *(each["name"] for each in user.get("orgs", []))}:
+                raise HubError(f"The token may not write to {repo}: it belongs to {user['name']}.") from None
+            return Target(repo, exists=False)
+    with explained(repo):
         api.auth_check(repo, write=True)
         if private and not info.private:
             raise HubError(f"{repo} is public and is to be private. Make it so on its page, or name another.")
@@ -128,7 +165,7 @@ def check_repository(name: str, private: bool = False, model_type: str = Vanilla
                 )
         elif others := sorted(files - HARMLESS):
             raise HubError(f"{repo} exists and holds {others[0]} and no model. Name another repository.")
-    return repo
+    return Target(repo, exists=True)
 
 
 def pushed_files(folder: Path) -> dict[str, Path]:
@@ -138,10 +175,10 @@ def pushed_files(folder: Path) -> dict[str, Path]:
 
 def check_folder(folder: Path) -> VanillaTransformerConfig:
     """
-    The configuration of a folder that can be pushed.
+    The configuration of a folder that can be pushed: its readers can load all of it.
 
     Raises:
-        ModelFolderError, HubError: if a file is missing, or it is no model that translates.
+        ModelFolderError, HubError: if a file is missing or damaged, or it is no model that translates.
     """
     check_model_folder(folder)
     try:
@@ -149,11 +186,26 @@ def check_folder(folder: Path) -> VanillaTransformerConfig:
     except Exception as error:  # a damaged file can make transformers raise anything
         raise ModelFolderError(f"{folder / 'config.json'} is damaged: {error}. Copy the folder again.") from error
     if not isinstance(config, VanillaTransformerConfig) or not config.is_encoder_decoder:
-        raise HubError(f"{folder} holds a model of type {config.model_type!r} that does not translate.")
-    for code in sorted({reference.partition(".")[0] for reference in config.auto_map.values()}):
+        raise HubError(f"{folder} holds a model of type {config.model_type!r}; this pushes ours that translate.")
+    for code in sorted(needed_code(folder, config)):
         if not (folder / f"{code}.py").is_file():
-            raise HubError(f"{folder} has no {code}.py, the code of its model. Save it with `save_pretrained`.")
+            raise HubError(f"{folder} has no {code}.py, code of its model. Save it with `save_pretrained`.")
+    if not (folder / "tokenizer_config.json").is_file():  # without our class its special tokens are not known
+        raise HubError(f"{folder} has no tokenizer_config.json. Save the tokenizer with `save_pretrained`.")
+    load_model(folder)  # which names what is damaged
     return config
+
+
+def needed_code(folder: Path, config: VanillaTransformerConfig) -> set[str]:
+    """The modules that the configuration names, and those that they import from beside them."""
+    pipelines = [pipeline["impl"] for pipeline in getattr(config, "custom_pipelines", {}).values()]
+    found: set[str] = set()
+    waiting = {reference.partition(".")[0] for reference in [*config.auto_map.values(), *pipelines]}
+    while waiting:
+        found |= waiting
+        files = [folder / f"{code}.py" for code in waiting]
+        waiting = {code for file in files if file.is_file() for code in get_relative_imports(file)} - found
+    return found
 
 
 def next_tag(tags: Iterable[str]) -> str:
@@ -174,7 +226,7 @@ def push_folder(
     Push a folder in one commit, and give that a tag, which its card names.
 
     Args:
-        place: its path is a repository as `check_repository` returns it.
+        place: its path is a repository as `prepare_repositories` returns it.
         message: of the commit.
         described: the folder that the card describes, if that is another one.
         tagged: whether it is a version; without, the card names none.
@@ -197,7 +249,9 @@ def push_folder(
         stale = [
             file.rfilename
             for file in info.siblings or []
-            if file.rfilename not in files and any(fnmatch.fnmatch(file.rfilename, pattern) for pattern in REPLACED)
+            if file.rfilename not in files
+            and "/" not in file.rfilename  # a folder in it is not ours, or holds a checkpoint
+            and any(fnmatch.fnmatch(file.rfilename, pattern) for pattern in REPLACED)
         ]
         commit = api.create_commit(
             repo,
@@ -216,7 +270,7 @@ def push_folder(
 
 def push_model(folder: Path, repo: str, native: str | None = None) -> list[str]:
     """
-    Push a model, and with `native` the same as a stock `MarianMTModel`; both names as `check_repository` returns them.
+    Push a model, and with `native` the same as a stock `MarianMTModel`; names as `prepare_repositories` returns them.
 
     Returns:
         a line on each, and one with the code that loads it.
@@ -231,7 +285,7 @@ def push_model(folder: Path, repo: str, native: str | None = None) -> list[str]:
         with tempfile.TemporaryDirectory() as temporary:
             converted = Path(temporary) / "native"
             export_marian(folder, converted)
-            place = ModelPlace(native, original=repo, differences=MARIAN_DIFFERENCES)
+            place = ModelPlace(native, original=repo, original_on_hub=True, differences=MARIAN_DIFFERENCES)
             tag = push_folder(converted, place, f"Add {name} as MarianMTModel", described=folder)
         lines += [
             f"pushed: {native}, {tag}",
@@ -261,10 +315,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.native is not None:
             marian_config(config)
         folder_card(options.model, ModelPlace(options.repo))  # what is wrong with it is better known before
-        repo = check_repository(options.repo, options.private)
-        native = options.native and check_repository(options.native, options.private, model_type="marian")
-        if native == repo:
-            raise HubError(f"--native is {options.native}, which is --repo too. Name another.")
+        repo, native = prepare_repositories(options.repo, options.native, options.private)
         for line in push_model(options.model, repo, native):
             print(line)
     except (HubError, ModelFolderError, ModelCardError, ConversionError, OSError) as error:

@@ -8,13 +8,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import datasets
+import numpy as np
 import torch
+from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError
 
-from training.arguments import ModelArguments, RecipeError, TrainingArguments
+from training.arguments import RecipeError, TrainingArguments
 from training.checkpoints import UNFINISHED
+from training.encoding import lengths
 from training.recipe import Recipe
-from vanilla_transformer.model_card import PICTURES, RESULTS, ModelCardFacts, ModelPlace, folder_card
+from vanilla_transformer.model_card import (
+    FACTS,
+    PICTURES,
+    RESULTS,
+    ModelCardError,
+    ModelCardFacts,
+    ModelPlace,
+    folder_card,
+)
 from vanilla_transformer.visualization import plot_attention
 
 if TYPE_CHECKING:
@@ -23,9 +35,22 @@ if TYPE_CHECKING:
 CURVES, ATTENTION = PICTURES
 
 
-def describe_architecture(arguments: ModelArguments) -> str:
-    """The preset, or the model that training started from."""
-    return arguments.preset if arguments.init_from is None else f"that of {arguments.init_from}"
+def choose_example(dataset: datasets.Dataset) -> str:
+    """A short source of a training text that fits into a picture: the first of at most 24 tokens, or the shortest."""
+    source_lengths, _ = lengths(dataset)
+    short = np.flatnonzero(source_lengths <= 24)
+    row = short[0] if len(short) else source_lengths.argmin()
+    return str(dataset[int(row)]["source"])
+
+
+def base_facts(init_from: str) -> ModelCardFacts:
+    """What the card of the model that training starts from says, if it says anything."""
+    try:
+        if Path(init_from).is_dir():
+            return ModelCardFacts.load(init_from)
+        return ModelCardFacts.load(Path(hf_hub_download(init_from, FACTS)).parent)
+    except (ModelCardError, OSError, ValueError):
+        return ModelCardFacts()
 
 
 def describe_run(
@@ -38,16 +63,16 @@ def describe_run(
 ) -> ModelCardFacts:
     """What the model card says of a training."""
     args, data = recipe.training, recipe.data
-    base_model = recipe.model.init_from
-    on_hub = base_model is not None and not Path(base_model).exists()
-    name = data.dataset_name
+    init_from, name = recipe.model.init_from, data.dataset_name
+    on_hub = init_from is not None and not Path(init_from).exists()
+    base = base_facts(init_from) if init_from is not None else ModelCardFacts(preset=recipe.model.preset)
     return ModelCardFacts(
-        preset=describe_architecture(recipe.model),
-        base_model=base_model,
+        preset=base.preset,
+        base_model=init_from if init_from is None or on_hub else Path(init_from).resolve().name,
         base_model_on_hub=on_hub,
-        source_lang=data.source_lang,
-        target_lang=data.target_lang,
-        license=data.license,
+        source_lang=data.source_lang or base.source_lang,
+        target_lang=data.target_lang or base.target_lang,
+        license=data.license or base.license,
         datasets=[name] if name is not None and not Path(name).exists() else [],
         data_description=data.data_description or name,
         train_pairs=len(trainer.train_dataset),
@@ -67,10 +92,10 @@ def describe_run(
 
 
 def describe_progress(recipe: Recipe, trainer: "VanillaTransformerTrainer", example: str) -> ModelCardFacts:
-    """What the card of a checkpoint says: the last evaluation is its score."""
-    scored: dict[str, float] = next(
-        (entry for entry in reversed(trainer.state.log_history) if "eval_loss" in entry), {}
-    )
+    """What the card of a checkpoint says; it has a score if it was evaluated."""
+    step = trainer.state.global_step
+    evaluations = (entry for entry in trainer.state.log_history if "eval_loss" in entry and entry["step"] == step)
+    scored: dict[str, float] = next(evaluations, {})
     results: dict[str, Any] = {
         f"validation_{kind}": scored[f"eval_{kind}"]
         for kind in ("loss", "perplexity", "bleu")
@@ -81,7 +106,9 @@ def describe_progress(recipe: Recipe, trainer: "VanillaTransformerTrainer", exam
     return describe_run(recipe, trainer, results, example)
 
 
-def save_result(trainer: "VanillaTransformerTrainer", facts: ModelCardFacts, place: ModelPlace) -> None:
+def save_result(
+    trainer: "VanillaTransformerTrainer", facts: ModelCardFacts, place: ModelPlace, say: Callable[..., None]
+) -> None:
     """
     Write the model, its tokenizer, its scores, pictures and card: what a repository on the Hub holds.
 
@@ -100,8 +127,11 @@ def save_result(trainer: "VanillaTransformerTrainer", facts: ModelCardFacts, pla
             shutil.copymode(unfinished / "config.json", weights)
         (unfinished / RESULTS).write_text(json.dumps(facts.results, indent=2) + "\n", encoding="utf-8")
         facts.save(unfinished)
-        plot_curves(trainer.state.log_history, unfinished / CURVES)
-        plot_attention(model, tokenizer, facts.example, unfinished / ATTENTION)
+        try:
+            plot_curves(trainer.state.log_history, unfinished / CURVES)
+            plot_attention(model, tokenizer, facts.example, unfinished / ATTENTION)
+        except (RuntimeError, ValueError) as error:  # no picture is worth the result
+            say(f"a picture is missing: {error}")
         folder_card(unfinished, place).save(unfinished / "README.md")
         for file in unfinished.iterdir():
             file.replace(output_dir / file.name)

@@ -25,6 +25,7 @@ import datasets
 import torch
 import torch.distributed
 from huggingface_hub.errors import StrictDataclassError
+from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 from transformers import TrainerState, set_seed
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import logging
@@ -48,9 +49,9 @@ from training.cleaning import LanguageEvidence, check_direction, clean, describe
 from training.data import ParallelText, load_split, read_two_files
 from training.encoding import encode, within
 from training.processes import check_processes, first_process
-from training.publishing import PushCallback, check_repositories, publish
+from training.publishing import PushCallback, prepare_push, publish
 from training.recipe import ROW_NOTES, Recipe, parse_recipe
-from training.results import describe_architecture, describe_progress, describe_run, save_result, summarize
+from training.results import choose_example, describe_progress, describe_run, save_result, summarize
 from training.trainer import VanillaTransformerTrainer
 from vanilla_transformer import (
     VanillaTransformerConfig,
@@ -169,12 +170,13 @@ def run(recipe: Recipe, texts: dict[str, ParallelText], say: Callable[..., None]
     logging.disable_progress_bar()
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
+        disable_progress_bars()
     set_seed(args.seed)
     if args.num_threads is not None:
         torch.set_num_threads(min(args.num_threads, torch.get_num_threads()))
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(Path(args.output_dir) / "logs")
 
-    repositories = first_process(args, lambda: check_repositories(args)) if args.push_to_hub else None
+    repositories = first_process(args, lambda: prepare_push(args)) if args.push_to_hub else None
     checkpoint = first_process(args, lambda: prepare_output_dir(args, say))
     model, tokenizer = build_model(recipe, texts["train"], checkpoint, say)
     check_space(args.output_dir, model.num_parameters())
@@ -189,17 +191,17 @@ def run(recipe: Recipe, texts: dict[str, ParallelText], say: Callable[..., None]
         eval_dataset=encoded.get("validation"),
         processing_class=tokenizer,
     )
-    example = next((line for line in texts["train"].sources if len(line.split()) <= 12), texts["train"].sources[0])
+    example = recipe.data.example or choose_example(encoded["train"])
     pushes = None
     if repositories is not None and args.hub_strategy != HubStrategy.END and args.process_index == 0:
         pushes = PushCallback(trainer, repositories[0], lambda: describe_progress(recipe, trainer, example), say)
         trainer.add_callback(pushes)
-    finished: bool | None = None
+    finished = False
     try:
         finished = train_and_save(recipe, trainer, encoded, checkpoint, example, repositories and repositories[0], say)
     finally:
         if pushes is not None:
-            pushes.finish(wait=finished is not None)
+            pushes.finish(all_of_them=bool(finished))
         trainer.callback_handler.callbacks.clear()  # they hold the trainer, and it the process group
     if finished and repositories is not None:
         for line in first_process(args, lambda: publish(args, *repositories)):
@@ -283,7 +285,7 @@ def train_and_save(
     if args.process_index == 0:
         trainer.restore_settings()
         facts = describe_run(recipe, trainer, results, example, averaged, seconds)
-        save_result(trainer, facts, ModelPlace(repo or args.hub_model_id or str(args.output_dir)))
+        save_result(trainer, facts, ModelPlace(repo or args.hub_model_id or str(args.output_dir)), say)
     summarize(say, Path(args.output_dir), results, scored, example)
     return True
 
@@ -329,7 +331,7 @@ def build_model(
                 f"the vocabulary shrinks from {arguments.vocab_size:,} to {len(tokenizer):,}: no two tokens are left "
                 f"that stand side by side {arguments.min_frequency} times in the text"
             )
-    name = describe_architecture(recipe.model)
+    name = arguments.preset if arguments.init_from is None else f"that of {arguments.init_from}"
     say(f"model: {name}, {model.num_parameters():,} parameters, vocabulary of {len(tokenizer):,}")
     return model, tokenizer
 

@@ -199,8 +199,8 @@ class VanillaTransformerConfig(PreTrainedConfig):
     decoder_start_token_id: int | None = 0
 
     def __post_init__(self, **kwargs: Any) -> None:
-        # The map of the code that saving will put beside it, which may have more heads than what was read.
-        kwargs["auto_map"] = {**(kwargs.get("auto_map") or {}), **AUTO_MAP}
+        # Saving writes the saved class alone; the others travel with it. What was read wins: it may be a subclass.
+        kwargs["auto_map"] = {**AUTO_MAP, **(kwargs.get("auto_map") or {})}
         if self.is_encoder_decoder:
             kwargs.setdefault("custom_pipelines", copy.deepcopy(CUSTOM_PIPELINES))
         super().__post_init__(**kwargs)

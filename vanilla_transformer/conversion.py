@@ -198,7 +198,7 @@ def export_marian(folder: str | Path, output: str | Path) -> None:
         for name in (RESULTS, FACTS, *PICTURES):
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, unfinished / name)
-        place = ModelPlace(str(output), original=str(folder), differences=MARIAN_DIFFERENCES)
+        place = ModelPlace(str(output), original=folder.resolve().name, differences=MARIAN_DIFFERENCES)
         folder_card(folder, place).save(unfinished / "README.md")
         unfinished.rename(output)
     except (OSError, SafetensorError) as error:

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import safe_open
 
 from .configuration_vanilla_transformer import VanillaTransformerConfig
+from .generation_vanilla_transformer import VanillaTransformerGenerationMixin
 
 RESULTS = "all_results.json"  # in a model's folder: its scores
 FACTS = "model_card.json"  # in a model's folder: what its card says and its configuration does not
@@ -31,9 +34,12 @@ LICENSES = frozenset(
     afl-3.0 artistic-2.0 bsl-1.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear c-uda cc cc0-1.0 cc-by-2.0 cc-by-2.5
     cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0
     cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cdla-sharing-1.0 cdla-permissive-1.0
-    cdla-permissive-2.0 wtfpl ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 agpl-3.0 gfdl gpl gpl-2.0 gpl-3.0 lgpl
+    cdla-permissive-2.0 wtfpl ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2 agpl-3.0 gfdl gpl gpl-2.0 gpl-3.0
+    lgpl
     lgpl-2.1 lgpl-3.0 isc lppl-1.3c ms-pl mpl-2.0 odc-by odbl openrail++ osl-3.0 postgresql ofl-1.1 ncsa unlicense
-    zlib pddl lgpl-lr deepfloyd-if-license llama2 gemma unknown other
+    zlib pddl lgpl-lr deepfloyd-if-license llama2 llama3
+    llama3.1 llama3.2 llama3.3 llama4 gemma apple-amlr apple-ascl fair-noncommercial-research-license h-research
+    intel-research openmdw-1.0 unknown other
         """,
     )
 )
@@ -44,6 +50,7 @@ class ModelCardError(ValueError):
     """Metadata that the Hub would refuse or misread, in words for the person who gave it."""
 
 
+@strict
 @dataclass
 class ModelCardFacts:
     """
@@ -51,7 +58,7 @@ class ModelCardFacts:
 
     Attributes:
         preset: the architecture's name.
-        base_model, base_model_on_hub: what training started from, and whether it is a repository; `None` is nothing.
+        base_model, base_model_on_hub: what training started from, and whether it is a repository.
         source_lang, target_lang: language codes such as "en".
         license: of the model, as the Hub writes it.
         datasets: data sets on the Hub.
@@ -70,19 +77,19 @@ class ModelCardFacts:
     base_model_on_hub: bool = False
     source_lang: str | None = None
     target_lang: str | None = None
-    license: str = "apache-2.0"
+    license: str | None = None
     datasets: list[str] = field(default_factory=list)
     data_description: str | None = None
     train_pairs: int | None = None
     steps: int | None = None
     tokens_per_step: int | None = None
     warmup_steps: int | None = None
-    noam_scale: float = 1.0
+    noam_scale: float | int = 1.0
     seed: int | None = None
     averaged: int | None = None
     optimizer: str | None = None
     precision: str | None = None
-    seconds: float | None = None
+    seconds: float | int | None = None
     hardware: str | None = None
     example: str = "How are you?"
     results: dict[str, Any] = field(default_factory=dict)
@@ -105,8 +112,9 @@ class ModelCardFacts:
             return cls()
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
-            raise ModelCardError(f"{path} is damaged: {error}. Delete it, and the card says less.") from error
+        except (ValueError, TypeError, StrictDataclassError) as error:
+            said = " ".join(str(error).split())
+            raise ModelCardError(f"{path} is damaged: {said}. Delete it, and the card says less.") from error
 
 
 @dataclass
@@ -118,7 +126,7 @@ class ModelPlace:
         path: what `from_pretrained` takes: a repository on the Hub, or a folder.
         revision: the tag of the commit that the card belongs to; none for a folder.
         native: the repository with the same model as a stock `MarianMTModel`.
-        original: of such a repository, the one that it was made from.
+        original, original_on_hub: of such a repository, what it was made from, and whether that is a repository.
         differences: what it does differently from that.
     """
 
@@ -126,6 +134,7 @@ class ModelPlace:
     revision: str | None = None
     native: str | None = None
     original: str | None = None
+    original_on_hub: bool = False
     differences: tuple[str, ...] = ()
 
     @property
@@ -146,6 +155,7 @@ def render_model_card(
     parameters: int,
     place: ModelPlace,
     pictures: list[str] | None = None,
+    generation_config: dict[str, Any] | None = None,
 ) -> ModelCard:
     """
     The card of a model.
@@ -153,6 +163,7 @@ def render_model_card(
     Args:
         parameters: the number of parameters.
         pictures: the files of `PICTURES` that lie beside the card.
+        generation_config: the settings that lie beside it; the paper's without them.
 
     Raises:
         ModelCardError: for metadata that the Hub would refuse or misread.
@@ -172,9 +183,18 @@ def render_model_card(
         results=result_rows(facts.results),
         bleu_signature=facts.results.get("bleu_signature"),
         pictures={name: PICTURES[name] for name in pictures or []},
+        from_scratch=facts.steps is not None and facts.base_model is None,
+        paper_decoding=is_papers(generation_config, config),
     )
     check_metadata(card.data)
     return card
+
+
+def is_papers(settings: dict[str, Any] | None, config: VanillaTransformerConfig) -> bool:
+    """Whether decoding with some settings is the paper's (§6.1)."""
+    paper = VanillaTransformerGenerationMixin.default_generation_config(config).to_diff_dict()
+    ours = {name: value for name, value in paper.items() if not name.endswith(("token_id", "version"))}
+    return settings is None or all(settings.get(name) == value for name, value in ours.items())
 
 
 def folder_card(folder: str | Path, place: ModelPlace) -> ModelCard:
@@ -189,13 +209,21 @@ def folder_card(folder: str | Path, place: ModelPlace) -> ModelCard:
     for file in folder.glob("*.safetensors"):
         with safe_open(file, "pt") as weights:
             parameters += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
-    return render_model_card(
-        ModelCardFacts.load(folder),
-        VanillaTransformerConfig.from_pretrained(folder),
-        parameters,
-        place,
-        pictures=[name for name in PICTURES if (folder / name).is_file()],
-    )
+    settings = folder / "generation_config.json"
+    facts = ModelCardFacts.load(folder)
+    try:
+        return render_model_card(
+            facts,
+            VanillaTransformerConfig.from_pretrained(folder),
+            parameters,
+            place,
+            pictures=[name for name in PICTURES if (folder / name).is_file()],
+            generation_config=json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else None,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, ModelCardError):
+            raise
+        raise ModelCardError(f"{folder / FACTS} is damaged: {error}. Delete it, and the card says less.") from error
 
 
 def splits_of(results: dict[str, Any]) -> list[str]:
@@ -206,11 +234,13 @@ def splits_of(results: dict[str, Any]) -> list[str]:
 def card_metadata(facts: ModelCardFacts, place: ModelPlace) -> ModelCardData:
     """What the Hub reads of a card."""
     results, signature = facts.results, facts.results.get("bleu_signature")
+    native = place.original is not None
     measured = [
         EvalResult(
             task_type="translation",
-            dataset_type=facts.datasets[0] if facts.datasets else "custom",
-            dataset_name=facts.data_description or "text of its own",
+            # Other texts than these two are not of the data set that it was trained on.
+            dataset_type=facts.datasets[0] if facts.datasets and split in ("validation", "test") else "custom",
+            dataset_name=(facts.data_description if split in ("validation", "test") else None) or split,
             dataset_split=split,
             metric_type=metric,
             metric_name=name,
@@ -219,27 +249,26 @@ def card_metadata(facts: ModelCardFacts, place: ModelPlace) -> ModelCardData:
         )
         for split in splits_of(results)
         for metric, name in METRICS.items()
-        if f"{split}_{metric}" in results
+        if f"{split}_{metric}" in results and not native  # whose results are the original's
     ]
-    native = place.original is not None
     return ModelCardData(
         library_name="transformers",
         pipeline_tag="translation",
         license=facts.license,
         language=[language for language in (facts.source_lang, facts.target_lang) if language] or None,
-        base_model=place.original or (facts.base_model if facts.base_model_on_hub else None),
+        base_model=facts.base_model if facts.base_model_on_hub and not native else None,
         datasets=facts.datasets or None,
         metrics=sorted({result.metric_type for result in measured}) or None,
         tags=["translation", "marian" if native else "vanilla_transformer", "arxiv:1706.03762"]
         + ([] if native else ["custom_code"]),
-        model_name=place.name,
-        eval_results=measured if measured and not native else None,  # they were measured with the original
+        model_name=place.name if measured else None,
+        eval_results=measured or None,
     )
 
 
 def architecture_rows(
     facts: ModelCardFacts, config: VanillaTransformerConfig, parameters: int
-) -> list[tuple[str, Any]]:
+) -> list[tuple[str, str]]:
     """Names and values of the architecture."""
     rows = [
         ("preset", facts.preset),
@@ -252,10 +281,15 @@ def architecture_rows(
         ("norm", "before each sublayer" if config.norm_first else "after each sublayer, as in the paper"),
         ("vocabulary", f"{config.vocab_size:,} joint byte-level BPE"),
     ]
-    return [(name, value) for name, value in rows if value is not None]
+    return cells(rows)
 
 
-def training_rows(facts: ModelCardFacts, config: VanillaTransformerConfig) -> list[tuple[str, Any]]:
+def cells(rows: list[tuple[str, Any]]) -> list[tuple[str, str]]:
+    """Rows with a value, as a table of Markdown can hold them."""
+    return [(name, " ".join(str(value).split()).replace("|", "\\|")) for name, value in rows if value is not None]
+
+
+def training_rows(facts: ModelCardFacts, config: VanillaTransformerConfig) -> list[tuple[str, str]]:
     """Names and values of what is known of the training."""
     schedule = None
     if facts.warmup_steps is not None:
@@ -278,7 +312,7 @@ def training_rows(facts: ModelCardFacts, config: VanillaTransformerConfig) -> li
         ("hardware", facts.hardware),
         ("time", None if facts.seconds is None else f"{facts.seconds / 60:.1f} minutes"),
     ]
-    return [(name, value) for name, value in rows if value is not None]
+    return cells(rows)
 
 
 def result_rows(results: dict[str, Any]) -> list[dict[str, str]]:
@@ -287,7 +321,7 @@ def result_rows(results: dict[str, Any]) -> list[dict[str, str]]:
         {
             "split": split,
             "loss": f"{results[f'{split}_loss']:.4f}",
-            "perplexity": f"{results[f'{split}_perplexity']:.2f}",
+            "perplexity": f"{results[f'{split}_perplexity']:.2f}" if f"{split}_perplexity" in results else "",
             "bleu": f"{results[f'{split}_bleu']:.2f}" if f"{split}_bleu" in results else "",
             "before": f" ({results[f'{split}_bleu_before']:.2f})" if f"{split}_bleu_before" in results else "",
         }
@@ -304,7 +338,8 @@ def check_metadata(data: ModelCardData) -> None:
     """
     for language in data.language or []:
         check_language(language)
-    check_license(data.license)
+    if data.license is not None:
+        check_license(data.license)
     for dataset in data.datasets or []:
         if not HUB_ID.fullmatch(dataset):
             raise ModelCardError(f"`datasets` has {dataset!r}, which is no name of a data set on the Hub.")
@@ -321,12 +356,12 @@ def check_language(code: str, name: str = "language") -> None:
         import pycountry
     except ImportError:  # the Hub checks it too
         return
-    known = pycountry.languages.get(alpha_2=code) if len(code) == 2 else pycountry.languages.get(alpha_3=code)
-    if known is None:
+    known = pycountry.languages.get(alpha_2=code) or pycountry.languages.get(alpha_3=code)
+    if known is None or code != code.lower():  # pycountry does not look at case and the Hub does
         raise ModelCardError(f"`{name}` is {code!r}, which is no code of ISO 639. Write one such as en, es or ast.")
 
 
-def check_license(identifier: str | None) -> None:
+def check_license(identifier: str) -> None:
     """
     Refuse what is no identifier of a licence on the Hub.
 
@@ -334,7 +369,7 @@ def check_license(identifier: str | None) -> None:
         ModelCardError: for instance for a name such as "Apache".
     """
     if identifier not in LICENSES:
-        close = difflib.get_close_matches(str(identifier).lower(), LICENSES, n=1)
+        close = difflib.get_close_matches(identifier.lower(), LICENSES, n=1)
         raise ModelCardError(
             f"`license` is {identifier!r}, which is none of the Hub's identifiers. "
             + (f"Did you mean {close[0]}?" if close else "Write one such as apache-2.0, cc-by-4.0 or other.")

@@ -19,7 +19,7 @@ Text in, text out: the translation pipeline that travels with a model.
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -29,12 +29,15 @@ from transformers import Pipeline
 # Sentences of an input without an end that are read, and sorted by length, at once.
 CHUNK = 1024
 
-# A mark that ends a sentence with what closes after it, and the space behind, if what follows may begin one.
+# A mark that ends a sentence with what closes after it, and the space behind, if what follows may begin one. With
+# possessive quantifiers and the look-behind the time stays linear in the length of the text.
 SENTENCE_END = re.compile(
-    r"(?:[.!?…]+[\"'”’»)\]]*(\s+)(?=[\"'“‘«(\[¿¡—–-]*\s*(?:[^\W\da-zß-öø-ÿ]|\d))|[。！？]+[」』”]*(\s*)(?=\S))"
+    r"(?<![.!?…])[.!?…]++[\"'”’»)\]]*+(\s++)(?=[\"'“‘«(\[¿¡—–-]*+(?:[^\W\da-zß-öø-ÿ]|\d))|[。！？]++[」』”]*+(\s*+)(?=\S)"
 )
 # Words whose dot ends no sentence.
 ABBREVIATIONS = " approx bzw ca cf d.h dr dra e.g eq fig i.e mlle mme mr mrs ms nr pp prof sr sra st u.a vol vs z.b "
+
+INITIALS = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]")  # "j", and "u.s" before the dot that ends it
 
 
 def into_sentences(text: str) -> list[tuple[str, str]]:
@@ -42,15 +45,16 @@ def into_sentences(text: str) -> list[tuple[str, str]]:
     Part a text into sentences, each with the space behind it: joined again they are the text.
 
     Lines end sentences. Within a line a sentence ends at `.`, `!`, `?` or `…` before a space and a capital letter, a
-    digit or a letter of a script without capitals, but not after an abbreviation or a single letter.
+    digit or a letter of a script without capitals, but not after an abbreviation or initials.
     """
     parts: list[tuple[str, str]] = []
     for line, line_end in re.findall(r"([^\n]*)(\n+|$)", text):
         start = 0
         for match in SENTENCE_END.finditer(line):
-            last_word = line[start : match.start()].rpartition(" ")[2].lstrip("\"'“‘«([¿¡").lower()
+            last_word = line[max(start, match.start() - 20) : match.start()].rpartition(" ")[2].lower()
+            last_word = last_word.lstrip("\"'“‘«([¿¡")
             one_dot = match.group().startswith(".") and not match.group().startswith("..")
-            if one_dot and (f" {last_word} " in ABBREVIATIONS or (len(last_word) == 1 and last_word.isalpha())):
+            if one_dot and (f" {last_word} " in ABBREVIATIONS or INITIALS.fullmatch(last_word)):
                 continue
             space = match.group(1) or match.group(2) or ""
             parts.append((line[start : match.end() - len(space)], space))
@@ -151,7 +155,13 @@ class VanillaTransformerTranslationPipeline(Pipeline):
             return self.translate([inputs], generate_arguments, return_scores, **batching)[0]
         if isinstance(inputs, (list, tuple)):
             return [alone(r) for r in self.translate(inputs, generate_arguments, return_scores, **batching)]
-        return self._stream(iter(inputs), generate_arguments, return_scores, batching)
+        try:
+            stream = None if isinstance(inputs, (bytes, Mapping)) else iter(inputs)
+        except TypeError:
+            stream = None
+        if stream is None:
+            raise ValueError(f"`inputs` is {inputs!r:.60}. Give a string, a list of strings or an iterable of them.")
+        return self._stream(stream, generate_arguments, return_scores, batching)
 
     def _stream(
         self, inputs: Iterator[str], generate_arguments: dict[str, Any], return_scores: bool, batching: dict[str, Any]
@@ -173,7 +183,7 @@ class VanillaTransformerTranslationPipeline(Pipeline):
                 raise ValueError(f"`inputs` has {text!r:.60} at position {position}, which is no string.")
         if not split_sentences:
             return self.translate_sentences(list(texts), generate_arguments, return_scores, **batching)
-        if return_scores or (generate_arguments.get("num_return_sequences") or 1) > 1:
+        if return_scores or self._setting(generate_arguments, "num_return_sequences", 1) > 1:
             raise ValueError(
                 "`split_sentences` gives one text for each text, and scores belong to sentences: leave out "
                 "`return_scores` and `num_return_sequences`, or split the text before."
@@ -195,7 +205,9 @@ class VanillaTransformerTranslationPipeline(Pipeline):
     ) -> list[list[dict[str, Any]]]:
         """Batches of sentences of similar length through the model, and the results back in the order given."""
         nothing: dict[str, Any] = {"translation_text": "", **({"score": 0.0} if return_scores else {})}
-        count = generate_arguments.get("num_return_sequences") or 1
+        count = self._setting(generate_arguments, "num_return_sequences", 1)
+        if count < 1:
+            raise ValueError(f"`num_return_sequences` is {count}. Give at least 1.")
         results = [[dict(nothing) for _ in range(count)] for _ in sentences]
         encoded = {index: self.preprocess(text) for index, text in enumerate(sentences) if text.strip()}
         batches: list[list[int]] = []
@@ -224,6 +236,12 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         scores = self._score(input_tensors, sequences, generate_arguments) if return_scores else None
         return {"sequences": sequences, "scores": scores}
 
+    def _setting(self, generate_arguments: dict[str, Any], name: str, default: Any) -> Any:
+        """What `generate` goes by: an argument, or the configuration passed to it, or the model's own."""
+        given = generate_arguments.get("generation_config")
+        places = [generate_arguments, {} if given is None else vars(given), vars(self.model.generation_config)]
+        return next((place[name] for place in places if place.get(name) is not None), default)
+
     def _score(
         self, inputs: dict[str, torch.Tensor], sequences: torch.Tensor, generate_arguments: dict[str, Any]
     ) -> torch.Tensor:
@@ -233,20 +251,15 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         tokens = sequences[:, 1:]  # (N, T)
         logits = self.model(**source, decoder_input_ids=sequences[:, :-1]).logits  # (N, T, V)
         log_probabilities = logits.float().log_softmax(dim=-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)  # (N, T)
-        settings = [
-            generate_arguments,
-            vars(generate_arguments.get("generation_config") or self.model.generation_config),
-        ]
-
-        def setting(name: str, default: Any) -> Any:
-            return next((s[name] for s in settings if s.get(name) is not None), default)
-
         # Padding follows `</s>`, or the last token of a hypothesis that came to its limit without one.
-        padding = tokens == setting("pad_token_id", -1)
+        padding = tokens == self._setting(generate_arguments, "pad_token_id", -1)
         real = (~padding).flip(-1).cumsum(dim=-1).flip(-1) > 0
         length = real.sum(dim=-1)
-        penalty = (5 + length) / 6 if setting("length_penalty_type", "power") == "gnmt" else length
-        return (log_probabilities * real).sum(dim=-1) / penalty ** setting("length_penalty", 1.0)
+        is_gnmt = self._setting(generate_arguments, "length_penalty_type", "power") == "gnmt"
+        penalty = (5 + length) / 6 if is_gnmt else length
+        return (log_probabilities * real).sum(dim=-1) / penalty ** self._setting(
+            generate_arguments, "length_penalty", 1.0
+        )
 
     def postprocess(self, model_outputs: dict[str, Any], **parameters: Any) -> list[dict[str, Any]]:
         """Ids to texts, with their scores if they have any."""

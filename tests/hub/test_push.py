@@ -13,6 +13,7 @@ from tests.hub.cards import check_card
 from tests.hub.repositories import Repository
 from tests.hub.server import HubServer
 from tests.training.small import write_recipe
+from training.push import main
 
 
 @pytest.fixture
@@ -78,11 +79,12 @@ def test_cards_hold_what_was_measured_and_pass_the_hub(pushed, fresh_process):
         (["--repo", "new"], "hf_read", "The token may only read"),
         (["--repo", "bob/new"], "hf_alice", "The token may not write to bob/new"),
         (["--repo", "bob/theirs"], "hf_alice", "The token may not write to bob/theirs"),
-        (["--repo", "two words"], "hf_alice", "'alice/two words' is no name of a repository"),
+        (["--repo", "two words"], "hf_alice", "'two words' is no name of a repository"),
         (["--repo", "bert"], "hf_alice", "alice/bert exists and holds a model of type 'bert'"),
         (["--repo", "notes"], "hf_alice", "alice/notes exists and holds notes.txt and no model"),
         (["--repo", "empty", "--private"], "hf_alice", "alice/empty is public and is to be private"),
-        (["--repo", "new", "--native", "alice/new"], "hf_alice", "which is --repo too"),
+        (["--repo", "new", "--native", "alice/new"], "hf_alice", "Both forms of the model would go to alice/new"),
+        (["--repo", "new", "--native", "bob/new"], "hf_alice", "The token may not write to bob/new"),
     ],
 )
 def test_what_cannot_be_pushed_is_refused_in_words(hub, folder, run_module, arguments, token, said):
@@ -95,7 +97,7 @@ def test_what_cannot_be_pushed_is_refused_in_words(hub, folder, run_module, argu
     result = run_module(hub, "training.push", "--model", folder, *arguments, token=token)
     assert result.returncode == 2 and "Traceback" not in result.stderr
     assert result.stderr.startswith("error: ") and said in result.stderr
-    assert {name: len(repo.commits) for name, repo in hub.repositories.items() if name in commits} == commits
+    assert {name: len(repo.commits) for name, repo in hub.repositories.items()} == commits
     assert content(folder) == before
 
 
@@ -103,6 +105,7 @@ def test_what_cannot_be_pushed_is_refused_in_words(hub, folder, run_module, argu
     ("arguments", "said"),
     [
         (["--hub_model_id", "bob/new"], "may not write to bob/new"),
+        (["--source_lang", "EN"], "`source_lang` is 'EN'"),
         (
             ["--hub_native_model_id", "alice/native", "--config_overrides", "{norm_first: true}"],
             "`norm_first` is True",
@@ -116,15 +119,25 @@ def test_a_recipe_that_cannot_be_pushed_is_refused_before_the_first_step(hub, ru
     assert not list(tmp_path.glob("run/checkpoint-*"))
 
 
-def test_a_folder_that_is_no_model_is_refused(hub, folder, run_module):
-    (folder / "pipeline_vanilla_transformer.py").unlink()
-    (folder / "modeling_heads_vanilla_transformer.py").unlink()
-    result = run_module(hub, "training.push", "--model", folder, "--repo", "new")
-    assert result.returncode == 2 and "has no modeling_heads_vanilla_transformer.py" in result.stderr
-    (folder / "model.safetensors").unlink()
-    result = run_module(hub, "training.push", "--model", folder, "--repo", "new")
-    assert result.returncode == 2 and "has no model.safetensors" in result.stderr
-    assert not hub.repositories
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("pipeline_vanilla_transformer.py", None, "has no pipeline_vanilla_transformer.py"),
+        ("generation_vanilla_transformer.py", None, "has no generation_vanilla_transformer.py"),
+        ("tokenizer_config.json", None, "has no tokenizer_config.json"),
+        ("tokenizer.json", b"{", "is damaged"),
+        ("model.safetensors", b"\0" * 100, "is damaged"),
+        ("model.safetensors", None, "has no model.safetensors"),
+        ("model_card.json", b'{"steps": "many"}', "model_card.json is damaged"),
+        ("config.json", b'{"model_type": "bert"}', "holds a model of type 'bert'"),
+    ],
+)
+def test_a_folder_that_others_could_not_load_is_refused(pushed, folder, capsys, file, content, said):
+    (folder / file).unlink()
+    if content is not None:
+        (folder / file).write_bytes(content)
+    assert main(["--model", str(folder), "--repo", "new"]) == 2  # before anything is asked of a Hub
+    assert said in capsys.readouterr().err
 
 
 def test_a_push_replaces_what_the_last_one_brought(hub, folder, run_module):
@@ -197,7 +210,7 @@ print(json.dumps(results))
         assert again == 0 and "Traceback" not in errors
         if status:  # others the client has repeated by itself
             failed += 1
-            assert re.match(r"error: The Hub .* alice/|error: The Hub could not be reached for cut-", errors), errors
+            assert re.match(rf"error: The push to (alice/)?cut-{number} failed: ", errors), errors
         history = hub.commits(f"alice/cut-{number}")
         assert all(set(commit.files) >= set(whole) for commit in history[1:])
         assert history[-1].oid in hub.repositories[f"models/alice/cut-{number}"].tags.values()
@@ -225,9 +238,12 @@ def test_saving_faster_than_pushing_loses_nothing(hub, run_module, tmp_path):
         assert commit.files["last-checkpoint/model.safetensors"] == weights
         assert "last-checkpoint/optimizer.pt" in commit.files
         assert not [name for name in commit.files if name.endswith("training_args.bin")]
-        assert f"| steps | {step} |" in commit.files["README.md"].decode()
+        card = commit.files["README.md"].decode()
+        assert f"| steps | {step} |" in card
+        assert ("This model was not scored." in card) == (step not in (6, 12))  # the steps that were evaluated
     assert load(commits[-1].files["model.safetensors"]).keys() == load(commits[0].files["model.safetensors"]).keys()
     assert commits[-1].files["model.safetensors"] == (tmp_path / "run" / "model.safetensors").read_bytes()
+    assert {"last-checkpoint/model.safetensors", "last-checkpoint/optimizer.pt"} <= set(commits[-1].files)
     assert list(hub.repositories["models/alice/fast"].tags) == ["v1"]
     assert not (tmp_path / "run" / "pushing").exists()
 

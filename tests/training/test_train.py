@@ -31,6 +31,8 @@ def test_a_run_leaves_a_folder_that_is_ready_for_the_hub(recipe, tmp_path, capsy
     assert f"vanilla-transformer translate --model {run}" in shown
     assert list((run / "logs").glob("events.out.tfevents.*"))
 
+    with Image.open(run / "attention.png") as picture:
+        assert min(picture.size) > 200
     names = {path.name for path in run.iterdir() if path.is_file()}
     assert {
         "README.md",
@@ -59,6 +61,18 @@ def test_a_run_leaves_a_folder_that_is_ready_for_the_hub(recipe, tmp_path, capsy
         torch.testing.assert_close(tensor, sum(part[name] for part in parts) / 3, rtol=0, atol=1e-6)
     model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained(run), AutoTokenizer.from_pretrained(run)
     model.generate(**tokenizer(["How are you?"], return_tensors="pt"))
+
+
+def test_a_sentence_too_long_for_training_is_not_the_example_of_the_card(recipe, tmp_path, capsys):
+    for side in ("en", "es"):
+        path = tmp_path / f"train.{side}"
+        path.write_text("word " * 3000 + "\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
+    assert main([str(recipe), "--max_steps", "2"]) == 0
+    assert "1 pairs longer than 400 tokens left out" in capsys.readouterr().out
+    card = json.loads((tmp_path / "run" / "model_card.json").read_text(encoding="utf-8"))
+    assert card["example"] == phrasebook()["train"][0][0] and (tmp_path / "run" / "attention.png").is_file()
+    assert main([str(recipe), "--max_steps", "2", "--overwrite_output_dir", "true", "--example", "A house."]) == 0
+    assert "A house." in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(recipe, tmp_path):
@@ -156,7 +170,11 @@ def test_fine_tuning_starts_where_the_model_is(recipe, tmp_path, capsys):
     assert f"(before: NLL {first['validation_loss']:.4f}" in capsys.readouterr().out
     assert json.loads((tmp_path / "tuned" / "config.json").read_text())["dropout"] == 0.05
     card = (tmp_path / "tuned" / "README.md").read_text(encoding="utf-8")
-    assert f"fine-tuned from `{tmp_path / 'run'}`" in card and f"({tuned['validation_bleu_before']:.2f})" in card
+    assert (
+        "fine-tuned from `run`" in card
+        and str(tmp_path / "run") not in card
+        and f"({tuned['validation_bleu_before']:.2f})" in card
+    )
     same = [(tmp_path / name / "tokenizer.json").read_bytes() for name in ("run", "tuned")]
     assert same[0] == same[1]
 

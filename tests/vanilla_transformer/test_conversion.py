@@ -68,7 +68,8 @@ def test_its_card_links_to_the_original_and_says_what_is_lost(model_folder, tmp_
     (model_folder / "curves.png").write_bytes(b"a picture")
     export_marian(model_folder, tmp_path / "native")
     card = (tmp_path / "native" / "README.md").read_text(encoding="utf-8")
-    assert str(model_folder) in card and "|X| + 50" in card and "2.70" in card
+    assert "The original is\n`model`" in card and "|X| + 50" in card and "2.70" in card
+    assert str(tmp_path) not in card.replace(str(tmp_path / "native"), "") and "https://huggingface.co/" not in card
     assert (tmp_path / "native" / "curves.png").read_bytes() == b"a picture"
     assert not list((tmp_path / "native").glob("*.py"))
 

@@ -26,6 +26,7 @@ def facts():
         preset="tiny",
         source_lang="en",
         target_lang="es",
+        license="apache-2.0",
         data_description="a phrasebook",
         train_pairs=7000,
         steps=900,
@@ -89,14 +90,14 @@ def test_the_code_loads_the_commit_that_the_card_belongs_to(facts):
 
 def test_both_forms_of_a_model_name_each_other(facts):
     ours = str(render_model_card(facts, CONFIG, 1, dataclasses.replace(REPOSITORY, native="someone/en-es-marian")))
-    place = ModelPlace("someone/en-es-marian", "v1", original="someone/en-es", differences=("It stops early.",))
+    place = ModelPlace("someone/en-es-marian", "v1", None, "someone/en-es", True, differences=("It stops early.",))
     native = str(render_model_card(facts, CONFIG, 1, place))
     assert "(https://huggingface.co/someone/en-es-marian)" in ours
     assert "(https://huggingface.co/someone/en-es)" in native
     assert "* It stops early." in native and "trust_remote_code" not in native
     metadata = metadata_of(native)
-    assert metadata["base_model"] == "someone/en-es" and "custom_code" not in metadata["tags"]
-    assert "model-index" not in metadata  # its scores are the original's
+    assert "custom_code" not in metadata["tags"]
+    assert not {"model-index", "metrics", "model_name", "base_model"} & set(metadata)  # its scores are the original's
 
 
 def test_what_is_not_known_is_left_out():
@@ -105,7 +106,8 @@ def test_what_is_not_known_is_left_out():
     assert all(
         word not in text for word in ("None", "learning rate", "| data |", "| time |", "| steps |", "![", "NLL")
     )
-    assert not {"language", "datasets", "base_model", "metrics", "model-index"} & set(metadata_of(text))
+    assert "from scratch" not in text and "fine-tuned" not in text
+    assert not {"language", "license", "datasets", "base_model", "metrics", "model-index"} & set(metadata_of(text))
 
 
 def test_a_folder_that_training_started_from_is_no_repository(facts):
@@ -129,7 +131,14 @@ def test_a_folder_says_what_its_card_says(model_folder, facts):
 
 
 def test_damaged_facts_are_named(model_folder):
-    for content in ("{", '{"colour": "red"}', "[]"):
+    for content in (
+        "{",
+        '{"colour": "red"}',
+        "[]",
+        '{"results": null}',
+        '{"steps": "many"}',
+        '{"results": {"a_loss": "x"}}',
+    ):
         (model_folder / FACTS).write_text(content)
         with pytest.raises(ModelCardError, match=r"model_card.json is damaged"):
             folder_card(model_folder, REPOSITORY)
@@ -137,7 +146,30 @@ def test_damaged_facts_are_named(model_folder):
     assert "| seed | 5 |" in str(folder_card(model_folder, REPOSITORY))
 
 
-@pytest.mark.parametrize("code", ["german", "xx", "e", "", "EN-us", "zzz1"])
+def test_tables_hold_any_text(facts):
+    facts.data_description = "one | two\nthree"
+    assert "| data | one \\| two three |" in str(render_model_card(facts, CONFIG, 1, REPOSITORY))
+
+
+def test_scores_of_other_texts_are_not_those_of_the_data_set(facts):
+    facts.datasets = ["someone/pairs"]
+    facts.results |= {"news_loss": 1.0, "news_perplexity": 2.7, "news_bleu": 30.0}
+    index = metadata_of(str(render_model_card(facts, CONFIG, 1, REPOSITORY)))["model-index"][0]["results"]
+    assert {(r["dataset"]["type"], r["dataset"]["name"], r["dataset"]["split"]) for r in index} == {
+        ("someone/pairs", "a phrasebook", "test"),
+        ("custom", "news", "news"),
+    }
+
+
+def test_only_the_papers_decoding_is_called_that(model_folder):
+    assert "decodes as the paper does" in str(folder_card(model_folder, REPOSITORY))
+    path = model_folder / "generation_config.json"
+    path.write_text(path.read_text().replace('"num_beams": 4', '"num_beams": 1'))
+    text = str(folder_card(model_folder, REPOSITORY))
+    assert "as the paper does" not in text and "goes by `generation_config.json`" in text
+
+
+@pytest.mark.parametrize("code", ["german", "xx", "e", "", "EN", "EN-us", "zzz1"])
 def test_what_is_no_language_is_refused(code, facts):
     with pytest.raises(ModelCardError, match=f"`target_lang` is '{code}'"):
         check_language(code, "target_lang")

@@ -2,6 +2,8 @@ import json
 
 import pytest
 import torch
+from transformers import GenerationConfig
+from transformers.pipelines.pt_utils import KeyDataset
 
 from vanilla_transformer import VanillaTransformerForMaskedLM, VanillaTransformerTranslationPipeline
 from vanilla_transformer.loading import load_model
@@ -82,6 +84,28 @@ def test_scores_are_those_of_beam_search(translator, penalty):
         assert (scores[:-1] >= scores[1:]).all()
 
 
+def test_a_generation_config_counts_as_it_does_in_generate(translator):
+    """What it leaves open is the model's; what it or the model says of several translations holds too."""
+    settings = GenerationConfig(max_new_tokens=7, num_beams=4, num_return_sequences=2)
+    results = translator(TEXTS, generation_config=settings, return_scores=True)
+    inputs = translator.tokenizer(TEXTS[0], return_tensors="pt")
+    outputs = translator.model.generate(
+        **inputs, generation_config=settings, return_dict_in_generate=True, output_scores=True
+    )
+    texts = translator.tokenizer.batch_decode(outputs.sequences, skip_special_tokens=True)
+    assert [r["translation_text"] for r in results[0]] == texts
+    scores = torch.tensor([r["score"] for r in results[0]])
+    torch.testing.assert_close(scores, outputs.sequences_scores, rtol=1e-6, atol=1e-5)
+    assert [len(result) for result in results] == [2] * len(TEXTS)
+    translator.model.generation_config.num_return_sequences = 2
+    assert [len(result) for result in translator(TEXTS)] == [2] * len(TEXTS)
+
+
+def test_a_column_of_a_data_set_is_streamed(translator):
+    column = KeyDataset([{"text": text} for text in TEXTS], "text")
+    assert list(translator(column)) == translator(TEXTS)
+
+
 def test_greedy_translations_are_scored_the_same_way(translator):
     greedy = translator(TEXTS[0], num_beams=1, return_scores=True)[0]["score"]
     best = translator(TEXTS[0], num_beams=8, return_scores=True)[0]["score"]
@@ -97,6 +121,7 @@ def test_greedy_translations_are_scored_the_same_way(translator):
         ("Pi is 3.14 today. 12 men.", ["Pi is 3.14 today.", "12 men."]),
         ("你好。再见！", ["你好。", "再见！"]),
         ("Это так. Нет.", ["Это так.", "Нет."]),
+        ("The U.S. Army came. Yes.", ["The U.S. Army came.", "Yes."]),
         (" lead. Trail \n", [" lead.", "Trail"]),
         ("", []),
         ("\n\n", [""]),
@@ -130,7 +155,11 @@ def test_long_text_is_translated_sentence_by_sentence_on_request(translator):
         ("a", {"return_dict_in_generate": True}, "`return_dict_in_generate`"),
         ("a", {"split_sentences": True, "return_scores": True}, "scores belong to sentences"),
         ("a", {"split_sentences": True, "num_return_sequences": 2}, "scores belong to sentences"),
+        ("a", {"num_return_sequences": 0}, "`num_return_sequences` is 0"),
         ("a", {"nonsense": 2}, "nonsense"),
+        (None, {}, "`inputs` is None"),
+        (5, {}, "`inputs` is 5"),
+        ({"a": "b"}, {}, "`inputs` is {'a': 'b'}"),
     ],
 )
 def test_what_does_not_work_is_refused(translator, inputs, settings, named):
