@@ -32,7 +32,7 @@ from training.encoding import lengths
 from training.metrics import corpus_bleu, perplexity
 from training.optimization import noam_schedule
 from vanilla_transformer import VanillaTransformerForConditionalGeneration, VanillaTransformerTokenizer
-from vanilla_transformer.modeling_vanilla_transformer import IGNORED_LABEL
+from vanilla_transformer.loss_vanilla_transformer import IGNORED_LABEL
 
 # Decoding keeps scores of the whole vocabulary for each beam, so that its batches are smaller than training's.
 EVALUATION_TOKENS = 4096
@@ -71,6 +71,10 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         self.collator = DataCollatorForSeq2Seq(processing_class, label_pad_token_id=IGNORED_LABEL)
         if args.noam:
             args.learning_rate = 1.0  # the schedule gives absolute rates
+        if args.bf16 and args.use_cpu and model.config._attn_implementation == "sdpa":
+            # Measured: torch's fused attention is ten times slower backwards in bfloat16 than in float32 on a CPU, and
+            # the plain one is as fast as that.
+            model.set_attn_implementation("eager")
         super().__init__(
             model=model,
             args=args,

@@ -35,11 +35,8 @@ from transformers.utils.generic import can_return_tuple
 
 from .configuration_vanilla_transformer import VanillaTransformerConfig
 from .generation_vanilla_transformer import VanillaTransformerCausalGenerationMixin
-from .modeling_vanilla_transformer import (
-    VanillaTransformerModel,
-    VanillaTransformerPreTrainedModel,
-    check_labels,
-)
+from .loss_vanilla_transformer import check_labels
+from .modeling_vanilla_transformer import VanillaTransformerModel, VanillaTransformerPreTrainedModel
 
 
 class VanillaTransformerForCausalLM(VanillaTransformerCausalGenerationMixin, VanillaTransformerPreTrainedModel):

@@ -44,6 +44,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_vanilla_transformer import VanillaTransformerConfig
 from .generation_vanilla_transformer import VanillaTransformerGenerationMixin
+from .loss_vanilla_transformer import IGNORED_LABEL, check_labels, label_smoothed_loss
 
 if TYPE_CHECKING:  # Saving a model copies the files that are named here and in them: these must travel with it.
     from .modeling_heads_vanilla_transformer import VanillaTransformerForCausalLM as VanillaTransformerForCausalLM
@@ -51,11 +52,6 @@ if TYPE_CHECKING:  # Saving a model copies the files that are named here and in 
         VanillaTransformerTranslationPipeline as VanillaTransformerTranslationPipeline,
     )
     from .tokenization_vanilla_transformer import VanillaTransformerTokenizer as VanillaTransformerTokenizer
-
-# torch.nn.functional has it since 2.13; before that the loss is computed from full logits.
-linear_cross_entropy: Callable[..., torch.Tensor] | None = getattr(F, "linear_cross_entropy", None)
-
-IGNORED_LABEL = -100
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -763,95 +759,8 @@ class VanillaTransformerEncoderModel(VanillaTransformerModel):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Loss (§5.4)
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def label_smoothed_loss(
-    hidden_states: torch.Tensor, lm_head: nn.Module, labels: torch.Tensor, label_smoothing: float
-) -> torch.Tensor:
-    """
-    Sum over the labels of the label-smoothed cross-entropy, with ε / V of the mass on each of the V entries (§5.4).
-
-    Smoothing moves ε of the target's logit to the mean logit, and both are inner products with the hidden state h, so
-    that next to the plain cross-entropy CE one term is left and the logits (N, V) need not exist at once:
-
-        loss = CE(h W^T, y) + ε · Σ_i h_i · (w_{y_i} - mean_v w_v)
-
-    Args:
-        hidden_states (`torch.Tensor` of shape (B, T, D)): the decoder's output.
-        lm_head (`nn.Module`): the projection (D) -> (V). Anything but a plain linear layer without bias (an adapter, a
-            quantised or hooked one) is called as it is, and full logits are made.
-        labels (`torch.LongTensor` of shape (B, T)): target ids, -100 where there is none.
-        label_smoothing (`float`): ε.
-
-    Returns:
-        `torch.Tensor` of shape (): the sum, in float32.
-    """
-    hidden_states, labels = hidden_states.flatten(0, -2), labels.flatten()  # (N, D), (N,)
-    real = labels != IGNORED_LABEL
-    if not torch.compiler.is_compiling():  # A compiled graph has static shapes: there padding is masked instead.
-        hidden_states, labels, real = hidden_states[real], labels[real], real[real]
-
-    is_plain = (
-        type(lm_head) is nn.Linear
-        and lm_head.bias is None
-        and not (lm_head._forward_hooks or lm_head._forward_pre_hooks or hasattr(lm_head, "_hf_hook"))
-        and not hasattr(lm_head, "parametrizations")
-    )
-    if linear_cross_entropy is None or not is_plain:
-        logits = lm_head(hidden_states).float()
-        return F.cross_entropy(
-            logits, labels, ignore_index=IGNORED_LABEL, reduction="sum", label_smoothing=label_smoothing
-        )
-
-    # The projection runs in the precision of the model, or of autocast, which does not know this function. All else,
-    # and the sum of the gradients, stays in float32: a bf16 sum over thousands of tokens is off by a percent.
-    device = hidden_states.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_states.dtype
-    projection: torch.Tensor = lm_head.weight  # type: ignore[assignment]
-    hidden_states, weight = hidden_states.float(), projection.float()  # (N, D), (V, D)
-    options = nn.LinearCrossEntropyOptions(
-        allow_retain_graph=torch.compiler.is_compiling(),  # else it warns, which breaks the graph
-        batch_chunk_size=512,  # measured: the automatic chunk is far too small on CPU
-        acc_policy="balanced",
-        acc_dtype=torch.float32,
-    )
-    losses = linear_cross_entropy(
-        hidden_states.to(dtype),
-        weight.to(dtype),
-        labels,
-        reduction="none",
-        ignore_index=IGNORED_LABEL,
-        options=options,
-    )
-    loss = losses.float().sum()
-    if label_smoothing == 0:
-        return loss
-    targets = F.embedding(labels.clamp(min=0), weight)  # (N, D)
-    moved = (hidden_states * (targets - weight.mean(dim=0))).sum(dim=-1)  # (N,)
-    return loss + label_smoothing * (moved * real).sum()
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 # Heads
 # ---------------------------------------------------------------------------------------------------------------------
-
-
-def check_labels(labels: torch.Tensor | None, number: int) -> None:
-    """
-    Refuse labels outside of 0 to `number` - 1 that are not -100.
-
-    On a CPU: looking at them on a GPU would wait for it in every step, and there the kernel looks.
-    """
-    if labels is None or labels.device.type != "cpu" or labels.is_floating_point() or torch.compiler.is_compiling():
-        return
-    outside = (labels >= number) | ((labels < 0) & (labels != IGNORED_LABEL))
-    if outside.any():
-        raise ValueError(
-            f"`labels` has {labels[outside][0].item()}: give 0 to {number - 1}, or {IGNORED_LABEL} for what is not "
-            "to be predicted."
-        )
 
 
 def shift_tokens_right(
