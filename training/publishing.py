@@ -14,7 +14,8 @@ from transformers.trainer_utils import HubStrategy
 from training.arguments import TrainingArguments
 from training.checkpoints import PUSHING
 from training.push import HubError, prepare_repositories, push_folder, push_model
-from vanilla_transformer.model_card import ModelCardFacts, ModelPlace
+from vanilla_transformer.conversion import ConversionError
+from vanilla_transformer.model_card import ModelCardError, ModelCardFacts, ModelPlace
 
 if TYPE_CHECKING:
     from training.trainer import VanillaTransformerTrainer
@@ -46,7 +47,7 @@ def publish(args: TrainingArguments, repo: str, native: str | None) -> list[str]
     """
     try:
         return push_model(Path(args.output_dir), repo, native)
-    except HubError as error:
+    except (HubError, ConversionError, ModelCardError) as error:
         command = ["python", "-m", "training.push", "--model", str(args.output_dir), "--repo", repo]
         command += ["--native", native] if native is not None else []
         raise HubError(f"{error} The training is done. Push its result with: {shlex.join(command)}") from error

@@ -63,7 +63,7 @@ class HubError(RecipeError):
 
 
 @contextlib.contextmanager
-def explained(repo: str, remedy: str = "") -> Iterator[None]:
+def explain_hub_errors(repo: str, remedy: str = "") -> Iterator[None]:
     """
     Say in words what the Hub or the way to it has refused.
 
@@ -128,7 +128,7 @@ def prepare_repositories(name: str, native: str | None = None, private: bool = F
         raise HubError(f"Both forms of the model would go to {target.name}. Name two repositories.")
     for each in targets:
         if not each.exists:
-            with explained(each.name):
+            with explain_hub_errors(each.name):
                 HfApi().create_repo(each.name, private=private)
     return target.name, None if native is None else targets[1].name
 
@@ -141,7 +141,7 @@ def check_repository(name: str, private: bool, model_type: str) -> Target:
         HubError: for whatever would make the push fail.
     """
     api = HfApi()
-    with explained(name):
+    with explain_hub_errors(name):
         user = api.whoami()
         repo = name if "/" in name else f"{user['name']}/{name}"
         if user.get("auth", {}).get("accessToken", {}).get("role") == "read":
@@ -152,7 +152,7 @@ def check_repository(name: str, private: bool, model_type: str) -> Target:
             if repo.partition("/")[0] not in {user["name"], *(each["name"] for each in user.get("orgs", []))}:
                 raise HubError(f"The token may not write to {repo}: it belongs to {user['name']}.") from None
             return Target(repo, exists=False)
-    with explained(repo):
+    with explain_hub_errors(repo):
         api.auth_check(repo, write=True)
         if private and not info.private:
             raise HubError(f"{repo} is public and is to be private. Make it so on its page, or name another.")
@@ -242,7 +242,7 @@ def push_folder(
     """
     api, repo = HfApi(), place.path
     files = {**pushed_files(folder), **(beside or {})}
-    with explained(repo, remedy=f" {folder} is as it was: push it again."):
+    with explain_hub_errors(repo, remedy=f" {folder} is as it was: push it again."):
         info = api.model_info(repo)
         tag = next_tag(ref.name for ref in api.list_repo_refs(repo).tags) if tagged else None
         card = folder_card(described or folder, dataclasses.replace(place, revision=tag))

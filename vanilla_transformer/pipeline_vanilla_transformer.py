@@ -257,9 +257,8 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         length = real.sum(dim=-1)
         is_gnmt = self._setting(generate_arguments, "length_penalty_type", "power") == "gnmt"
         penalty = (5 + length) / 6 if is_gnmt else length
-        return (log_probabilities * real).sum(dim=-1) / penalty ** self._setting(
-            generate_arguments, "length_penalty", 1.0
-        )
+        exponent = self._setting(generate_arguments, "length_penalty", 1.0)
+        return (log_probabilities * real).sum(dim=-1) / penalty**exponent
 
     def postprocess(self, model_outputs: dict[str, Any], **parameters: Any) -> list[dict[str, Any]]:
         """Ids to texts, with their scores if they have any."""

@@ -45,6 +45,12 @@ def test_processes_and_accumulation_share_a_step_in_any_way(recipe, launch, tmp_
             torch.testing.assert_close(tensor, weights[name], rtol=0, atol=1e-5)
 
 
+def end_process_group() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
 def train_plainly(folder: str) -> None:
     """A plain Seq2SeqTrainer, 8 sentences a step for processes and accumulation to share; prints size and losses."""
     tokenizer = VanillaTransformerTokenizer.from_pretrained(folder)
@@ -74,11 +80,9 @@ def train_plainly(folder: str) -> None:
     if arguments.process_index == 0:
         curve = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
         print("RESULT", json.dumps([arguments.world_size, curve]))
-    if torch.distributed.is_initialized():
-        trainer.callback_handler.callbacks.clear()
-        del trainer
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
+    trainer.callback_handler.callbacks.clear()  # they hold the trainer, and it the process group
+    del trainer
+    end_process_group()
 
 
 def test_a_plain_trainer_has_one_loss_in_one_and_two_processes(launch, config, tokenizer, tmp_path):
@@ -109,11 +113,9 @@ def predict(folder: str) -> None:
     trainer = VanillaTransformerTrainer(model, arguments, processing_class=tokenizer)
     predictions = trainer.predict(encode(text, tokenizer)).predictions
     print(f"RESULT {json.dumps([arguments.world_size, list(predictions)])}\n", end="", flush=True)
-    if torch.distributed.is_initialized():
-        trainer.callback_handler.callbacks.clear()
-        del trainer
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
+    trainer.callback_handler.callbacks.clear()  # they hold the trainer, and it the process group
+    del trainer
+    end_process_group()
 
 
 def test_predictions_are_the_same_in_every_process(launch, config, tokenizer, tmp_path):
