@@ -1,30 +1,208 @@
-"""Figures of translation: BLEU, and perplexity per token."""
+"""
+Scores of translations: BLEU, chrF2 and TER by sacreBLEU, METEOR by NLTK, and the tokenized BLEU of the paper.
+
+Each score is a function of lines, and an `evaluate.Metric` that works without the Hub and inside `evaluate.combine`:
+
+    >>> import evaluate
+    >>> scores = evaluate.combine([Bleu(), Chrf()]).compute(predictions=["Wie geht es?"], references=["Wie geht es?"])
+    >>> round(scores["bleu"]), scores["chrf_signature"][:13]
+    (100, 'chrF2|nrefs:1')
+"""
 
 import math
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
+import datasets
+import evaluate
+import nltk
+import numpy as np
+import pycountry
 import sacrebleu
+import sacremoses
+from nltk.corpus import wordnet
+from nltk.stem import PorterStemmer, SnowballStemmer
+from nltk.translate.meteor_score import meteor_score
+from sacrebleu.metrics import BLEU, CHRF, TER
+
+from vanilla_transformer.model_card import name_of
+
+SEED = 12345  # of resampling, as sacreBLEU has it
+# Compounds are taken apart at their hyphens, as the paper's authors (tensor2tensor, get_ende_bleu.sh) did for German.
+COMPOUND = re.compile(r"(\S)-(\S)")
 
 
-@dataclass
-class Bleu:
-    """A corpus BLEU score in percent, with sacreBLEU's signature, without which it cannot be compared."""
-
-    score: float
-    signature: str
-
-
-def corpus_bleu(hypotheses: list[str], references: list[str], tokenize: str = "13a") -> Bleu:
+@dataclass(frozen=True)
+class Score:
     """
-    BLEU of a whole test set with sacreBLEU (Post 2018).
+    A score of a whole text.
+
+    Attributes:
+        value: in percent; of TER less is better, of all others more.
+        signature: its name and how it was computed. Scores with other signatures cannot be compared.
+        margin: half of the 95% confidence interval by bootstrap resampling (Koehn 2004), if it was asked for.
+    """
+
+    value: float
+    signature: str
+    margin: float | None = None
+
+    @property
+    def name(self) -> str:
+        """As a table shows it, "chrF2" for instance."""
+        return name_of(self.signature)
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f}" if self.margin is None else f"{self.value:.2f} ± {self.margin:.2f}"
+
+
+def check_lines(hypotheses: list[str], references: list[str]) -> None:
+    """
+    Raises:
+        ValueError: if there are not as many hypotheses as references, or none.
+    """
+    if len(hypotheses) != len(references) or not references:
+        raise ValueError(
+            f"There are {len(hypotheses):,} hypotheses and {len(references):,} references. Give one for each line."
+        )
+
+
+def score_with_sacrebleu(
+    metric: sacrebleu.metrics.base.Metric, name: str, hypotheses: list[str], references: list[str], samples: int
+) -> Score:
+    """A metric of sacreBLEU over a text, with a margin from so many samples of it; 0 is none."""
+    check_lines(hypotheses, references)
+    compute = metric._compute_score_from_stats
+
+    def compute_as_float(statistics: Any) -> Any:
+        """Resampled scores are floats or, unless they are 0, numpy's; sacreBLEU cannot take the mean of both."""
+        score = compute(statistics)
+        score.score = float(score.score)
+        return score
+
+    metric._compute_score_from_stats = compute_as_float
+    score = metric.corpus_score(hypotheses, [references], n_bootstrap=max(samples, 1))
+    return Score(score.score, f"{name}|{metric.get_signature()}", score._ci if samples else None)
+
+
+def bleu(hypotheses: list[str], references: list[str], tokenize: str = "13a", samples: int = 0) -> Score:
+    """
+    BLEU (Papineni et al. 2002) as sacreBLEU computes it (Post 2018).
 
     Args:
         hypotheses, references: as many lines each, detokenized text unless `tokenize` is "none".
         tokenize: one of sacreBLEU's tokenizers.
+        samples: for the margin; 0 is none.
+
+    Raises:
+        ValueError: if the numbers of lines differ, or are 0. So do the other scores.
     """
-    metric = sacrebleu.metrics.BLEU(tokenize=tokenize, force=tokenize == "none")
-    score = metric.corpus_score(hypotheses, [references])
-    return Bleu(score.score, str(metric.get_signature()))
+    metric = BLEU(tokenize=tokenize, force=tokenize == "none")
+    return score_with_sacrebleu(metric, "BLEU", hypotheses, references, samples)
+
+
+def chrf(hypotheses: list[str], references: list[str], samples: int = 0) -> Score:
+    """chrF2 (Popović 2015): F-score of character n-grams with recall twice as important, by sacreBLEU."""
+    return score_with_sacrebleu(CHRF(), "chrF2", hypotheses, references, samples)
+
+
+def ter(hypotheses: list[str], references: list[str], samples: int = 0) -> Score:
+    """TER (Snover et al. 2006): edits and shifts per word of the reference, by sacreBLEU."""
+    return score_with_sacrebleu(TER(), "TER", hypotheses, references, samples)
+
+
+def compound_bleu(hypotheses: list[str], references: list[str], target_lang: str, samples: int = 0) -> Score:
+    """
+    Tokenized BLEU with compounds taken apart, as the paper's 28.4 was computed: Unicode punctuation replaced, Moses'
+    tokenizer, "Rad-Weg" as three tokens, then BLEU without smoothing. It is not comparable with `bleu`, and higher.
+    """
+    tokenizer, normalizer = sacremoses.MosesTokenizer(target_lang), sacremoses.MosesPunctNormalizer()
+
+    def split(line: str) -> str:
+        tokens = tokenizer.tokenize(normalizer.replace_unicode_punct(line), return_str=True, escape=False)
+        return COMPOUND.sub(r"\1 ##AT##-##AT## \2", tokens)
+
+    metric = BLEU(tokenize="none", smooth_method="none", force=True)
+    score = score_with_sacrebleu(
+        metric, "BLEU (compounds)", [split(line) for line in hypotheses], [split(line) for line in references], samples
+    )
+    tokenized = f"tok:moses-{target_lang}+compounds"
+    return Score(score.value, score.signature.replace("tok:none", tokenized), score.margin)
+
+
+class NoSynonyms:
+    """Stands where NLTK asks for WordNet and there is none."""
+
+    @staticmethod
+    def synsets(word: str) -> list[Any]:
+        return []
+
+
+def has_wordnet() -> bool:
+    """Whether NLTK finds WordNet on this machine: `python -m nltk.downloader wordnet` installs it."""
+    try:
+        wordnet.ensure_loaded()
+    except LookupError:
+        return False
+    return True
+
+
+def stemmer_of(language: str | None) -> PorterStemmer | SnowballStemmer | None:
+    """Porter's for English, as in the original METEOR; Snowball's for the other languages that it knows."""
+    if language == "en":
+        return PorterStemmer()
+    known = pycountry.languages.get(alpha_2=language) if language else None
+    name = known.name.lower() if known is not None else None
+    return SnowballStemmer(name) if name in SnowballStemmer.languages else None
+
+
+class CachedStemmer:
+    """A stemmer that sees each word once; without one, words stay as they are."""
+
+    def __init__(self, stemmer: PorterStemmer | SnowballStemmer | None):
+        self.stem = lru_cache(maxsize=None)(str if stemmer is None else stemmer.stem)
+
+
+def meteor(
+    hypotheses: list[str],
+    references: list[str],
+    target_lang: str | None = None,
+    tokenize: str = "13a",
+    samples: int = 0,
+) -> Score:
+    """
+    METEOR (Banerjee and Lavie 2005) by NLTK, the mean over the sentences.
+
+    It is named by what could be matched: "METEOR" with stems and WordNet's synonyms (English, where WordNet is
+    installed), else "METEOR (exact+stem)", and "METEOR (exact)" for a language without a stemmer.
+
+    Args:
+        target_lang: code of the language, such as "es".
+        tokenize: one of sacreBLEU's tokenizers, or "none".
+        samples: for the margin; 0 is none.
+    """
+    check_lines(hypotheses, references)
+    stemmer = stemmer_of(target_lang)
+    synonyms = wordnet if target_lang == "en" and has_wordnet() else NoSynonyms()
+    cached, words = CachedStemmer(stemmer), BLEU(tokenize=tokenize, force=True).tokenizer
+    values = [
+        meteor_score([words(reference).split()], words(hypothesis).split(), stemmer=cached, wordnet=synonyms)
+        for hypothesis, reference in zip(hypotheses, references, strict=True)
+    ]
+    name = "METEOR"
+    if isinstance(synonyms, NoSynonyms):
+        name = "METEOR (exact)" if stemmer is None else "METEOR (exact+stem)"
+    stems = "none" if stemmer is None else f"{type(stemmer).__name__.removesuffix('Stemmer').lower()}-{target_lang}"
+    how = f"case:lc|tok:{tokenize}|stem:{stems}|version:nltk-{nltk.__version__}"
+    if not samples:
+        return Score(100 * float(np.mean(values)), f"{name}|nrefs:1|{how}")
+    drawn = np.random.default_rng(SEED).integers(len(values), size=(samples, len(values)))
+    low, high = np.quantile(100 * np.array(values)[drawn].mean(axis=1), [0.025, 0.975])
+    signature = f"{name}|nrefs:1|bs:{samples}|seed:{SEED}|{how}"
+    return Score(100 * float(np.mean(values)), signature, float(high - low) / 2)
 
 
 def perplexity(negative_log_likelihood: float) -> float:
@@ -33,3 +211,97 @@ def perplexity(negative_log_likelihood: float) -> float:
         return math.exp(negative_log_likelihood)
     except OverflowError:
         return math.inf
+
+
+def score_translations(
+    hypotheses: list[str],
+    references: list[str],
+    target_lang: str | None = None,
+    tokenize: str = "13a",
+    compounds: bool = False,
+    samples: int = 0,
+) -> dict[str, Score]:
+    """
+    Every score of a text, by its key in results: "bleu", "chrf", "ter", "meteor", and "compound_bleu" if asked for.
+
+    Args:
+        target_lang: code of the language, for METEOR's stems and for Moses' tokenizer.
+        tokenize: one of sacreBLEU's tokenizers, for BLEU and METEOR; "none" for text that is tokenized already.
+        samples: for the margins; 0 is none.
+
+    Raises:
+        ValueError: as `bleu`, and for `compounds` without `target_lang`.
+    """
+    if compounds and target_lang is None:
+        raise ValueError("BLEU with compounds taken apart needs the language. Give `target_lang`.")
+    scores = {
+        "bleu": bleu(hypotheses, references, tokenize, samples),
+        "chrf": chrf(hypotheses, references, samples),
+        "ter": ter(hypotheses, references, samples),
+        "meteor": meteor(hypotheses, references, target_lang, tokenize, samples),
+    }
+    if compounds and target_lang is not None:
+        scores["compound_bleu"] = compound_bleu(hypotheses, references, target_lang, samples)
+    return scores
+
+
+class TranslationMetric(evaluate.Metric):
+    """
+    A score as an `evaluate.Metric`: predictions and references are lines; the results are `{key}` in percent,
+    `{key}_signature`, and with `samples` `{key}_margin`.
+
+    Args:
+        options: what the function of the score takes besides the lines.
+    """
+
+    key: str
+    function: Callable[..., Score]
+
+    def __init__(self, **options: Any):
+        self.options = options
+        super().__init__(keep_in_memory=True)
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description=self.function.__doc__,
+            citation="",
+            inputs_description="predictions and references: one line of text each",
+            features=datasets.Features(
+                {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
+            ),
+        )
+
+    def _compute(self, predictions: list[str], references: list[str]) -> dict[str, Any]:
+        score = self.function(predictions, references, **self.options)
+        results: dict[str, Any] = {self.key: score.value, f"{self.key}_signature": score.signature}
+        return results if score.margin is None else {**results, f"{self.key}_margin": score.margin}
+
+
+class Bleu(TranslationMetric):
+    """`bleu` as an `evaluate.Metric`."""
+
+    key, function = "bleu", staticmethod(bleu)
+
+
+class Chrf(TranslationMetric):
+    """`chrf` as an `evaluate.Metric`."""
+
+    key, function = "chrf", staticmethod(chrf)
+
+
+class Ter(TranslationMetric):
+    """`ter` as an `evaluate.Metric`."""
+
+    key, function = "ter", staticmethod(ter)
+
+
+class Meteor(TranslationMetric):
+    """`meteor` as an `evaluate.Metric`."""
+
+    key, function = "meteor", staticmethod(meteor)
+
+
+class CompoundBleu(TranslationMetric):
+    """`compound_bleu` as an `evaluate.Metric`; it needs `target_lang`."""
+
+    key, function = "compound_bleu", staticmethod(compound_bleu)

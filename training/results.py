@@ -22,10 +22,12 @@ from vanilla_transformer.model_card import (
     FACTS,
     PICTURES,
     RESULTS,
+    SCORES,
     ModelCardError,
     ModelCardFacts,
     ModelPlace,
     folder_card,
+    name_of,
 )
 from vanilla_transformer.visualization import plot_attention
 
@@ -189,12 +191,15 @@ def summarize(
     say(f"\n{results['steps']:,} steps{duration}")
     for split in splits:
         line = f"{split}: NLL {results[f'{split}_loss']:.4f}, perplexity {results[f'{split}_perplexity']:.2f}"
-        line += f", BLEU {results[f'{split}_bleu']:.2f}"
+        for key in SCORES:
+            if f"{split}_{key}" in results:
+                line += f", {name_of(results[f'{key}_signature'])} {results[f'{split}_{key}']:.2f}"
         if f"{split}_bleu_before" in results:
             line += f" (before: NLL {results[f'{split}_loss_before']:.4f}, BLEU {results[f'{split}_bleu_before']:.2f})"
         say(line)
-    if "bleu_signature" in results:
-        say(f"sacreBLEU {results['bleu_signature']}")
+    for key in SCORES:
+        if f"{key}_signature" in results:
+            say(results[f"{key}_signature"])
     say(f"model: {output_dir}\ncurves: {output_dir / CURVES}\ntranslate: {translate_command(output_dir, example)}")
 
 

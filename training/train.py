@@ -48,6 +48,7 @@ from training.checkpoints import (
 from training.cleaning import LanguageEvidence, check_direction, clean, describe, hold_out, report
 from training.data import ParallelText, load_split, read_two_files
 from training.encoding import encode, within
+from training.metrics import score_translations
 from training.processes import check_processes, first_process
 from training.publishing import PushCallback, prepare_push, publish
 from training.recipe import ROW_NOTES, Recipe, parse_recipe
@@ -279,7 +280,11 @@ def train_and_save(
     seconds = None if checkpoint else round(time.perf_counter() - started, 1)  # the first part's is not known
 
     averaged = choose_weights(trainer, say)
-    results = {**before, **score(trainer, encoded, scored), "steps": trainer.state.global_step}
+    results = {
+        **before,
+        **score(trainer, encoded, scored, recipe.data.target_lang),
+        "steps": trainer.state.global_step,
+    }
     if seconds is not None:
         results["train_seconds"] = seconds
     if args.process_index == 0:
@@ -304,10 +309,10 @@ def score_before(
         return {}
     if checkpoint is not None:
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
-    scores = score(trainer, encoded, splits)
+    scores = score(trainer, encoded, splits, recipe.data.target_lang)
     for split in splits:
         say(f"before training, {split}: NLL {scores[f'{split}_loss']:.4f}, BLEU {scores[f'{split}_bleu']:.2f}")
-    before = {f"{name}_before": value for name, value in scores.items() if name != "bleu_signature"}
+    before = {f"{name}_before": value for name, value in scores.items() if not name.endswith("_signature")}
     if recipe.training.process_index == 0:
         path.write_text(json.dumps(before, indent=2) + "\n", encoding="utf-8")
     return before
@@ -439,16 +444,22 @@ def choose_weights(trainer: VanillaTransformerTrainer, say: Callable[..., None])
 
 
 def score(
-    trainer: VanillaTransformerTrainer, encoded: dict[str, datasets.Dataset], splits: list[str]
+    trainer: VanillaTransformerTrainer,
+    encoded: dict[str, datasets.Dataset],
+    splits: list[str],
+    target_lang: str | None,
 ) -> dict[str, Any]:
-    """NLL, perplexity and BLEU of some splits, with sacreBLEU's signature."""
+    """NLL, perplexity and every score of translations of some splits, with their signatures."""
     trainer.decode = True
     results: dict[str, Any] = {}
     for split in splits:
-        measured = trainer.evaluate(encoded[split], metric_key_prefix=split)
-        results |= {name: measured[name] for name in (f"{split}_{kind}" for kind in ("loss", "perplexity", "bleu"))}
-    if trainer.bleu_signature is not None:
-        results["bleu_signature"] = trainer.bleu_signature
+        output = trainer.predict(encoded[split], metric_key_prefix=split)
+        results |= {name: output.metrics[name] for name in (f"{split}_loss", f"{split}_perplexity")}
+        scores = score_translations(
+            list(output.predictions), encoded[split]["target"], target_lang, trainer.args.bleu_tokenize
+        )
+        for key, score in scores.items():
+            results |= {f"{split}_{key}": score.value, f"{key}_signature": score.signature}
     trainer.decode = trainer.args.predict_with_generate
     return results
 

@@ -29,7 +29,7 @@ from training.callbacks import (
 )
 from training.checkpoints import EXTRA, UNFINISHED, find_best, find_checkpoints
 from training.encoding import lengths
-from training.metrics import corpus_bleu, perplexity
+from training.metrics import bleu, perplexity
 from training.optimization import noam_schedule
 from vanilla_transformer import VanillaTransformerForConditionalGeneration, VanillaTransformerTokenizer
 from vanilla_transformer.loss_vanilla_transformer import IGNORED_LABEL
@@ -273,9 +273,9 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         texts = [text for _, text, _ in everything]
         if decode:
             references = [reference for _, _, reference in everything]
-            bleu = corpus_bleu(texts, references, self.args.bleu_tokenize)
-            self.bleu_signature = bleu.signature
-            metrics["bleu"] = bleu.score
+            score = bleu(texts, references, self.args.bleu_tokenize)
+            self.bleu_signature = score.signature
+            metrics["bleu"] = score.value
         self.restart_clock()
         return EvalLoopOutput(
             predictions=np.array(texts, dtype=object),

@@ -136,7 +136,7 @@ def label_smoothed_loss(
     device = hidden_states.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_states.dtype
     weight: torch.Tensor = lm_head.weight  # type: ignore[assignment]
-    return LabelSmoothedCrossEntropy.apply(  # type: ignore[no-any-return]
+    return LabelSmoothedCrossEntropy.apply(  # type: ignore[no-untyped-call]
         hidden_states.float(), weight.float(), labels.clamp(min=0), is_real.float(), label_smoothing, dtype
     )
 

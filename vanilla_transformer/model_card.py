@@ -24,7 +24,8 @@ PICTURES = {
     "curves.png": "Loss, learning rate and validation score by training step",
     "attention.png": "What each word of a translation attends to in its source",
 }
-METRICS = {"bleu": "BLEU", "perplexity": "perplexity per token"}
+# Scores of translations, by their keys in results. Each has a signature, which begins with its name.
+SCORES = ("bleu", "chrf", "ter", "meteor")
 # Identifiers that the Hub knows, from its documentation ("Licenses").
 LICENSES = frozenset(
     re.findall(
@@ -68,8 +69,8 @@ class ModelCardFacts:
         optimizer, precision: in words.
         seconds, hardware: how long it took on what.
         example: a source sentence for the code that shows the use.
-        results: `{split}_loss`, `{split}_perplexity`, `{split}_bleu` for "validation", "test" and others, with
-            `_before` what it was before training, and `bleu_signature`.
+        results: `{split}_loss`, `{split}_perplexity` and `{split}_{score}` of `SCORES` for "validation", "test" and
+            others, with `_before` what it was before training, and `{score}_signature`.
     """
 
     preset: str | None = None
@@ -181,7 +182,7 @@ def render_model_card(
         architecture=architecture_rows(facts, config, parameters),
         training=training_rows(facts, config),
         results=result_rows(facts.results),
-        bleu_signature=facts.results.get("bleu_signature"),
+        signatures=[facts.results[f"{key}_signature"] for key in SCORES if f"{key}_signature" in facts.results],
         pictures={name: PICTURES[name] for name in pictures or []},
         from_scratch=facts.steps is not None and facts.base_model is None,
         paper_decoding=is_papers(generation_config, config),
@@ -226,6 +227,11 @@ def folder_card(folder: str | Path, place: ModelPlace) -> ModelCard:
         raise ModelCardError(f"{folder / FACTS} is damaged: {error}. Delete it, and the card says less.") from error
 
 
+def name_of(signature: str) -> str:
+    """The name of a score, which its signature begins with."""
+    return signature.partition("|")[0]
+
+
 def splits_of(results: dict[str, Any]) -> list[str]:
     """The texts that were scored."""
     return [name.removesuffix("_loss") for name in results if name.endswith("_loss")]
@@ -233,8 +239,9 @@ def splits_of(results: dict[str, Any]) -> list[str]:
 
 def card_metadata(facts: ModelCardFacts, place: ModelPlace) -> ModelCardData:
     """What the Hub reads of a card."""
-    results, signature = facts.results, facts.results.get("bleu_signature")
-    native = place.original is not None
+    results, native = facts.results, place.original is not None
+    signatures = {key: results[f"{key}_signature"] for key in SCORES if f"{key}_signature" in results}
+    names = {key: name_of(signature) for key, signature in signatures.items()}
     measured = [
         EvalResult(
             task_type="translation",
@@ -245,10 +252,10 @@ def card_metadata(facts: ModelCardFacts, place: ModelPlace) -> ModelCardData:
             metric_type=metric,
             metric_name=name,
             metric_value=round(float(results[f"{split}_{metric}"]), 2),
-            metric_args={"signature": signature} if metric == "bleu" and signature else None,
+            metric_args={"signature": signatures[metric]} if metric in signatures else None,
         )
         for split in splits_of(results)
-        for metric, name in METRICS.items()
+        for metric, name in {**names, "perplexity": "perplexity per token"}.items()
         if f"{split}_{metric}" in results and not native  # whose results are the original's
     ]
     return ModelCardData(
@@ -315,18 +322,19 @@ def training_rows(facts: ModelCardFacts, config: VanillaTransformerConfig) -> li
     return cells(rows)
 
 
-def result_rows(results: dict[str, Any]) -> list[dict[str, str]]:
-    """The scores of each text, written out."""
-    return [
-        {
-            "split": split,
-            "loss": f"{results[f'{split}_loss']:.4f}",
-            "perplexity": f"{results[f'{split}_perplexity']:.2f}" if f"{split}_perplexity" in results else "",
-            "bleu": f"{results[f'{split}_bleu']:.2f}" if f"{split}_bleu" in results else "",
-            "before": f" ({results[f'{split}_bleu_before']:.2f})" if f"{split}_bleu_before" in results else "",
-        }
-        for split in splits_of(results)
-    ]
+def result_rows(results: dict[str, Any]) -> list[list[str]]:
+    """The scores of each text, written out, below the names of those that there are; none if nothing was scored."""
+    names = {key: name_of(results[f"{key}_signature"]) for key in SCORES if f"{key}_signature" in results}
+    rows = [["set", "NLL per token", "perplexity", *names.values()]]
+    for split in splits_of(results):
+        row = [split, f"{results[f'{split}_loss']:.4f}"]
+        for key in ("perplexity", *names):
+            cell = f"{results[f'{split}_{key}']:.2f}" if f"{split}_{key}" in results else ""
+            row.append(
+                cell + (f" ({results[f'{split}_{key}_before']:.2f})" if f"{split}_{key}_before" in results else "")
+            )
+        rows.append(row)
+    return rows if len(rows) > 1 else []
 
 
 def check_metadata(data: ModelCardData) -> None:

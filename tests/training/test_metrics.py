@@ -1,25 +1,158 @@
 import math
+from pathlib import Path
 
+import evaluate
 import pytest
 
-from training.metrics import corpus_bleu, perplexity
+from training import metrics
+from training.metrics import (
+    Bleu,
+    Chrf,
+    CompoundBleu,
+    Meteor,
+    Ter,
+    bleu,
+    chrf,
+    compound_bleu,
+    meteor,
+    perplexity,
+    score_translations,
+    ter,
+)
+
+ORACLES = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "oracles" / "newstest2017_en_de"
 
 
 def test_bleu_is_sacrebleus_with_its_signature():
-    bleu = corpus_bleu(["the cat sat on the mat ."], ["the cat sat on a mat ."])
+    score = bleu(["the cat sat on the mat ."], ["the cat sat on a mat ."])
     # precisions 6/7, 4/6, 2/5, 1/4, no brevity penalty
-    assert bleu.score == pytest.approx(100 * (6 / 7 * 4 / 6 * 2 / 5 * 1 / 4) ** 0.25, abs=1e-6)
-    assert "tok:13a" in bleu.signature and "version:" in bleu.signature
+    assert score.value == pytest.approx(100 * (6 / 7 * 4 / 6 * 2 / 5 * 1 / 4) ** 0.25, abs=1e-6)
+    assert score.name == "BLEU" and "tok:13a" in score.signature and "version:" in score.signature
 
 
 def test_tokenized_text_is_left_as_it_is():
-    bleu = corpus_bleu(["a cat 's tail"] * 2, ["a cat 's tail"] * 2, tokenize="none")
-    assert bleu.score == pytest.approx(100)
-    assert "tok:none" in bleu.signature
+    score = bleu(["a cat 's tail"] * 2, ["a cat 's tail"] * 2, tokenize="none")
+    assert score.value == pytest.approx(100)
+    assert "tok:none" in score.signature
 
 
-def test_degenerate_sets_score_without_a_crash():
-    assert corpus_bleu([""], ["a b c d"]).score == 0
+@pytest.mark.parametrize(
+    ("system", "expected_bleu", "expected_chrf"),
+    [
+        ("transformer.tensor2tensor", 26.34, 55.73),
+        ("transformer.marian", 27.40, 56.75),
+        ("transformer.sockeye", 27.50, 56.87),
+        ("cnn.sockeye", 24.59, 54.03),
+        ("cnn.fairseq", 23.37, 52.60),
+    ],
+)
+def test_published_systems_have_their_published_scores(system, expected_bleu, expected_chrf):
+    if not ORACLES.is_dir():
+        pytest.skip(f"{ORACLES} is not here")
+    lines = [
+        (ORACLES / name).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        for name in (f"{system}.en-de.detok", "reference.de")
+    ]
+    assert round(bleu(*lines).value, 2) == expected_bleu
+    assert round(chrf(*lines).value, 2) == expected_chrf
+    if system == "transformer.tensor2tensor":
+        assert round(ter(*lines).value, 2) == 63.57
+
+
+def test_ter_counts_edits_and_shifts():
+    assert ter(["the cat sat on the mat"], ["the cat sat on a mat"]).value == pytest.approx(100 / 6)
+    assert ter(["on the mat sat the cat"], ["the cat sat on the mat"]).value == pytest.approx(200 / 6)  # two shifts
+
+
+def test_compounds_are_taken_apart():
+    """The published figure counts "Rad-Weg" as three tokens: two of six are wrong here, not one of four."""
+    hypotheses, references = ["Der Rad-Weg ist neu ."], ["Der Rad-Pfad ist neu ."]
+    score = compound_bleu(hypotheses, references, "de")
+    # Der Rad ##AT##-##AT## Weg ist neu . against ... Pfad ...: 6/7, 4/6, 2/5, 0/4 and no smoothing
+    assert score.value == 0
+    score = compound_bleu([*hypotheses, "Das ist ein Rad-Weg ."], [*references, "Das ist ein Rad-Weg ."], "de")
+    # with a whole sentence of 7 tokens besides
+    assert score.value == pytest.approx(100 * (13 / 14 * 10 / 12 * 7 / 10 * 4 / 8) ** 0.25, abs=1e-6)
+    assert "tok:moses-de+compounds" in score.signature and "smooth:none" in score.signature
+    assert compound_bleu(["“Ja”, sagte er."], ['"Ja", sagte er.'], "de").value == pytest.approx(100)
+
+
+def test_meteor_by_hand(monkeypatch):
+    monkeypatch.setattr(metrics, "has_wordnet", lambda: False)
+    # exact: the, on, mat; by stem: cats-cat, sitting-sit. 5 of 5 match, in one chunk: penalty 0.5 * (1/5)^3.
+    score = meteor(["the cats sitting on mat"], ["the cat sits on mat"], "en")
+    assert score.value == pytest.approx(100 * (1 - 0.5 * (1 / 5) ** 3))
+    assert score.name == "METEOR (exact+stem)" and "stem:porter-en" in score.signature
+    # Without a stemmer 3 of 5 match, in 2 chunks: precision = recall = 3/5.
+    score = meteor(["the cats sitting on mat"], ["the cat sits on mat"], None)
+    assert score.value == pytest.approx(100 * 3 / 5 * (1 - 0.5 * (2 / 3) ** 3))
+    assert score.name == "METEOR (exact)"
+    score = meteor(["las casas rojas"], ["la casa roja"], "es")
+    assert score.name == "METEOR (exact+stem)" and "stem:snowball-es" in score.signature
+
+
+def test_meteor_uses_synonyms_where_they_are(monkeypatch):
+    class Lemma:
+        def __init__(self, name):
+            self.name = lambda: name
+
+    class Synset:
+        def lemmas(self):
+            return [Lemma("car"), Lemma("auto")]
+
+    class WordNet:
+        def synsets(self, word):
+            return [Synset()] if word in ("car", "auto") else []
+
+    monkeypatch.setattr(metrics, "has_wordnet", lambda: True)
+    monkeypatch.setattr(metrics, "wordnet", WordNet())
+    score = meteor(["a red auto"], ["a red car"], "en")
+    assert score.value == pytest.approx(100 * (1 - 0.5 * (1 / 3) ** 3))
+    assert score.name == "METEOR"
+    assert meteor(["a red auto"], ["a red car"], "es").value < 70
+
+
+@pytest.mark.parametrize("lines", [1, 3])
+@pytest.mark.parametrize("hypothesis", ["", "a b"])
+@pytest.mark.parametrize("reference", ["", "a b"])
+def test_degenerate_sets_score_without_a_crash(hypothesis, reference, lines):
+    scores = score_translations([hypothesis] * lines, [reference] * lines, "de", compounds=True, samples=5)
+    assert all(0 <= score.value <= 100 and score.margin == 0 for score in scores.values())
+
+
+def test_a_margin_is_half_of_an_interval_of_resampled_texts():
+    # A mix of samples with and without any match, which sacreBLEU 2.6 alone cannot average.
+    assert chrf(["xyz", "xyz", "red"], ["abc", "abc", "red"], samples=50).margin > 0
+    references = [f"the {word} is red and the house is blue" for word in ("cat", "dog", "car", "sun", "sea")] * 8
+    hypotheses = [line if i % 2 else line.replace("red", "green") for i, line in enumerate(references)]
+    for key, score in score_translations(hypotheses, references, "en", samples=200).items():
+        assert 0.5 < score.margin < 20, key
+        assert "bs:200|seed:12345" in score.signature
+        assert str(score) == f"{score.value:.2f} ± {score.margin:.2f}"
+
+
+def test_lines_that_do_not_match_are_refused():
+    for score in (bleu, chrf, ter, meteor):
+        with pytest.raises(ValueError, match="2 hypotheses and 1 references"):
+            score(["a", "b"], ["a"])
+        with pytest.raises(ValueError, match="0 hypotheses"):
+            score([], [])
+    with pytest.raises(ValueError, match="Give `target_lang`"):
+        score_translations(["a"], ["a"], compounds=True)
+
+
+def test_they_combine_as_metrics_of_evaluate():
+    pair = ["The cats sat on the mat."], ["The cat sat on a mat."]
+    combined = evaluate.combine(
+        [Bleu(), Chrf(), Ter(), Meteor(target_lang="en", samples=3), CompoundBleu(target_lang="en")]
+    )
+    results = combined.compute(predictions=pair[0], references=pair[1])
+    assert results["bleu"] == bleu(*pair).value
+    assert results["chrf"] == chrf(*pair).value
+    assert results["ter"] == ter(*pair).value
+    assert results["meteor"] == meteor(*pair, "en").value and results["meteor_margin"] == 0
+    assert results["compound_bleu"] == compound_bleu(*pair, "en").value
+    assert results["bleu_signature"] == bleu(*pair).signature
 
 
 def test_perplexity_is_the_exponential_and_never_overflows():

@@ -24,7 +24,8 @@ def test_a_run_leaves_a_folder_that_is_ready_for_the_hub(recipe, tmp_path, capsy
     results = json.loads((run / "all_results.json").read_text())
     assert results["steps"] == 12
     assert 0 < results["validation_loss"] < 6
-    assert results["bleu_signature"].startswith("nrefs:1")
+    for key in ("bleu", "chrf", "ter", "meteor"):
+        assert results[f"validation_{key}"] >= 0 and "nrefs:1" in results[f"{key}_signature"]
     shown = capsys.readouterr().out
     assert "train: 200 pairs" in shown
     assert "400 = 1 process x 400 x 1" in shown
@@ -53,7 +54,8 @@ def test_a_run_leaves_a_folder_that_is_ready_for_the_hub(recipe, tmp_path, capsy
     assert configuration["use_cache"] is True and configuration["dtype"] == "float32"
     card = (run / "README.md").read_text(encoding="utf-8")
     assert "[More Information Needed]" not in card and "{{" not in card
-    assert f"{results['validation_bleu']:.2f}" in card
+    for key in ("bleu", "chrf", "ter", "meteor"):
+        assert f" {results[f'validation_{key}']:.2f} |" in card and results[f"{key}_signature"] in card
 
     # The mean of the last three checkpoints.
     parts = [load_file(run / f"checkpoint-{step}" / "model.safetensors") for step in (8, 10, 12)]

@@ -44,7 +44,7 @@ def facts():
             "test_loss": 0.1234,
             "test_perplexity": 1.1313,
             "test_bleu": 98.765,
-            "bleu_signature": "nrefs:1|case:mixed",
+            "bleu_signature": "BLEU|nrefs:1|case:mixed",
         },
     )
 
@@ -60,7 +60,7 @@ def test_every_fact_is_on_the_card(facts):
         "4 encoder, 4 decoder",
         "7,000",
         "| 0.1234 | 1.13 | 98.7",
-        "nrefs:1|case:mixed",
+        "BLEU|nrefs:1|case:mixed",
         "300 warm-up steps, scaled by 0.3",
         "CPU, 2 threads",
         "| precision | float32 |",
@@ -76,7 +76,7 @@ def test_every_fact_is_on_the_card(facts):
     assert metadata["metrics"] == ["bleu", "perplexity"]
     measured = [metric for result in metadata["model-index"][0]["results"] for metric in result["metrics"]]
     assert {metric["type"]: metric["value"] for metric in measured} == {"bleu": 98.77, "perplexity": 1.13}
-    assert [m["args"] for m in measured if m["type"] == "bleu"] == [{"signature": "nrefs:1|case:mixed"}]
+    assert [m["args"] for m in measured if m["type"] == "bleu"] == [{"signature": "BLEU|nrefs:1|case:mixed"}]
 
 
 def test_the_code_loads_the_commit_that_the_card_belongs_to(facts):

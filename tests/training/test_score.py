@@ -1,0 +1,117 @@
+import json
+import re
+
+import pytest
+from PIL import Image
+
+from training.metrics import bleu
+from training.score import build_parser, by_length, main, read_domains
+from vanilla_transformer import VanillaTransformerForConditionalGeneration
+from vanilla_transformer.loading import load_model
+from vanilla_transformer.model_card import ModelCardFacts
+from vanilla_transformer.pipeline_vanilla_transformer import VanillaTransformerTranslationPipeline
+
+SOURCES = ["the house is red", "", "the red car is new", "the car"]
+REFERENCES = ["la casa es roja", "¡Hola!", "el coche rojo es nuevo", "el coche"]
+
+
+@pytest.fixture
+def texts(tmp_path):
+    """Two texts of four lines each."""
+    for name, lines in {"a.en": SOURCES, "a.es": REFERENCES, "b.en": SOURCES[::-1], "b.es": REFERENCES[::-1]}.items():
+        (tmp_path / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return tmp_path
+
+
+def test_a_model_is_scored_on_several_texts(texts, model_folder, capsys):
+    ModelCardFacts(target_lang="es").save(model_folder)
+    output = texts / "scores"
+    files = ["--source", str(texts / "a.en"), str(texts / "b.en")]
+    files += ["--reference", str(texts / "a.es"), str(texts / "b.es")]
+    settings = ["--samples", "5", "--num_beams", "1", "--run_on", "cpu", "--output", str(output)]
+    assert main(["--model", str(model_folder), *files, *settings]) == 0
+    shown = capsys.readouterr().out
+    lines = shown.splitlines()
+    assert lines[0].split() == [
+        "text",
+        "sentences",
+        "BLEU",
+        "chrF2",
+        "TER",
+        "METEOR",
+        "(exact+stem)",
+        "NLL",
+        "perplexity",
+    ]
+    assert [lines[2].split()[:2], lines[3].split()[:2]] == [["a", "4"], ["b", "4"]]
+    assert "±" in lines[2] and "stem:snowball-es" in shown
+    scores = json.loads((output / "scores.json").read_text())
+    assert scores["a"]["loss"] == pytest.approx(scores["b"]["loss"], abs=1e-5)  # the same pairs
+    hypotheses = (output / "a.hypothesis.txt").read_text(encoding="utf-8").split("\n")[:-1]
+    model, tokenizer = load_model(model_folder)
+    translate = VanillaTransformerTranslationPipeline(model, tokenizer)
+    expected = [each["translation_text"] for each in translate(SOURCES, num_beams=1)]
+    assert [line for line, source in zip(hypotheses, SOURCES, strict=True) if source] == [
+        line.replace("\n", " ") for line, source in zip(expected, SOURCES, strict=True) if source
+    ]
+    with Image.open(output / "bleu_by_length.png") as picture:
+        assert min(picture.size) > 300
+
+    # The file of translations scores the same.
+    again = [
+        "--hypothesis",
+        str(output / "a.hypothesis.txt"),
+        "--reference",
+        str(texts / "a.es"),
+        "--target_lang",
+        "es",
+    ]
+    assert main([*again, "--samples", "0", "--output", str(texts / "again")]) == 0
+    repeated = json.loads((texts / "again" / "scores.json").read_text())["a"]
+    assert "loss" not in repeated
+    for key in ("bleu", "chrf", "ter", "meteor"):
+        assert repeated["scores"][key]["value"] == pytest.approx(scores["a"]["scores"][key]["value"])
+    assert not (texts / "again" / "bleu_by_length.png").exists()  # there is no source
+
+
+def test_settings_of_the_search_reach_it(texts, model_folder, monkeypatch):
+    seen = []
+
+    def generate(model, input_ids, **settings):
+        seen.append((model.generation_config.length_penalty, settings.get("num_beams")))
+        return input_ids
+
+    monkeypatch.setattr(VanillaTransformerForConditionalGeneration, "generate", generate)
+    files = ["--source", str(texts / "a.en"), "--reference", str(texts / "a.es"), "--samples", "0", "--run_on", "cpu"]
+    assert main(["--model", str(model_folder), *files, "--length_penalty", "1.5", "--num_beams", "7"]) == 0
+    assert main(["--model", str(model_folder), *files]) == 0
+    assert set(seen) == {(1.5, 7), (0.6, None)}
+
+
+def test_bleu_by_length_counts_words_of_the_source(texts):
+    options = build_parser().parse_args(
+        ["--source", str(texts / "a.en"), "--reference", str(texts / "a.es"), "--hypothesis", str(texts / "a.es")]
+    )
+    (domain,) = read_domains(options)
+    assert by_length(domain, "13a") == [("1-5", 3, pytest.approx(bleu(REFERENCES[::2], REFERENCES[::2]).value))]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--reference", "a.es"], "Give --model and --source"),
+        (["--model", "m", "--reference", "a.es"], "Give --model and --source"),
+        (["--model", "m", "--hypothesis", "a.es", "--reference", "a.es"], "--model without --source"),
+        (["--hypothesis", "a.es", "b.es", "--reference", "a.es"], "--hypothesis names 2 and --reference 1 files"),
+        (["--hypothesis", "a.es", "a.es", "--reference", "a.es", "a.es"], "Two texts are named 'a'"),
+        (["--hypothesis", "short.es", "--reference", "a.es"], "short.es has 1 lines and .*a.es has 4"),
+        (["--hypothesis", "missing.es", "--reference", "a.es"], "missing.es cannot be read"),
+        (["--hypothesis", "a.es", "--reference", "a.es", "--compounds"], "--compounds needs the language"),
+        (["--hypothesis", "a.es", "--reference", "a.es", "--target_lang", "spanish"], "spanish"),
+    ],
+)
+def test_what_cannot_be_scored_is_named(texts, arguments, message, capsys, monkeypatch):
+    monkeypatch.chdir(texts)
+    (texts / "short.es").write_text("una\n")
+    assert main(arguments) == 2
+    assert re.search(message, capsys.readouterr().err)

@@ -1,0 +1,250 @@
+"""
+Score translations: BLEU, chrF2, TER and METEOR with their signatures, and a model's NLL and perplexity.
+
+    python -m training.score --model runs/own_files --source test.en --reference test.es
+    python -m training.score --model runs/own_files --source news.en talks.en --reference news.es talks.es
+    python -m training.score --hypothesis system.de --reference newstest2014.de --target_lang de --compounds
+
+Several texts give one table with a row for each. `--output` keeps the scores (scores.json), the translations, and a
+picture of BLEU by the length of the source.
+"""
+
+import argparse
+import dataclasses
+import json
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+from transformers.utils import logging
+
+from training.arguments import BLEU_TOKENIZERS, RecipeError, TrainingArguments
+from training.data import ParallelText, read_two_files
+from training.encoding import encode
+from training.metrics import Score, bleu, score_translations
+from training.trainer import VanillaTransformerTrainer
+from vanilla_transformer.loading import load_model
+from vanilla_transformer.model_card import ModelCardError, ModelCardFacts, check_language
+from vanilla_transformer.text import read_lines
+
+BY_LENGTH = "bleu_by_length.png"
+# Words of the source up to which a bar of that picture reaches; the last has no end.
+LENGTHS = (5, 10, 15, 20, 30, 40, 60)
+
+
+@dataclass
+class Domain:
+    """
+    A text to score.
+
+    Attributes:
+        name: of its row in the table.
+        text: sources and references; without a source file the sources are empty.
+        hypotheses: the translations.
+        loss, perplexity: of a model, per target token with `</s>`; none without a model.
+        scores: by their keys.
+    """
+
+    name: str
+    text: ParallelText
+    hypotheses: list[str] | None = None
+    loss: float | None = None
+    perplexity: float | None = None
+    scores: dict[str, Score] = dataclasses.field(default_factory=dict)
+
+
+def read_domains(options: argparse.Namespace) -> list[Domain]:
+    """
+    The texts that the command names.
+
+    Raises:
+        RecipeError, TextError: if files are missing, unreadable, or not aligned.
+    """
+    count = len(options.reference)
+    for name in ("source", "hypothesis", "name"):
+        given = getattr(options, name)
+        if given is not None and len(given) != count:
+            raise RecipeError(
+                f"--{name} names {len(given)} and --reference {count} files. Name as many, in one order."
+            )
+    if options.hypothesis is None and (options.model is None or options.source is None):
+        raise RecipeError("Give --model and --source to translate and score, or --hypothesis to score translations.")
+    if options.model is not None and options.source is None:
+        raise RecipeError("--model without --source: its NLL and its translations need the source. Name the files.")
+    names = options.name or [Path(reference).stem for reference in options.reference]
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise RecipeError(f"Two texts are named {sorted(repeated)[0]!r}. Tell them apart with --name.")
+    domains = []
+    for index, (name, reference) in enumerate(zip(names, options.reference, strict=True)):
+        if options.source is not None:
+            text = read_two_files(options.source[index], reference)
+        else:
+            text = ParallelText.from_pairs([("", line) for line in read_lines(reference)])
+        domain = Domain(name, text)
+        if options.hypothesis is not None:
+            domain.hypotheses = read_two_files(options.hypothesis[index], reference).sources
+        domains.append(domain)
+    return domains
+
+
+def apply_model(domains: list[Domain], options: argparse.Namespace) -> None:
+    """Measure a model's NLL on every text, and translate those that have no hypotheses."""
+    model, tokenizer = load_model(options.model)
+    if options.length_penalty is not None:
+        model.generation_config.length_penalty = options.length_penalty
+    temporary = tempfile.mkdtemp()
+    try:
+        arguments = TrainingArguments(
+            output_dir=temporary,
+            run_on=options.run_on,
+            report_to="none",
+            bleu_tokenize=options.tokenize,
+            generation_num_beams=options.num_beams,
+            tokens_per_device=options.tokens_per_batch,
+            disable_tqdm=not sys.stderr.isatty(),
+        )
+        trainer = VanillaTransformerTrainer(model, arguments, processing_class=tokenizer)
+        for domain in domains:
+            trainer.decode = domain.hypotheses is None
+            output = trainer.predict(encode(domain.text, tokenizer, f"Encoding {domain.name}"))
+            domain.loss, domain.perplexity = output.metrics["test_loss"], output.metrics["test_perplexity"]
+            if domain.hypotheses is None:
+                domain.hypotheses = list(output.predictions)
+        trainer.callback_handler.callbacks.clear()
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def language_of(options: argparse.Namespace) -> str | None:
+    """The target language: as given, or as the model's card says."""
+    if options.target_lang is not None:
+        check_language(options.target_lang, "target_lang")
+        return str(options.target_lang)
+    return None if options.model is None else ModelCardFacts.load(options.model).target_lang
+
+
+def table(domains: list[Domain]) -> str:
+    """A row for each text, with the signatures of its scores below."""
+    rows = []
+    for domain in domains:
+        row: dict[str, Any] = {"text": domain.name, "sentences": f"{len(domain.text):,}"}
+        row |= {score.name: str(score) for score in domain.scores.values()}
+        if domain.loss is not None:
+            row |= {"NLL": f"{domain.loss:.4f}", "perplexity": f"{domain.perplexity:.2f}"}
+        rows.append(row)
+    signatures = [score.signature for score in domains[0].scores.values()]
+    return "\n".join([tabulate(rows, headers="keys", disable_numparse=True), "", *signatures])
+
+
+def write_results(domains: list[Domain], folder: Path, tokenize: str) -> None:
+    """Write scores.json, the translations and the picture."""
+    folder.mkdir(parents=True, exist_ok=True)
+    everything = {}
+    for domain in domains:
+        scores = {key: dataclasses.asdict(score) for key, score in domain.scores.items()}
+        everything[domain.name] = {"sentences": len(domain.text), "scores": scores}
+        if domain.loss is not None:
+            everything[domain.name] |= {"loss": domain.loss, "perplexity": domain.perplexity}
+        lines = [line.replace("\n", " ") + "\n" for line in domain.hypotheses or []]
+        (folder / f"{domain.name}.hypothesis.txt").write_text("".join(lines), encoding="utf-8")
+    (folder / "scores.json").write_text(json.dumps(everything, indent=2) + "\n", encoding="utf-8")
+    if any(any(domain.text.sources) for domain in domains):
+        plot_by_length(domains, folder / BY_LENGTH, tokenize)
+
+
+def by_length(domain: Domain, tokenize: str) -> list[tuple[str, int, float]]:
+    """Range of source words, number of sentences and their BLEU, for the ranges of `LENGTHS` that have any."""
+    words = [len(source.split()) for source in domain.text.sources]
+    rows, low = [], 1
+    for high in (*LENGTHS, None):
+        chosen = [i for i, count in enumerate(words) if count >= low and (high is None or count <= high)]
+        label = f"{low}+" if high is None else f"{low}-{high}"
+        if chosen and domain.hypotheses is not None:
+            score = bleu([domain.hypotheses[i] for i in chosen], [domain.text.targets[i] for i in chosen], tokenize)
+            rows.append((label, len(chosen), score.value))
+        low = (high or 0) + 1
+    return rows
+
+
+def plot_by_length(domains: list[Domain], path: Path, tokenize: str) -> None:
+    """Draw BLEU by the length of the source, with the number of sentences on each bar, as a PNG."""
+    from matplotlib.figure import Figure  # without pyplot no window system is looked for
+
+    figure = Figure(figsize=(8, 3 * len(domains)), layout="constrained")
+    for axes, domain in zip(figure.subplots(len(domains), 1, squeeze=False)[:, 0], domains, strict=True):
+        rows = by_length(domain, tokenize)
+        bars = axes.bar([label for label, _, _ in rows], [score for _, _, score in rows])
+        axes.bar_label(bars, labels=[f"{count:,}" for _, count, _ in rows])
+        axes.set_title(domain.name)
+        axes.set_ylabel("BLEU")
+        axes.margins(y=0.15)
+        axes.grid(axis="y", alpha=0.3)
+    axes.set_xlabel("words in the source; on each bar the number of sentences")
+    figure.savefig(path, dpi=120)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training.score", description="Score translations.")
+    parser.add_argument("--model", type=Path, help="folder of a model: measures its NLL, and translates")
+    parser.add_argument("--source", nargs="+", help="files with the source, a sentence a line, UTF-8; .gz is read")
+    parser.add_argument(
+        "--reference", nargs="+", required=True, help="their translations by people, in the same order"
+    )
+    parser.add_argument("--hypothesis", nargs="+", help="translations to score, in place of the model's own")
+    parser.add_argument("--name", nargs="+", help="names of the texts; the references' file names without it")
+    parser.add_argument("--target_lang", help="language code, for METEOR and --compounds; the model's without it")
+    parser.add_argument("--tokenize", default="13a", choices=BLEU_TOKENIZERS, help="sacreBLEU's tokenizer (13a)")
+    parser.add_argument("--compounds", action="store_true", help="also the paper's BLEU, compounds taken apart")
+    parser.add_argument("--samples", type=int, default=1000, help="for 95%% confidence intervals (1000); 0 for none")
+    parser.add_argument("--num_beams", type=int, help="beams; the model's own number (the paper's 4) without it")
+    parser.add_argument("--length_penalty", type=float, help="α (§6.1); the model's own (the paper's 0.6) without it")
+    parser.add_argument("--tokens_per_batch", type=int, default=2048, help="source or target tokens in a batch (2048)")
+    parser.add_argument("--run_on", default="auto", help="auto, cpu, cuda or mps (auto)")
+    parser.add_argument("--output", type=Path, help="folder for scores.json, the translations and a picture")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Score what the command names; returns the exit status."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    for name, least in (("samples", 0), ("num_beams", 1), ("tokens_per_batch", 1)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            parser.error(f"--{name} is {value}: give at least {least}")
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        domains = read_domains(options)
+        language = language_of(options)
+        if options.compounds and language is None:
+            raise RecipeError("--compounds needs the language. Give --target_lang, such as de.")
+        if options.model is not None:
+            apply_model(domains, options)
+        for domain in domains:
+            domain.scores = score_translations(
+                domain.hypotheses or [],
+                domain.text.targets,
+                language,
+                options.tokenize,
+                options.compounds,
+                options.samples,
+            )
+        if options.output is not None:
+            write_results(domains, options.output, options.tokenize)
+        print(table(domains))
+    except (ValueError, ModelCardError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
