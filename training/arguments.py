@@ -189,6 +189,16 @@ class TrainingArguments(Seq2SeqTrainingArguments):
         default=None,
         metadata={"help": "The result is the mean of so many last checkpoints: 20 for big, 5 for all others (§6.1)."},
     )
+    bpe_dropout: float = field(
+        default=0.0,
+        metadata={"help": "Probability of leaving out a merge in training (BPE-dropout); its draws have no seed."},
+    )
+    r_drop_alpha: float = field(
+        default=0.0,
+        metadata={
+            "help": "Weight of R-Drop, 5 in its paper: each batch twice, in twice the time and memory. 0 is off."
+        },
+    )
     patience: int | None = field(
         default=None,
         metadata={"help": "Stop after so many evaluations in a row without a better validation NLL than before."},
@@ -238,6 +248,10 @@ class TrainingArguments(Seq2SeqTrainingArguments):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise RecipeError(f"`{name}` is {value}. Give at least 1.")
+        if not 0 <= self.bpe_dropout < 1:
+            raise RecipeError(f"`bpe_dropout` is {self.bpe_dropout}. Give a probability below 1, such as 0.1.")
+        if self.r_drop_alpha < 0:
+            raise RecipeError(f"`r_drop_alpha` is {self.r_drop_alpha}. Give 0 or more, such as 5.")
         if self.bleu_tokenize not in BLEU_TOKENIZERS:
             raise RecipeError(f"`bleu_tokenize` is {self.bleu_tokenize!r}. Choose one of: {BLEU_TOKENIZERS}.")
         if self.noam and self.warmup_steps < 1:

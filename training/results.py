@@ -67,6 +67,8 @@ def describe_run(
     args, data = recipe.training, recipe.data
     init_from, name = recipe.model.init_from, data.dataset_name
     on_hub = init_from is not None and not Path(init_from).exists()
+    regularization = [f"BPE-dropout {args.bpe_dropout:g}"] if args.bpe_dropout else []
+    regularization += [f"R-Drop α {args.r_drop_alpha:g}"] if args.r_drop_alpha else []
     base = base_facts(init_from) if init_from is not None else ModelCardFacts(preset=recipe.model.preset)
     return ModelCardFacts(
         preset=base.preset,
@@ -85,6 +87,7 @@ def describe_run(
         seed=args.seed,
         averaged=averaged,
         optimizer=f"Adam, β1 {args.adam_beta1:g}, β2 {args.adam_beta2:g}, ε {args.adam_epsilon:g}",
+        regularization=", ".join(regularization) or None,
         precision="bfloat16 mixed" if args.bf16 else "float16 mixed" if args.fp16 else "float32",
         seconds=seconds,
         hardware=describe_hardware(args),

@@ -1,9 +1,12 @@
 """`Seq2SeqTrainer` with token-budget batches, the paper's schedule, and evaluation per token and by real decoding."""
 
 import copy
+import functools
 import math
 import shutil
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ from training.checkpoints import EXTRA, UNFINISHED, find_best, find_checkpoints
 from training.encoding import lengths
 from training.metrics import bleu, perplexity
 from training.optimization import noam_schedule
+from training.regularization import BpeDropout, r_drop_loss
 from vanilla_transformer import VanillaTransformerForConditionalGeneration, VanillaTransformerTokenizer
 from vanilla_transformer.loss_vanilla_transformer import IGNORED_LABEL
 
@@ -89,6 +93,8 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         self._tokens = torch.zeros((), dtype=torch.long, device=self.args.device)
         self._tokens_since = time.perf_counter()
         self.decode = args.predict_with_generate
+        if args.r_drop_alpha:
+            model.training_loss = functools.partial(r_drop_loss, alpha=args.r_drop_alpha)
         self._unchecked: list[tuple[int, torch.Tensor, torch.Tensor]] = []  # steps, rows and losses of batches
         self._writes_aside = False
         self.loss_window, self.termination = LossWindowCallback(self), TerminationCallback(self)
@@ -105,6 +111,17 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         batch = self.collator([{"input_ids": pair["input_ids"], "labels": pair["labels"]} for pair in pairs])
         return {**batch, "row": torch.tensor([pair["row"] for pair in pairs])}
 
+    def collate_segmented(self, segment: BpeDropout, pairs: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """A batch as `collate` makes it, of pairs that are segmented anew."""
+        sources = segment([pair["source"] for pair in pairs], [pair["input_ids"] for pair in pairs])
+        targets = segment([pair["target"] for pair in pairs], [pair["labels"] for pair in pairs])
+        return self.collate(
+            [
+                {**pair, "input_ids": source, "labels": target}
+                for pair, source, target in zip(pairs, sources, targets, strict=True)
+            ]
+        )
+
     def make_train_sampler(self) -> TokenBudgetBatchSampler:
         """The steps of an epoch, in batches for every process and accumulation."""
         source_lengths, target_lengths = lengths(self.train_dataset)
@@ -118,10 +135,15 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
 
     def get_train_dataloader(self) -> DataLoader:
         self.train_sampler = self.make_train_sampler()
+        collate: Callable[..., dict[str, torch.Tensor]] = self.collate
+        if self.args.bpe_dropout:
+            longest = min(batch_budget(self.args), self.model.config.position_limit or sys.maxsize)
+            segment = BpeDropout(self.processing_class, self.args.bpe_dropout, longest)
+            collate = functools.partial(self.collate_segmented, segment)
         loader = DataLoader(
             self.train_dataset,
             batch_sampler=self.train_sampler,
-            collate_fn=self.collate,
+            collate_fn=collate,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
             persistent_workers=self.args.dataloader_persistent_workers,
@@ -164,6 +186,8 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         rows = inputs.pop("row")
         real = inputs["attention_mask"].sum() + (inputs["labels"] != IGNORED_LABEL).sum()
         self._tokens += real.to(self._tokens.device)
+        if self.args.r_drop_alpha:
+            inputs = {name: torch.cat([tensor, tensor]) for name, tensor in inputs.items()}
         try:
             loss = super().training_step(model, inputs, *args)
         except RuntimeError as error:

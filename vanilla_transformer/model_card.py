@@ -66,7 +66,7 @@ class ModelCardFacts:
         data_description: the data, in words.
         train_pairs, steps, tokens_per_step, warmup_steps, noam_scale, seed, averaged: the training; tokens of either
             side, the number of averaged checkpoints.
-        optimizer, precision: in words.
+        optimizer, regularization, precision: in words; regularization besides dropout and label smoothing.
         seconds, hardware: how long it took on what.
         example: a source sentence for the code that shows the use.
         results: `{split}_loss`, `{split}_perplexity` and `{split}_{score}` of `SCORES` for "validation", "test" and
@@ -89,6 +89,7 @@ class ModelCardFacts:
     seed: int | None = None
     averaged: int | None = None
     optimizer: str | None = None
+    regularization: str | None = None
     precision: str | None = None
     seconds: float | int | None = None
     hardware: str | None = None
@@ -313,6 +314,7 @@ def training_rows(facts: ModelCardFacts, config: VanillaTransformerConfig) -> li
         ("optimizer", facts.optimizer),
         ("learning rate", schedule),
         ("dropout, label smoothing", f"{config.dropout:g}, {config.label_smoothing:g}"),
+        ("other regularization", facts.regularization),
         ("averaged checkpoints", facts.averaged),
         ("precision", facts.precision),
         ("seed", facts.seed),

@@ -805,6 +805,8 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerGenerationMix
         super().__init__(config)
         self.model = VanillaTransformerModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        # In training mode: another function of the same arguments can take its place.
+        self.training_loss: Callable[..., torch.Tensor] = label_smoothed_loss
         self.generation_config = self.default_generation_config(config)
         self.post_init()
 
@@ -871,7 +873,7 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerGenerationMix
         loss, logits = None, None
         if labels is not None and self.training:
             labels = labels.to(hidden_states.device)
-            total = label_smoothed_loss(hidden_states, self.lm_head, labels, self.config.label_smoothing)
+            total = self.training_loss(hidden_states, self.lm_head, labels, self.config.label_smoothing)
             count = kwargs.get("num_items_in_batch")
             if count is None:
                 count = (labels != IGNORED_LABEL).sum().clamp(min=1)
