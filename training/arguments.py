@@ -105,7 +105,10 @@ class DataArguments:
         default=None, metadata={"help": "Data set on the Hub, or its folder, with both sides in columns."}
     )
     dataset_config_name: str | None = field(default=None, metadata={"help": "Which of its configurations."})
-    corpus: str | None = field(default=None, metadata={"help": "'phrasebook': the corpus that comes with the demo."})
+    corpus: str | None = field(
+        default=None,
+        metadata={"help": "'phrasebook': the corpus that comes with the demo; beside files, it is added to them."},
+    )
     source_lang: str | None = field(default=None, metadata={"help": "Language code for the model card, such as en."})
     target_lang: str | None = field(default=None, metadata={"help": "Language code for the model card, such as es."})
     data_description: str | None = field(default=None, metadata={"help": "What the data is, for the model card."})
@@ -122,6 +125,9 @@ class DataArguments:
         metadata={"help": "Without validation text: pairs to hold out of training for it, at most 2%%. 0 is none."},
     )
     drop_duplicates: bool = field(default=False, metadata={"help": "Whether to keep each training pair once."})
+    max_length: int | None = field(
+        default=None, metadata={"help": "Leave out training pairs with a side of more tokens than that."}
+    )
     max_length_ratio: float | None = field(
         default=None, metadata={"help": "Leave out training pairs with lengths so many times off the usual ratio."}
     )
@@ -142,6 +148,8 @@ class DataArguments:
             raise RecipeError(str(error)) from error
         if self.hold_out < 0:
             raise RecipeError(f"`hold_out` is {self.hold_out}. Give a number of pairs, or 0 for none.")
+        if self.max_length is not None and self.max_length < 1:
+            raise RecipeError(f"`max_length` is {self.max_length}. Give at least 1, or leave it out.")
         if self.max_length_ratio is not None and self.max_length_ratio <= 1:
             raise RecipeError(f"`max_length_ratio` is {self.max_length_ratio}. Give more than 1, such as 3.")
         if self.preprocessing_num_workers is not None and self.preprocessing_num_workers < 1:

@@ -1,8 +1,10 @@
 """Parallel text as it comes: two text files, one file with columns, a data set, or the corpus of this project."""
 
 import csv
+import dataclasses
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +41,13 @@ class ParallelText:
 
     def __len__(self) -> int:
         return len(self.sources)
+
+    def __add__(self, other: "ParallelText") -> "ParallelText":
+        """Both texts; the rows of the other are counted on after the last row of this one."""
+        dropped = dict(Counter(self.dropped) + Counter(other.dropped))
+        last = max(self.rows, default=0)
+        rows = self.rows + [last + row for row in other.rows]
+        return ParallelText(self.sources + other.sources, self.targets + other.targets, rows, dropped)
 
     def select(self, kept: Iterable[int], reason: str | None = None) -> "ParallelText":
         """The pairs at some positions; with a reason, those left out are counted under it."""
@@ -171,9 +180,23 @@ def read_dataset(arguments: DataArguments, split: str) -> ParallelText | None:
     return collect_columns(rows, f"{name}, {split}, row", arguments.source_column, arguments.target_column)
 
 
+def load_corpus(name: str, split: str) -> ParallelText:
+    """
+    A split of the corpus that comes with the project.
+
+    Raises:
+        RecipeError: for another name than "phrasebook".
+    """
+    if name != "phrasebook":
+        raise RecipeError(f"`corpus` is {name!r}. The only one is 'phrasebook'.")
+    return ParallelText.from_pairs(phrasebook()[split])
+
+
 def load_split(arguments: DataArguments, split: str) -> ParallelText | None:
     """
     The text of "train", "validation" or "test" as the recipe names it; `None` if it names none.
+
+    Files take the place of the validation and the test part of a corpus, which is added to their training text.
 
     Raises:
         RecipeError: if a side is missing, or the split is named twice, or the text is not readable.
@@ -182,21 +205,22 @@ def load_split(arguments: DataArguments, split: str) -> ParallelText | None:
     source, target = getattr(arguments, f"{prefix}source"), getattr(arguments, f"{prefix}target")
     file = getattr(arguments, f"{split}_file")
     named = [name for name, value in ((f"{prefix}source", source or target), (f"{split}_file", file)) if value]
-    # A corpus with splits of its own; files take the place of its validation and test part.
     whole = [name for name in ("corpus", "dataset_name") if getattr(arguments, name)]
-    if split == "train" or len(whole) > 1:
+    if len(whole) > 1:
         named += whole
+    elif split == "train" and arguments.dataset_name:
+        named.append("dataset_name")
     if len(named) > 1:
         raise RecipeError(f"The {split} text is named twice, by `{'` and `'.join(named)}`. Keep one.")
+    text = None
     if file:
-        return read_one_file(file, arguments.source_column, arguments.target_column)
-    if source and target:
-        return read_two_files(source, target)
-    if source or target:
+        text = read_one_file(file, arguments.source_column, arguments.target_column)
+    elif source and target:
+        text = read_two_files(source, target)
+    elif source or target:
         missing = f"{prefix}target" if source else f"{prefix}source"
         raise RecipeError(f"`{missing}` is missing. Both sides of the {split} text are needed.")
-    if arguments.corpus:
-        if arguments.corpus != "phrasebook":
-            raise RecipeError(f"`corpus` is {arguments.corpus!r}. The only one is 'phrasebook'.")
-        return ParallelText.from_pairs(phrasebook()[split])
-    return read_dataset(arguments, split) if arguments.dataset_name else None
+    if arguments.corpus and (text is None or split == "train"):
+        corpus = load_corpus(arguments.corpus, split)
+        return corpus if text is None else text + corpus
+    return read_dataset(arguments, split) if text is None and arguments.dataset_name else text

@@ -227,8 +227,9 @@ def encode_texts(
         workers = recipe.data.preprocessing_num_workers
         encoded = {split: encode(text, tokenizer, f"Encoding {split}", workers) for split, text in texts.items()}
     longest, cause = batch_budget(args), "Raise `tokens_per_step` or `tokens_per_device`"
-    if config.position_limit is not None and config.position_limit < longest:
-        longest, cause = config.position_limit, "Raise `max_position_embeddings`"
+    for limit, name in ((config.position_limit, "max_position_embeddings"), (recipe.data.max_length, "max_length")):
+        if limit is not None and limit < longest:
+            longest, cause = limit, f"Raise `{name}`"
     for split, dataset in encoded.items():
         short = within(dataset, longest if split == "train" else config.position_limit or sys.maxsize)
         too_long = len(dataset) - len(short)

@@ -5,6 +5,7 @@ import pytest
 
 from training.arguments import DataArguments, RecipeError
 from training.data import load_split
+from training.phrasebook import phrasebook
 from vanilla_transformer.text import TextError
 
 
@@ -122,10 +123,26 @@ def test_one_side_two_names_and_unknown_corpora_are_refused(write):
     path = write("en", "a\n")
     with pytest.raises(RecipeError, match="`validation_target` is missing"):
         load_split(DataArguments(validation_source=path), "validation")
-    with pytest.raises(RecipeError, match="named twice, by `source` and `corpus`"):
-        load_split(DataArguments(corpus="phrasebook", source=path, target=path), "train")
+    with pytest.raises(RecipeError, match="named twice, by `source` and `dataset_name`"):
+        load_split(DataArguments(dataset_name="someone/pairs", source=path, target=path), "train")
+    with pytest.raises(RecipeError, match="named twice, by `corpus` and `dataset_name`"):
+        load_split(DataArguments(dataset_name="someone/pairs", corpus="phrasebook"), "test")
     with pytest.raises(RecipeError, match="`corpus` is 'tatoeba'"):
         load_split(DataArguments(corpus="tatoeba"), "train")
+
+
+def test_a_corpus_is_added_to_the_training_text_of_files(write):
+    source, target = write("en", "a\nb\n"), write("es", "c\nd\n")
+    arguments = DataArguments(
+        corpus="phrasebook", source=source, target=target, validation_source=source, validation_target=target
+    )
+    pairs = phrasebook()["train"]
+    text = load_split(arguments, "train")
+    assert text.sources == ["a", "b", *(pair[0] for pair in pairs)]
+    assert text.targets == ["c", "d", *(pair[1] for pair in pairs)]
+    assert text.rows == list(range(1, len(pairs) + 3))
+    assert load_split(arguments, "validation").sources == ["a", "b"]
+    assert load_split(arguments, "test").sources == [pair[0] for pair in phrasebook()["test"]]
 
 
 def test_no_names_give_no_split():

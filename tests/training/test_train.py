@@ -71,6 +71,8 @@ def test_a_sentence_too_long_for_training_is_not_the_example_of_the_card(recipe,
         path.write_text("word " * 3000 + "\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
     assert main([str(recipe), "--max_steps", "2"]) == 0
     assert "1 pairs longer than 400 tokens left out" in capsys.readouterr().out
+    assert main([str(recipe), "--max_steps", "2", "--overwrite_output_dir", "true", "--max_length", "100"]) == 0
+    assert "1 pairs longer than 100 tokens left out" in capsys.readouterr().out
     card = json.loads((tmp_path / "run" / "model_card.json").read_text(encoding="utf-8"))
     assert card["example"] == phrasebook()["train"][0][0] and (tmp_path / "run" / "attention.png").is_file()
     assert main([str(recipe), "--max_steps", "2", "--overwrite_output_dir", "true", "--example", "A house."]) == 0
@@ -227,6 +229,9 @@ def test_two_files_are_all_that_own_files_needs(tmp_path, capsys):
             ["--tokens_per_step", "3"],
             "Every pair of the train text is longer than 3 tokens. Raise `tokens_per_step` or",
         ),
+        (["--max_length", "3"], "Every pair of the train text is longer than 3 tokens. Raise `max_length`."),
+        (["--bpe_dropout", "1.5"], "`bpe_dropout` is 1.5. Give a probability below 1"),
+        (["--r_drop_alpha", "-1"], "`r_drop_alpha` is -1.0. Give 0 or more"),
         (["--resume_from_checkpoint", "true"], "has no complete checkpoint"),
         (["--validation_source", "{tmp}/absent"], "absent cannot be read"),
         (["--nonsense", "1"], "no recipe field `nonsense`"),
