@@ -1,7 +1,6 @@
 """Parallel text as it comes: two text files, one file with columns, a data set, or the corpus of this project."""
 
 import csv
-import dataclasses
 import io
 import json
 from collections import Counter
