@@ -44,6 +44,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_vanilla_transformer import VanillaTransformerConfig
 from .generation_vanilla_transformer import VanillaTransformerGenerationMixin
+from .kernels_vanilla_transformer import dropout
 from .loss_vanilla_transformer import IGNORED_LABEL, check_labels, label_smoothed_loss
 
 if TYPE_CHECKING:  # Saving a model copies the files that are named here and in them: these must travel with it.
@@ -232,7 +233,7 @@ class VanillaTransformerLayer(GradientCheckpointingLayer):
     def feed_forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """(B, T, D) -> (B, T, D), position by position."""
         hidden_states = self.activation_fn(self.fc1(hidden_states))  # (B, T, d_ff)
-        hidden_states = F.dropout(hidden_states, p=self.activation_dropout, training=self.training)
+        hidden_states = dropout(hidden_states, p=self.activation_dropout, training=self.training)
         return self.fc2(hidden_states)
 
     def residual(
@@ -240,7 +241,7 @@ class VanillaTransformerLayer(GradientCheckpointingLayer):
     ) -> torch.Tensor:
         """LayerNorm(x + Dropout(Sublayer(x))) (§5.4), or x + Dropout(Sublayer(LayerNorm(x))) with `norm_first`."""
         output = sublayer(norm(hidden_states) if self.norm_first else hidden_states)
-        output = hidden_states + F.dropout(output, p=self.dropout, training=self.training)
+        output = hidden_states + dropout(output, p=self.dropout, training=self.training)
         return output if self.norm_first else norm(output)
 
 
@@ -442,7 +443,7 @@ class VanillaTransformerStack(VanillaTransformerPreTrainedModel):
             columns = torch.arange(length, device=inputs_embeds.device) + past_length
             positions = self.embed_positions(columns).unsqueeze(0)
         hidden_states = inputs_embeds + positions.to(inputs_embeds.dtype)
-        return F.dropout(hidden_states, p=self.config.dropout, training=self.training)
+        return dropout(hidden_states, p=self.config.dropout, training=self.training)
 
 
 class VanillaTransformerEncoder(VanillaTransformerStack):
