@@ -27,6 +27,7 @@ from training.data import ParallelText, read_two_files
 from training.encoding import encode
 from training.metrics import Score, bleu, score_translations
 from training.trainer import VanillaTransformerTrainer
+from vanilla_transformer import VanillaTransformerForConditionalGeneration, VanillaTransformerTokenizer
 from vanilla_transformer.loading import load_model
 from vanilla_transformer.model_card import ModelCardError, ModelCardFacts, check_language
 from vanilla_transformer.text import read_lines
@@ -91,9 +92,13 @@ def read_domains(options: argparse.Namespace) -> list[Domain]:
     return domains
 
 
-def apply_model(domains: list[Domain], options: argparse.Namespace) -> None:
+def apply_model(
+    model: VanillaTransformerForConditionalGeneration,
+    tokenizer: VanillaTransformerTokenizer,
+    domains: list[Domain],
+    options: argparse.Namespace,
+) -> None:
     """Measure a model's NLL on every text, and translate those that have no hypotheses."""
-    model, tokenizer = load_model(options.model)
     if options.length_penalty is not None:
         model.generation_config.length_penalty = options.length_penalty
     temporary = tempfile.mkdtemp()
@@ -224,7 +229,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.compounds and language is None:
             raise RecipeError("--compounds needs the language. Give --target_lang, such as de.")
         if options.model is not None:
-            apply_model(domains, options)
+            apply_model(*load_model(options.model), domains, options)
         for domain in domains:
             domain.scores = score_translations(
                 domain.hypotheses or [],
