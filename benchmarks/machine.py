@@ -1,0 +1,41 @@
+"""The machine that a measurement is made on: its name, its memory, and how fast it can multiply."""
+
+import contextlib
+import platform
+import time
+from pathlib import Path
+
+import torch
+import transformers
+
+
+def describe(threads: int) -> str:
+    """Processor, cores, threads and versions, for the head of a table."""
+    name = platform.processor()
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    if torch.cuda.is_available():
+        name = torch.cuda.get_device_name()
+    count = f"{torch.get_num_threads()} cores, {threads} thread{'s' if threads > 1 else ''} a system"
+    return f"{name}, {count}, torch {torch.__version__}, transformers {transformers.__version__}"
+
+
+def matmul_ceiling(dtype: torch.dtype, rows: int = 2048, inner: int = 512, columns: int = 2048) -> float:
+    """FLOP a second of the best of several matrix products of the size of a base model's layer."""
+    left, right = torch.randn(rows, inner).to(dtype), torch.randn(columns, inner).to(dtype)
+    best = float("inf")
+    for _ in range(20):
+        started = time.perf_counter()
+        torch.nn.functional.linear(left, right)
+        best = min(best, time.perf_counter() - started)
+    return 2 * rows * inner * columns / best
+
+
+def resident_bytes(peak: bool = False) -> int:
+    """Memory of this process, now or at its highest; 0 where the system does not tell."""
+    field = "VmHWM" if peak else "VmRSS"
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith(f"{field}:"))) * 1024
+    return 0

@@ -1,0 +1,237 @@
+"""
+The systems that are compared: our model, and the same architecture as others have it, with Adam and label smoothing.
+
+A system is a function of a shape and a precision that returns its training step: a batch -> its loss.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import MarianConfig, MarianMTModel
+from transformers.trainer_pt_utils import LabelSmoother
+
+from benchmarks.text import Batch
+from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
+
+SMOOTHING, PADDING, START = 0.1, 1, 0
+Step = Callable[[Batch], float]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a model, as the paper names them."""
+
+    vocab_size: int
+    layers: int
+    width: int
+    inner: int
+    heads: int
+    dropout: float
+
+
+SHAPES = {
+    "tiny": Shape(10_000, 4, 128, 256, 4, 0.3),
+    "base": Shape(37_000, 6, 512, 2048, 8, 0.1),
+    "big": Shape(37_000, 6, 1024, 4096, 16, 0.3),
+}
+
+
+def our_config(shape: Shape) -> VanillaTransformerConfig:
+    return VanillaTransformerConfig(
+        vocab_size=shape.vocab_size,
+        hidden_size=shape.width,
+        encoder_layers=shape.layers,
+        decoder_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=shape.inner,
+        dropout=shape.dropout,
+    )
+
+
+def labels_of(batch: Batch) -> torch.Tensor:
+    """Target ids with -100 for padding."""
+    return batch.target.masked_fill(batch.target == PADDING, -100)
+
+
+def decoder_input(batch: Batch) -> torch.Tensor:
+    """Target ids after a start token, without the last."""
+    return F.pad(batch.target[:, :-1], (1, 0), value=START)
+
+
+def stepper(model: nn.Module, precision: str, loss_of: Callable[[Batch], torch.Tensor]) -> Step:
+    """Forward, backward and Adam; bfloat16 is autocast, with weights in float32."""
+    model.train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, betas=(0.9, 0.98), eps=1e-9, fused=True)
+
+    def step(batch: Batch) -> float:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+            loss = loss_of(batch)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.item()
+
+    return step
+
+
+def ours(shape: Shape, precision: str) -> Step:
+    """Our model as `training.train` runs it."""
+    model = VanillaTransformerForConditionalGeneration(our_config(shape))
+    if precision == "bfloat16":
+        model.set_attn_implementation("eager")
+
+    def loss_of(batch: Batch) -> torch.Tensor:
+        mask = (batch.source != PADDING).long()
+        loss: torch.Tensor = model(input_ids=batch.source, attention_mask=mask, labels=labels_of(batch)).loss
+        return loss
+
+    return stepper(model, precision, loss_of)
+
+
+def marian(shape: Shape, precision: str) -> Step:
+    """MarianMTModel of transformers with the Trainer's label smoother."""
+    config = MarianConfig(
+        vocab_size=shape.vocab_size,
+        d_model=shape.width,
+        encoder_layers=shape.layers,
+        decoder_layers=shape.layers,
+        encoder_ffn_dim=shape.inner,
+        decoder_ffn_dim=shape.inner,
+        encoder_attention_heads=shape.heads,
+        decoder_attention_heads=shape.heads,
+        dropout=shape.dropout,
+        activation_function="relu",
+        scale_embedding=True,
+        pad_token_id=PADDING,
+        eos_token_id=2,
+        bos_token_id=START,
+        decoder_start_token_id=START,
+        forced_eos_token_id=None,
+        max_position_embeddings=512,
+    )
+    model, smoother = MarianMTModel(config), LabelSmoother(SMOOTHING)
+
+    def loss_of(batch: Batch) -> torch.Tensor:
+        labels = labels_of(batch)
+        outputs = model(
+            input_ids=batch.source,
+            attention_mask=(batch.source != PADDING).long(),
+            decoder_input_ids=decoder_input(batch),
+            use_cache=False,
+        )
+        loss: torch.Tensor = smoother(outputs, labels)
+        return loss
+
+    return stepper(model, precision, loss_of)
+
+
+def marian_fp32(shape: Shape, precision: str) -> Step:
+    """MarianMTModel in float32, whatever the others run in."""
+    return marian(shape, "float32")
+
+
+def torch_transformer(shape: Shape, precision: str) -> Step:
+    """`torch.nn.Transformer` with tied embeddings and sinusoids, as tutorials build it."""
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(shape.vocab_size, shape.width)
+            nn.init.normal_(self.embedding.weight, std=shape.width**-0.5)
+            self.transformer = nn.Transformer(
+                shape.width, shape.heads, shape.layers, shape.layers, shape.inner, shape.dropout, batch_first=True
+            )
+            position = torch.arange(512).unsqueeze(1)
+            rates = torch.exp(torch.arange(0, shape.width, 2) * (-math.log(10000.0) / shape.width))
+            self.register_buffer(
+                "sinusoids", torch.stack([(position * rates).sin(), (position * rates).cos()], 2).flatten(1)
+            )
+
+        def embed(self, ids: torch.Tensor) -> torch.Tensor:
+            states = self.embedding(ids) * math.sqrt(shape.width) + self.sinusoids[: ids.shape[1]]
+            return F.dropout(states, shape.dropout, self.training)
+
+        def forward(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            padding = source == PADDING
+            causal = nn.Transformer.generate_square_subsequent_mask(target.shape[1])
+            states = self.transformer(
+                self.embed(source),
+                self.embed(target),
+                tgt_mask=causal,
+                src_key_padding_mask=padding,
+                memory_key_padding_mask=padding,
+                tgt_is_causal=True,
+            )
+            return F.linear(states, self.embedding.weight)
+
+    model = Model()
+
+    def loss_of(batch: Batch) -> torch.Tensor:
+        logits = model(batch.source, decoder_input(batch))
+        return F.cross_entropy(
+            logits.flatten(0, 1).float(), labels_of(batch).flatten(), label_smoothing=SMOOTHING, ignore_index=-100
+        )
+
+    return stepper(model, precision, loss_of)
+
+
+def x_transformers(shape: Shape, precision: str) -> Step:
+    """x-transformers, post-norm with tied embeddings (`pip install x-transformers`)."""
+    from x_transformers import Decoder, Encoder, TransformerWrapper
+
+    settings = {
+        "dim": shape.width,
+        "depth": shape.layers,
+        "heads": shape.heads,
+        "attn_dim_head": shape.width // shape.heads,
+        "ff_mult": shape.inner / shape.width,
+        "ff_custom_activation": nn.ReLU(),
+        "layer_dropout": 0.0,
+        "attn_flash": True,
+        "pre_norm": False,
+    }
+    common = {
+        "num_tokens": shape.vocab_size,
+        "max_seq_len": 512,
+        "scaled_sinu_pos_emb": True,
+        "emb_dropout": shape.dropout,
+    }
+    encoder = TransformerWrapper(attn_layers=Encoder(**settings), return_only_embed=True, **common)
+    decoder = TransformerWrapper(attn_layers=Decoder(cross_attend=True, **settings), tie_embedding=True, **common)
+    encoder.token_emb = decoder.token_emb
+    model = nn.ModuleList([encoder, decoder])
+
+    def loss_of(batch: Batch) -> torch.Tensor:
+        mask = batch.source != PADDING
+        states = encoder(batch.source, mask=mask, return_embeddings=True)
+        logits = decoder(decoder_input(batch), context=states, context_mask=mask)
+        return F.cross_entropy(
+            logits.flatten(0, 1).float(), labels_of(batch).flatten(), label_smoothing=SMOOTHING, ignore_index=-100
+        )
+
+    return stepper(model, precision, loss_of)
+
+
+TRAINING_SYSTEMS: dict[str, Callable[[Shape, str], Step]] = {
+    "ours": ours,
+    "marian": marian,
+    "marian-fp32": marian_fp32,
+    "marian-trainer": marian,
+    "torch": torch_transformer,
+    "x-transformers": x_transformers,
+}
+
+
+def count_operations(shape: Shape, batch: Batch) -> float:
+    """Floating-point operations of a training step of our model, a token of the batch that is not padding."""
+    model = VanillaTransformerForConditionalGeneration(our_config(shape)).train()
+    counter = FlopCounterMode(display=False)
+    with counter:
+        mask = (batch.source != PADDING).long()
+        model(input_ids=batch.source, attention_mask=mask, labels=labels_of(batch)).loss.backward()
+    return counter.get_total_flops() / batch.tokens
