@@ -20,6 +20,8 @@ import torch
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.generation import GenerationConfig, GenerationMixin, StoppingCriteria, StoppingCriteriaList
 
+from .search_vanilla_transformer import beam_search, can_search, greedy_search, length_penalty, request_of
+
 LENGTH_PENALTY_TYPES = ("gnmt", "power")
 
 
@@ -43,6 +45,9 @@ class SourceLengthCriteria(StoppingCriteria):
         # Rows are sentences times beams, or times twice the beams where candidates are checked.
         rows_per_sentence = input_ids.shape[0] // self.max_length.shape[0]
         return input_ids.shape[1] >= self.max_length.to(input_ids.device).repeat_interleave(rows_per_sentence)
+
+
+OWN_CRITERIA = (SourceLengthCriteria,)
 
 
 class VanillaTransformerSettingsMixin(GenerationMixin):
@@ -222,6 +227,18 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
         past_key_values.self_attention_cache.reorder_cache(beam_idx)
         return past_key_values
 
+    def _sample(
+        self,
+        input_ids: torch.Tensor,
+        logits_processor: Any,
+        stopping_criteria: StoppingCriteriaList,
+        generation_config: GenerationConfig,
+        **kwargs: Any,
+    ) -> Any:
+        if can_search(self, input_ids, logits_processor, stopping_criteria, generation_config, OWN_CRITERIA, **kwargs):
+            return greedy_search(self, request_of(input_ids, stopping_criteria, generation_config, 1, kwargs))
+        return super()._sample(input_ids, logits_processor, stopping_criteria, generation_config, **kwargs)
+
     def _beam_search(
         self,
         input_ids: torch.Tensor,
@@ -233,6 +250,17 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
         penalty_type = getattr(generation_config, "length_penalty_type", None) or "power"
         if penalty_type not in LENGTH_PENALTY_TYPES:
             raise ValueError(f"`length_penalty_type` is {penalty_type!r}. Choose one of: {LENGTH_PENALTY_TYPES}.")
+        if can_search(self, input_ids, logits_processor, stopping_criteria, generation_config, OWN_CRITERIA, **kwargs):
+            beams, alpha = generation_config.num_beams, generation_config.length_penalty
+            return beam_search(
+                self,
+                request_of(input_ids, stopping_criteria, generation_config, beams, kwargs),
+                beams=beams,
+                penalty=length_penalty(alpha, penalty_type == "gnmt"),
+                is_rising=alpha > 0,
+                early_stopping=generation_config.early_stopping,
+                returned=generation_config.num_return_sequences,
+            )
         if penalty_type == "gnmt":  # `generate` passes its own copy of the configuration
             generation_config.length_penalty = GNMTLengthPenalty(generation_config.length_penalty)
         return super()._beam_search(input_ids, logits_processor, stopping_criteria, generation_config, **kwargs)

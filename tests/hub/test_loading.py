@@ -23,6 +23,7 @@ CODE = {f"{reference.partition('.')[0]}.py" for reference in AUTO_MAP.values()} 
     "kernels_vanilla_transformer.py",
     "loss_vanilla_transformer.py",
     "pipeline_vanilla_transformer.py",
+    "search_vanilla_transformer.py",
     "tokenization_vanilla_transformer.py",
 }
 

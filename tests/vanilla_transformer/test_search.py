@@ -1,0 +1,163 @@
+"""The fast search gives the tokens of transformers' own loop, and keeps out of what only that has."""
+
+import pytest
+import torch
+from torch import nn
+from transformers import LogitsProcessor, LogitsProcessorList
+from transformers.generation import MaxLengthCriteria, StoppingCriteriaList
+
+from vanilla_transformer import VanillaTransformerForConditionalGeneration
+from vanilla_transformer import search_vanilla_transformer as search
+
+
+class Unchanged(LogitsProcessor):
+    """Changes nothing, and keeps `generate` on the plain path."""
+
+    def __call__(self, input_ids, scores):
+        return scores
+
+
+PLAIN = LogitsProcessorList([Unchanged()])
+LENGTHS = (11, 3, 5, 8, 2, 10, 6)
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """Counts the steps of the fast decoder: the rows of each."""
+    rows = []
+    plain = search.StepDecoder.__call__
+
+    def counted(self, tokens, *arguments):
+        rows.append(len(tokens))
+        return plain(self, tokens, *arguments)
+
+    monkeypatch.setattr(search.StepDecoder, "__call__", counted)
+    return rows
+
+
+def ending_model(config, seed=0):
+    """A model that ends its sentences at various lengths."""
+    torch.manual_seed(seed)
+    model = VanillaTransformerForConditionalGeneration(config).eval()
+    with torch.no_grad():
+        model.lm_head.weight.mul_(3)
+        model.lm_head.weight[2] += 2 * model.lm_head.weight.mean(dim=0)
+    return model
+
+
+def ragged_source():
+    torch.manual_seed(1)
+    ids = torch.randint(4, 60, (len(LENGTHS), max(LENGTHS)))
+    mask = torch.ones_like(ids)
+    for row, length in enumerate(LENGTHS):
+        ids[row, length - 1], ids[row, length:], mask[row, length:] = 2, 1, 0
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+CONFIGURATIONS = {
+    "paper": {},
+    "pre-norm with biases": {"norm_first": True, "attention_bias": True},
+    "learned positions": {"position_embedding_type": "learned", "max_position_embeddings": 100},
+    "own head sizes": {"qk_head_dim": 6, "v_head_dim": 10},
+    "gelu, untied": {"hidden_act": "gelu", "tie_word_embeddings": False},
+}
+REQUESTS = {
+    "paper": {},
+    "greedy": {"num_beams": 1},
+    "no penalty": {"num_beams": 3, "length_penalty": 0.0},
+    "falling penalty": {"length_penalty": -1.0},
+    "power": {"length_penalty_type": "power", "length_penalty": 1.0, "early_stopping": False},
+    "first full": {"early_stopping": True},
+    "several": {"num_return_sequences": 3},
+    "short": {"max_new_tokens": 8},
+    "two ends": {"eos_token_id": [2, 7]},
+    "own limits": {"source_length_offset": 3, "num_beams": 2},
+}
+
+
+@pytest.mark.parametrize("request_name", REQUESTS)
+@pytest.mark.parametrize("configuration", CONFIGURATIONS)
+def test_tokens_are_those_of_the_plain_path(small_config, steps, configuration, request_name):
+    different = 0
+    for seed in (0, 2, 3):
+        model = ending_model(small_config(**CONFIGURATIONS[configuration]), seed)
+        source, request = ragged_source(), REQUESTS[request_name]
+        fast = model.generate(**source, **request)
+        taken = len(steps)
+        assert taken > 0
+        plain = model.generate(**source, **request, logits_processor=PLAIN)
+        assert len(steps) == taken
+        assert torch.equal(fast, plain)
+        different += len({tuple(row) for row in fast.tolist()})
+    assert different > 8
+
+
+def test_finished_sentences_leave_the_batch(config, steps):
+    ending_model(config).generate(**ragged_source())
+    assert steps[0] == 4 * len(LENGTHS) and steps[-1] < steps[0] and steps == sorted(steps, reverse=True)
+
+
+@pytest.mark.parametrize("num_beams", [1, 4])
+def test_a_sentence_is_translated_the_same_in_any_batch(config, num_beams):
+    model, source = ending_model(config), ragged_source()
+    together = model.generate(**source, num_beams=num_beams)
+    for row, length in enumerate(LENGTHS):
+        alone = model.generate(source["input_ids"][row : row + 1, :length], num_beams=num_beams)[0]
+        assert torch.equal(together[row, : len(alone)], alone)
+        assert (together[row, len(alone) :] == 1).all()
+
+
+def test_new_weights_are_seen(config, steps):
+    model, source = ending_model(config), ragged_source()
+    before = model.generate(**source)
+    with torch.no_grad():
+        model.model.decoder.layers[0].fc1.weight.normal_()
+    after = model.generate(**source)
+    assert not torch.equal(before, after)
+    assert torch.equal(after, model.generate(**source, logits_processor=PLAIN))
+    model.load_state_dict(ending_model(config, seed=5).state_dict())
+    assert torch.equal(model.generate(**source), ending_model(config, seed=5).generate(**source))
+
+
+def test_bfloat16_and_double_work(config, steps):
+    for dtype in (torch.bfloat16, torch.float64):
+        model = ending_model(config).to(dtype)
+        assert model.generate(**ragged_source()).shape[0] == len(LENGTHS)
+    assert steps
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"do_sample": True},
+        {"repetition_penalty": 1.2},
+        {"min_new_tokens": 3},
+        {"return_dict_in_generate": True, "output_scores": True},
+        {"stopping_criteria": StoppingCriteriaList([type("Own", (MaxLengthCriteria,), {})(20)])},
+        {"decoder_input_ids": torch.tensor([[0, 5]] * len(LENGTHS))},
+        {"use_cache": False},
+        {"cache_implementation": "static"},
+    ],
+    ids=lambda request: next(iter(request)),
+)
+def test_what_only_the_plain_path_has_stays_there(config, steps, request_):
+    ending_model(config).generate(**ragged_source(), max_new_tokens=8, **request_)
+    assert not steps
+
+
+def test_a_changed_model_stays_on_the_plain_path(config, steps):
+    class Doubled(nn.Linear):
+        def forward(self, states):
+            return super().forward(states) * 2
+
+    hooked = ending_model(config)
+    hooked.model.decoder.layers[1].fc2.register_forward_hook(lambda module, inputs, output: output * 2)
+    adapted = ending_model(config)
+    layer = adapted.model.decoder.layers[1]
+    doubled = Doubled(layer.fc2.in_features, layer.fc2.out_features)
+    doubled.load_state_dict(layer.fc2.state_dict())
+    layer.fc2 = doubled
+    assert torch.equal(hooked.generate(**ragged_source()), adapted.generate(**ragged_source()))
+    in_training = ending_model(config).train()
+    in_training.generate(**ragged_source(), max_new_tokens=5)
+    assert not steps

@@ -1,0 +1,443 @@
+# Copyright 2026 The vanilla_transformer authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+Beam search and greedy search as transformers does them, on a decoder that is laid out for one token at a time.
+
+It gives the tokens of the plain path, in less time: the beams of a sentence share one copy of the source's keys and
+values, no table of the size of the vocabulary is copied or sorted as a whole, finished sentences leave the batch, and
+on a CPU the weights are packed for few rows. `generate` comes here by itself where nothing is asked for that only the
+plain path has; `can_search` says where.
+"""
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache
+from transformers.generation import GenerationConfig, StoppingCriteriaList
+from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria
+
+# Rows that packed weights are laid out for.
+PACKED_ROWS = 16
+# Positions by which caches of keys and values grow.
+CACHE_BLOCK = 32
+NEVER = -1.0e9  # a score that nothing has
+
+
+class Projection:
+    """
+    Linear layers that read the same states, as one: (N, D) -> (N, sum of their outputs).
+
+    On a CPU the weights are packed as oneDNN wants them, which torch does unasked only when it compiles.
+    """
+
+    def __init__(self, *layers: nn.Linear):
+        self.weight = torch.cat([layer.weight for layer in layers]) if len(layers) > 1 else layers[0].weight
+        biases: list[torch.Tensor] = [layer.bias for layer in layers if layer.bias is not None]
+        self.bias = torch.cat(biases) if biases else None
+        self.packed = None
+        if self.weight.device.type == "cpu" and self.weight.dtype in (torch.float32, torch.bfloat16) and CAN_PACK:
+            self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous(), PACKED_ROWS)
+
+    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        if self.packed is None:
+            return F.linear(states, self.weight, self.bias)
+        return torch.ops.mkldnn._linear_pointwise(states, self.packed, self.bias, "none", [], "")
+
+
+CAN_PACK: bool = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+class StepDecoder:
+    """
+    The decoder and the output projection, for one token of every row.
+
+    Args:
+        model: of the head that translates; its weights are copied where packing needs that.
+    """
+
+    def __init__(self, model: Any):
+        decoder = model.model.decoder
+        self.config = model.config
+        self.layers = list(decoder.layers)
+        self.embedding, self.embed_positions, self.last_norm = (
+            decoder.embed_tokens,
+            decoder.embed_positions,
+            decoder.layer_norm,
+        )
+        attentions = [layer.self_attn for layer in self.layers]
+        self.self_inputs = [Projection(each.q_proj, each.k_proj, each.v_proj) for each in attentions]
+        self.self_outputs = [Projection(each.out_proj) for each in attentions]
+        self.cross_queries = [Projection(layer.encoder_attn.q_proj) for layer in self.layers]
+        self.cross_outputs = [Projection(layer.encoder_attn.out_proj) for layer in self.layers]
+        self.inner = [(Projection(layer.fc1), Projection(layer.fc2)) for layer in self.layers]
+        self.lm_head = Projection(model.lm_head)
+        heads = self.config.num_attention_heads
+        self.key_width, self.value_width = heads * self.config.query_key_size, heads * self.config.value_size
+
+    def positions(self, count: int) -> torch.Tensor:
+        """The first `count` positions (count, D) in the precision of the embeddings."""
+        weight = self.embedding.weight
+        table: torch.Tensor = self.embed_positions(torch.arange(count, device=weight.device))
+        return table.to(weight.dtype)
+
+    def __call__(self, tokens: torch.Tensor, position: torch.Tensor, state: "SearchState") -> torch.Tensor:
+        """tokens (N,), position (D,) -> logits (N, V) in float32."""
+        states = self.embedding(tokens) + position
+        for index, layer in enumerate(self.layers):
+            states = self.residual(layer, states, layer.self_attn_layer_norm, self.attend_to_target, index, state)
+            states = self.residual(layer, states, layer.encoder_attn_layer_norm, self.attend_to_source, index, state)
+            states = self.residual(layer, states, layer.final_layer_norm, self.feed_forward, index, state)
+        if self.last_norm is not None:
+            states = self.last_norm(states)
+        return self.lm_head(states).float()
+
+    @staticmethod
+    def residual(
+        layer: Any,
+        states: torch.Tensor,
+        norm: nn.LayerNorm,
+        sublayer: Callable[[int, torch.Tensor, "SearchState"], torch.Tensor],
+        index: int,
+        state: "SearchState",
+    ) -> torch.Tensor:
+        """As in `VanillaTransformerLayer.residual`, without dropout."""
+        if layer.norm_first:
+            return states + sublayer(index, norm(states), state)
+        summed: torch.Tensor = norm(states + sublayer(index, states, state))
+        return summed
+
+    def attend_to_target(self, index: int, states: torch.Tensor, state: "SearchState") -> torch.Tensor:
+        """(N, D) -> (N, D), over the tokens so far; the keys and values of this one are added to them."""
+        widths = [self.key_width, self.key_width, self.value_width]
+        queries, keys, values = torch.split(self.self_inputs[index](states), widths, dim=-1)
+        heads, rows = self.config.num_attention_heads, len(states)
+        all_keys, all_values = state.append(index, keys.view(rows, heads, -1), values.view(rows, heads, -1))
+        attended = F.scaled_dot_product_attention(
+            queries.view(rows, heads, 1, -1), all_keys, all_values, scale=self.layers[index].self_attn.scaling
+        )
+        return self.self_outputs[index](attended.view(rows, -1))
+
+    def attend_to_source(self, index: int, states: torch.Tensor, state: "SearchState") -> torch.Tensor:
+        """(N, D) -> (N, D), over the source, whose keys and values the beams of a sentence share."""
+        keys, values = state.source[index]
+        sentences, heads = keys.shape[0], keys.shape[1]
+        queries = self.cross_queries[index](states).view(sentences, -1, heads, self.config.query_key_size)
+        attended = F.scaled_dot_product_attention(
+            queries.transpose(1, 2), keys, values, state.source_mask, scale=self.layers[index].encoder_attn.scaling
+        )
+        return self.cross_outputs[index](attended.transpose(1, 2).reshape(len(states), -1))
+
+    def feed_forward(self, index: int, states: torch.Tensor, state: "SearchState") -> torch.Tensor:
+        """(N, D) -> (N, D)."""
+        first, second = self.inner[index]
+        return second(self.layers[index].activation_fn(first(states)))
+
+
+class SearchState:
+    """
+    Keys and values, of the source for each sentence and of the target for each beam.
+
+    Attributes:
+        source: keys (B, H, S, K) and values (B, H, S, d_v) of each layer.
+        source_mask (`torch.Tensor` of shape (B, 1, 1, S) or `None`): true for tokens; none where all are.
+        target: keys (N, H, capacity, K) and values of each layer, of which `length` positions are filled.
+    """
+
+    def __init__(self, decoder: StepDecoder, encoded: torch.Tensor, mask: torch.Tensor | None, beams: int):
+        config = decoder.config
+        heads, rows = config.num_attention_heads, encoded.shape[0] * beams
+        self.source = [layer.encoder_attn.project_keys_and_values(encoded) for layer in decoder.layers]
+        self.source = [(keys.contiguous(), values.contiguous()) for keys, values in self.source]
+        self.source_mask = None if mask is None or bool(mask.all()) else mask.bool()[:, None, None, :]
+        self.length = 0
+        self.target = [
+            [encoded.new_empty(rows, heads, CACHE_BLOCK, size) for size in (config.query_key_size, config.value_size)]
+            for _ in decoder.layers
+        ]
+
+    def append(self, index: int, *states: torch.Tensor) -> list[torch.Tensor]:
+        """Add keys (N, H, K) and values of a layer at the position at hand; all of them up to that."""
+        filled = []
+        for side, new in enumerate(states):
+            cache = self.target[index][side]
+            if self.length == cache.shape[2]:
+                grown = cache.new_empty(*cache.shape[:2], self.length + CACHE_BLOCK, cache.shape[3])
+                grown[:, :, : self.length] = cache
+                cache = self.target[index][side] = grown
+            cache[:, :, self.length] = new
+            filled.append(cache[:, :, : self.length + 1])
+        return filled
+
+    def advance(self) -> None:
+        """Go to the next position."""
+        self.length += 1
+
+    def select(self, rows: torch.Tensor, sentences: torch.Tensor | None) -> None:
+        """Keep the beams of some rows (N',), in that order, and if they are fewer the sentences (B',)."""
+        if len(rows) != len(self.target[0][0]) or not torch.equal(rows, torch.arange(len(rows), device=rows.device)):
+            for layer in self.target:
+                for side, cache in enumerate(layer):
+                    chosen = cache.new_empty(len(rows), *cache.shape[1:])
+                    chosen[:, :, : self.length] = cache[:, :, : self.length].index_select(0, rows)
+                    layer[side] = chosen
+        if sentences is not None:
+            self.source = [(keys[sentences], values[sentences]) for keys, values in self.source]
+            if self.source_mask is not None:
+                self.source_mask = self.source_mask[sentences]
+
+
+@dataclass
+class Request:
+    """
+    What a search is asked for.
+
+    Attributes:
+        encoded (`torch.Tensor` of shape (B, S, D)), mask (`torch.Tensor` of shape (B, S) or `None`): the source.
+        start, padding: token ids.
+        ends (`torch.Tensor` of shape (E,)): ids that end a sentence.
+        limits (`torch.LongTensor` of shape (B,)): the most tokens to generate for each sentence.
+    """
+
+    encoded: torch.Tensor
+    mask: torch.Tensor | None
+    start: torch.Tensor
+    padding: int
+    ends: torch.Tensor
+    limits: torch.Tensor
+
+
+_prepared: "weakref.WeakKeyDictionary[Any, tuple[Any, StepDecoder]]" = weakref.WeakKeyDictionary()
+
+
+def step_decoder(model: Any) -> StepDecoder:
+    """The decoder of a model, laid out anew if its weights are others than the last time."""
+    parameters = [*model.model.decoder.parameters(), model.lm_head.weight]
+    stamp = [(parameter.data_ptr(), parameter._version, parameter.dtype) for parameter in parameters]
+    known = _prepared.get(model)
+    if known is None or known[0] != stamp:
+        known = _prepared[model] = (stamp, StepDecoder(model))
+    return known[1]
+
+
+def can_search(
+    model: Any,
+    input_ids: torch.Tensor,
+    logits_processor: Any,
+    stopping_criteria: StoppingCriteriaList,
+    generation_config: GenerationConfig,
+    known_criteria: tuple[type, ...],
+    synced_gpus: bool = False,
+    streamer: Any = None,
+    **model_kwargs: Any,
+) -> bool:
+    """Whether a call asks for nothing that this search does not have, of a model that is as it was built."""
+    cache = model_kwargs.get("past_key_values")
+    is_new_cache = cache is None or (
+        type(cache) is EncoderDecoderCache
+        and type(cache.self_attention_cache) is DynamicCache
+        and cache.get_seq_length() == 0
+        and not cache.is_updated.get(0)
+    )
+    plain_arguments = {"attention_mask", "encoder_outputs", "past_key_values", "use_cache", "logits_to_keep"}
+    given = {name for name, value in model_kwargs.items() if value is not None}
+    return (
+        len(logits_processor) == 0
+        and all(type(each) in (EosTokenCriteria, MaxLengthCriteria, *known_criteria) for each in stopping_criteria)
+        and not (generation_config.do_sample or generation_config.return_dict_in_generate or synced_gpus)
+        and streamer is None
+        and generation_config._eos_token_tensor is not None
+        and input_ids.shape[1] == 1
+        and given <= plain_arguments
+        and is_new_cache
+        and bool(model_kwargs.get("use_cache"))
+        and not model.training
+        and model.config._attn_implementation in ("sdpa", "eager")
+        and is_as_built(model)
+    )
+
+
+def is_as_built(model: Any) -> bool:
+    """Whether every layer of the decoder is the plain one: no adapter, no quantised weight, no hook, one device."""
+    modules = [*model.model.decoder.modules(), model.lm_head]
+    parameters = [*model.model.decoder.parameters(), model.lm_head.weight]
+    return (
+        type(model.lm_head) is nn.Linear
+        and all(not (each._forward_hooks or each._forward_pre_hooks or hasattr(each, "_hf_hook")) for each in modules)
+        and all(
+            type(layer) is nn.Linear
+            for each in model.model.decoder.layers
+            for block in (each.self_attn, each.encoder_attn)
+            for layer in (block.q_proj, block.k_proj, block.v_proj, block.out_proj, each.fc1, each.fc2)
+        )
+        and len({(parameter.device, parameter.dtype) for parameter in parameters}) == 1
+        and not any(parameter.is_inference() for parameter in parameters)
+        and not any(hasattr(each, "parametrizations") for each in modules)
+    )
+
+
+def request_of(
+    input_ids: torch.Tensor,
+    stopping_criteria: StoppingCriteriaList,
+    generation_config: GenerationConfig,
+    beams: int,
+    model_kwargs: dict[str, Any],
+) -> Request:
+    """A request out of what `generate` passes to its searches, where every sentence stands `beams` times."""
+    encoded = model_kwargs["encoder_outputs"][0][::beams]
+    mask = model_kwargs.get("attention_mask")
+    limits = torch.full((encoded.shape[0],), generation_config.max_length, device=encoded.device)
+    for criterion in stopping_criteria:
+        own = getattr(criterion, "max_length", None)
+        if isinstance(own, torch.Tensor):  # one for each sentence
+            limits = torch.minimum(limits, own.to(limits.device))
+    ends, padding = generation_config._eos_token_tensor, generation_config._pad_token_tensor
+    return Request(
+        encoded=encoded,
+        mask=None if mask is None else mask[::beams],
+        start=input_ids[::beams, 0],
+        padding=int(ends[0] if padding is None else padding),
+        ends=ends,
+        limits=limits - input_ids.shape[1],
+    )
+
+
+def greedy_search(model: Any, request: Request) -> torch.Tensor:
+    """The most probable token each time: (B, 1 + T)."""
+    decoder = step_decoder(model)
+    state = SearchState(decoder, request.encoded, request.mask, 1)
+    longest = int(request.limits.max())
+    positions = decoder.positions(longest)
+    output = request.start.new_full((len(request.start), 1 + longest), request.padding)
+    output[:, 0] = request.start
+    active = torch.arange(len(output), device=output.device)
+    tokens, width = request.start, 1
+    for step in range(longest):
+        tokens = decoder(tokens, positions[step], state).argmax(dim=-1)
+        state.advance()
+        output[active, step + 1] = tokens
+        width = step + 2
+        going_on = ~torch.isin(tokens, request.ends) & (request.limits[active] > step + 1)
+        if not bool(going_on.all()):
+            kept = going_on.nonzero().squeeze(-1)
+            if not len(kept):
+                break
+            active, tokens = active[kept], tokens[kept]
+            state.select(kept, kept)
+    return output[:, :width]
+
+
+def beam_search(
+    model: Any,
+    request: Request,
+    beams: int,
+    penalty: Callable[[Any], Any],
+    is_rising: bool,
+    early_stopping: bool | str,
+    returned: int,
+) -> torch.Tensor:
+    """
+    Beam search: (B * returned, 1 + T), the best first.
+
+    Args:
+        penalty: what log P(Y|X) is divided by, of a length |Y| or a tensor of lengths.
+        is_rising: whether the penalty grows with the length.
+        early_stopping: as in transformers' `GenerationConfig`.
+        returned: hypotheses for each sentence.
+    """
+    decoder = step_decoder(model)
+    state = SearchState(decoder, request.encoded, request.mask, beams)
+    device, count, longest = request.start.device, len(request.start), int(request.limits.max())
+    positions = decoder.positions(longest)
+    candidates = max(2, 1 + len(request.ends)) * beams  # enough to go on with if many of them end
+    in_front = torch.arange(candidates, device=device) < beams
+
+    # Of every sentence: the best finished hypotheses so far.
+    finished = request.start.new_full((count, beams, longest), request.padding)
+    finished_scores = torch.full((count, beams), NEVER, device=device)
+    # Of those that are searched: where they stand in the batch, their running hypotheses and the log P of these.
+    active = torch.arange(count, device=device)
+    limits = request.limits
+    running = request.start.new_full((count, beams, longest), request.padding)
+    scores = torch.full((count, beams), NEVER, device=device)
+    scores[:, 0] = 0.0  # all beams are the same: one of them is enough
+    tokens = request.start.repeat_interleave(beams)
+    for step in range(longest):
+        length = step + 1
+        logits = decoder(tokens, positions[step], state)  # (N, V)
+        state.advance()
+        # The best of all beams are among the best of each, so that no table of them all is needed.
+        best, ids = logits.topk(min(candidates, logits.shape[-1]), dim=-1)  # (N, C)
+        summed = (best - logits.logsumexp(dim=-1, keepdim=True)).view(len(active), beams, -1) + scores.unsqueeze(-1)
+        top_scores, top = summed.flatten(1).topk(candidates, dim=-1)  # (B, C)
+        top_beams = top // best.shape[-1]
+        top_tokens = ids.view(len(active), -1).gather(1, top)
+        top_running = running.gather(1, top_beams.unsqueeze(-1).expand(-1, -1, longest))
+        top_running[:, :, step] = top_tokens
+
+        ending = torch.isin(top_tokens, request.ends) | (limits.unsqueeze(-1) <= length)
+        ended = ending & in_front
+        if bool(ended.any()):
+            new = torch.where(ended, top_scores / penalty(length), torch.full_like(top_scores, NEVER))
+            if early_stopping is True:
+                new = new.masked_fill((finished_scores[active] > NEVER).all(dim=-1, keepdim=True), NEVER)
+            merged = torch.cat([finished_scores[active], new], dim=1)
+            best_scores, chosen = merged.topk(beams, dim=-1)
+            hypotheses = torch.cat([finished[active], top_running], dim=1)
+            finished[active] = hypotheses.gather(1, chosen.unsqueeze(-1).expand(-1, -1, longest))
+            finished_scores[active] = best_scores
+
+        scores, chosen = (top_scores + ending * NEVER).topk(beams, dim=-1)
+        running = top_running.gather(1, chosen.unsqueeze(-1).expand(-1, -1, longest))
+        chosen_beams = top_beams.gather(1, chosen)
+        tokens = top_tokens.gather(1, chosen)
+
+        # A sentence is done when no beam can be better than the worst of enough finished hypotheses.
+        far = limits if early_stopping == "never" and is_rising else length
+        full = (finished_scores[active] > NEVER).all(dim=-1)
+        possible = scores[:, 0] / penalty(far) > finished_scores[active].amin(dim=-1)
+        done = (full & ~possible) | ending.all(dim=-1)
+        if early_stopping is True:
+            done |= full
+        rows = chosen_beams + beams * torch.arange(len(active), device=device).unsqueeze(-1)
+        if bool(done.any()):
+            kept = (~done).nonzero().squeeze(-1)
+            if not len(kept):
+                break
+            active, limits, running, scores = active[kept], limits[kept], running[kept], scores[kept]
+            tokens, rows = tokens[kept], rows[kept]
+            state.select(rows.flatten(), kept)
+        else:
+            state.select(rows.flatten(), None)
+        tokens = tokens.flatten()
+
+    output = finished[:, :returned].flatten(0, 1)  # (B * returned, longest)
+    is_end = torch.isin(output, request.ends)
+    ended_at = torch.where(
+        is_end.any(dim=-1), is_end.int().argmax(dim=-1) + 1, request.limits.repeat_interleave(returned)
+    )
+    return torch.cat(
+        [request.start.repeat_interleave(returned).unsqueeze(-1), output[:, : int(ended_at.max())]], dim=1
+    )
+
+
+def length_penalty(alpha: float, is_gnmt: bool) -> Callable[[Any], Any]:
+    """What log P(Y|X) is divided by: ((5 + |Y|) / 6)^α of GNMT, or |Y|^α."""
+    if is_gnmt:
+        return lambda length: ((5 + length) / 6) ** alpha
+    return lambda length: length**alpha
