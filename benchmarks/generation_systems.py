@@ -1,0 +1,103 @@
+"""
+The systems whose translation is compared: ours, and others with the same weights.
+
+A system is a function of our model that returns what translates: source ids (B, S), beams, tokens to generate -> ids.
+"""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList
+
+from vanilla_transformer import VanillaTransformerForConditionalGeneration
+from vanilla_transformer.conversion import to_marian
+
+PADDING, START, END = 1, 0, 2
+Translate = Callable[[torch.Tensor, int, int], list[list[int]]]
+
+
+class Unchanged(LogitsProcessor):
+    """Changes nothing, and keeps `generate` on transformers' own loop."""
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        return scores
+
+
+def by_generate(model: torch.nn.Module, processor: LogitsProcessorList | None = None) -> Translate:
+    """`generate` of a model of transformers."""
+    model.eval()
+
+    def translate(source: torch.Tensor, beams: int, tokens: int) -> list[list[int]]:
+        mask = (source != PADDING).long()
+        settings = {"num_beams": beams, "max_new_tokens": tokens, "logits_processor": processor}
+        output: torch.Tensor = model.generate(input_ids=source, attention_mask=mask, **settings)
+        return output[:, 1:].tolist()
+
+    return translate
+
+
+def ours(model: VanillaTransformerForConditionalGeneration) -> Translate:
+    return by_generate(model)
+
+
+def ours_bfloat16(model: VanillaTransformerForConditionalGeneration) -> Translate:
+    return by_generate(model.to(torch.bfloat16))
+
+
+def ours_plain(model: VanillaTransformerForConditionalGeneration) -> Translate:
+    """Our model in the loop of transformers."""
+    return by_generate(model, LogitsProcessorList([Unchanged()]))
+
+
+def marian(model: VanillaTransformerForConditionalGeneration) -> Translate:
+    return by_generate(to_marian(model))
+
+
+def marian_bfloat16(model: VanillaTransformerForConditionalGeneration) -> Translate:
+    return by_generate(to_marian(model).to(torch.bfloat16))
+
+
+def ctranslate2(model: VanillaTransformerForConditionalGeneration, compute_type: str) -> Translate:
+    """CTranslate2 (`pip install ctranslate2`), converted from the Marian form with tokens that are their own ids."""
+    from ctranslate2 import Translator
+    from ctranslate2.converters.transformers import BartLoader
+
+    converted = to_marian(model)
+    converted.config.normalize_before = converted.config.normalize_embedding = False
+    spec = BartLoader().get_model_spec(converted)
+    names = ["<s>", "<pad>", "</s>", *(str(i) for i in range(3, model.config.vocab_size))]
+    spec.register_source_vocabulary(names)
+    spec.register_target_vocabulary(names)
+    spec.config.bos_token, spec.config.eos_token, spec.config.unk_token = "<s>", "</s>", "<pad>"
+    spec.config.decoder_start_token = "<s>"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model"
+        path.mkdir()
+        spec.validate()
+        spec.optimize(quantization=compute_type)
+        spec.save(str(path))
+        translator = Translator(
+            str(path), compute_type=compute_type, inter_threads=1, intra_threads=torch.get_num_threads()
+        )
+
+    def translate(source: torch.Tensor, beams: int, tokens: int) -> list[list[int]]:
+        rows = [[names[i] for i in row if i != PADDING] for row in source.tolist()]
+        results = translator.translate_batch(rows, beam_size=beams, max_decoding_length=tokens)
+        return [
+            [names.index(token) if not token.isdigit() else int(token) for token in r.hypotheses[0]] for r in results
+        ]
+
+    return translate
+
+
+GENERATION_SYSTEMS: dict[str, Callable[[VanillaTransformerForConditionalGeneration], Translate]] = {
+    "ours": ours,
+    "ours-bfloat16": ours_bfloat16,
+    "ours-plain": ours_plain,
+    "marian": marian,
+    "marian-bfloat16": marian_bfloat16,
+    "ctranslate2": lambda model: ctranslate2(model, "float32"),
+    "ctranslate2-int8": lambda model: ctranslate2(model, "int8"),
+}
