@@ -7,6 +7,7 @@ A system is a function of our model that returns what translates: source ids (B,
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
@@ -25,13 +26,13 @@ class Unchanged(LogitsProcessor):
         return scores
 
 
-def by_generate(model: torch.nn.Module, processor: LogitsProcessorList | None = None) -> Translate:
+def by_generate(model: torch.nn.Module, **more: Any) -> Translate:
     """`generate` of a model of transformers."""
     model.eval()
 
     def translate(source: torch.Tensor, beams: int, tokens: int) -> list[list[int]]:
         mask = (source != PADDING).long()
-        settings = {"num_beams": beams, "max_new_tokens": tokens, "logits_processor": processor}
+        settings = {"num_beams": beams, "max_new_tokens": tokens, **more}
         output: torch.Tensor = model.generate(input_ids=source, attention_mask=mask, **settings)
         return output[:, 1:].tolist()
 
@@ -43,12 +44,18 @@ def ours(model: VanillaTransformerForConditionalGeneration) -> Translate:
 
 
 def ours_bfloat16(model: VanillaTransformerForConditionalGeneration) -> Translate:
-    return by_generate(model.to(torch.bfloat16))
+    """Our model with its decoder's weights in bfloat16."""
+    return by_generate(model, weight_precision="bfloat16")
+
+
+def ours_int8(model: VanillaTransformerForConditionalGeneration) -> Translate:
+    """Our model with its decoder's weights in int8."""
+    return by_generate(model, weight_precision="int8")
 
 
 def ours_plain(model: VanillaTransformerForConditionalGeneration) -> Translate:
     """Our model in the loop of transformers."""
-    return by_generate(model, LogitsProcessorList([Unchanged()]))
+    return by_generate(model, logits_processor=LogitsProcessorList([Unchanged()]))
 
 
 def marian(model: VanillaTransformerForConditionalGeneration) -> Translate:
@@ -95,6 +102,7 @@ def ctranslate2(model: VanillaTransformerForConditionalGeneration, compute_type:
 GENERATION_SYSTEMS: dict[str, Callable[[VanillaTransformerForConditionalGeneration], Translate]] = {
     "ours": ours,
     "ours-bfloat16": ours_bfloat16,
+    "ours-int8": ours_int8,
     "ours-plain": ours_plain,
     "marian": marian,
     "marian-bfloat16": marian_bfloat16,

@@ -20,7 +20,14 @@ import torch
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.generation import GenerationConfig, GenerationMixin, StoppingCriteria, StoppingCriteriaList
 
-from .search_vanilla_transformer import beam_search, can_search, greedy_search, length_penalty, request_of
+from .search_vanilla_transformer import (
+    WEIGHT_PRECISIONS,
+    beam_search,
+    can_search,
+    greedy_search,
+    length_penalty,
+    request_of,
+)
 
 LENGTH_PENALTY_TYPES = ("gnmt", "power")
 
@@ -106,12 +113,14 @@ class VanillaTransformerCausalGenerationMixin(VanillaTransformerSettingsMixin):
 
 class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
     """
-    `generate` of every head of this family that translates. Two settings come on top of transformers' own; like all
+    `generate` of every head of this family that translates. Three settings come on top of transformers' own; like all
     others they are entries of the generation configuration and arguments of `generate`:
 
     * `length_penalty_type`: `"gnmt"` scores a hypothesis Y by log P(Y|X) / ((5 + |Y|) / 6)^`length_penalty` (Wu et al.
       2016, §7, as §6.1 of the paper uses it); `"power"` by log P(Y|X) / |Y|^`length_penalty`, as transformers does.
     * `source_length_offset`: generate at most |X| + `source_length_offset` tokens for each sentence.
+    * `weight_precision`: `"bfloat16"` or `"int8"` for the decoder's weights in greedy and beam search, which is faster
+      on a CPU (int8 works there alone); `None` for their own.
 
     |X| and |Y| count `</s>`, and neither padding nor the tokens that the decoder starts with. A `max_length` or
     `max_new_tokens` that is passed to the call, or stands in a `GenerationConfig` passed to it, takes the place of the
@@ -160,6 +169,9 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
         if kwargs.get("attention_mask") is None and ids is not None and ids.dim() == 2:
             # transformers makes a missing mask for decoder-only models alone; padding is no text here either.
             kwargs["attention_mask"] = (ids != self.config.pad_token_id).long()
+        precision = kwargs.pop("weight_precision", getattr(generation_config, "weight_precision", None))
+        if precision is not None:
+            self._check_weight_precision(precision)
         offset = self._requested(generation_config, kwargs, "source_length_offset")
         if offset is None:
             offset = getattr(self.generation_config, "source_length_offset", None)
@@ -179,7 +191,25 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
                 generation_config.max_new_tokens = longest
             else:
                 kwargs.update(max_new_tokens=longest, max_length=None)
+        if precision is not None:
+            generation_config = copy.deepcopy(generation_config or self.generation_config)
+            generation_config.weight_precision = precision
         return super().generate(inputs, generation_config, logits_processor, stopping_criteria, **kwargs)
+
+    def _check_weight_precision(self, precision: Any) -> None:
+        """Refuse a precision that there is not, or not on this device."""
+        if precision not in WEIGHT_PRECISIONS:
+            raise ValueError(f"`weight_precision` is {precision!r}. Choose one of: {WEIGHT_PRECISIONS}.")
+        if precision == "int8" and self.device.type != "cpu":
+            raise ValueError(f"`weight_precision` is 'int8' on {self.device.type}. Only a CPU has it: use 'bfloat16'.")
+
+    def _refuse_weight_precision(self, generation_config: GenerationConfig) -> None:
+        """Raise if weights of another precision were asked for on the plain path."""
+        if getattr(generation_config, "weight_precision", None) is not None:
+            raise ValueError(
+                f"`weight_precision` is {generation_config.weight_precision!r}, which only greedy and beam search "
+                "have that no processor, criterion, prompt, cache, output or adapter changes. Leave it out."
+            )
 
     @staticmethod
     def _requested(generation_config: GenerationConfig | None, kwargs: dict[str, Any], name: str) -> Any:
@@ -237,6 +267,7 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
     ) -> Any:
         if can_search(self, input_ids, logits_processor, stopping_criteria, generation_config, OWN_CRITERIA, **kwargs):
             return greedy_search(self, request_of(input_ids, stopping_criteria, generation_config, 1, kwargs))
+        self._refuse_weight_precision(generation_config)
         return super()._sample(input_ids, logits_processor, stopping_criteria, generation_config, **kwargs)
 
     def _beam_search(
@@ -261,6 +292,7 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
                 early_stopping=generation_config.early_stopping,
                 returned=generation_config.num_return_sequences,
             )
+        self._refuse_weight_precision(generation_config)
         if penalty_type == "gnmt":  # `generate` passes its own copy of the configuration
             generation_config.length_penalty = GNMTLengthPenalty(generation_config.length_penalty)
         return super()._beam_search(input_ids, logits_processor, stopping_criteria, generation_config, **kwargs)

@@ -20,6 +20,7 @@ on a CPU the weights are packed for few rows. `generate` comes here by itself wh
 plain path has; `can_search` says where.
 """
 
+import functools
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.generation import GenerationConfig, StoppingCriteriaList
 from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria
 
+CAN_PACK: bool = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+WEIGHT_PRECISIONS = (None, "bfloat16", "int8")
 # Rows that packed weights are laid out for.
 PACKED_ROWS = 16
 # Positions by which caches of keys and values grow.
@@ -44,23 +47,49 @@ class Projection:
     Linear layers that read the same states, as one: (N, D) -> (N, sum of their outputs).
 
     On a CPU the weights are packed as oneDNN wants them, which torch does unasked only when it compiles.
+
+    Args:
+        layers: whose outputs are put side by side.
+        precision: of the weights; `None` is their own, "int8" has a scale for each output and for the states in each
+            call. What comes out is in the precision that went in.
     """
 
-    def __init__(self, *layers: nn.Linear):
+    def __init__(self, *layers: nn.Linear, precision: str | None = None):
         self.weight = torch.cat([layer.weight for layer in layers]) if len(layers) > 1 else layers[0].weight
         biases: list[torch.Tensor] = [layer.bias for layer in layers if layer.bias is not None]
         self.bias = torch.cat(biases) if biases else None
-        self.packed = None
-        if self.weight.device.type == "cpu" and self.weight.dtype in (torch.float32, torch.bfloat16) and CAN_PACK:
-            self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous(), PACKED_ROWS)
+        if precision == "int8":
+            self.multiply = self.int8()
+        elif precision == "bfloat16":
+            self.weight, self.bias = self.weight.bfloat16(), None if self.bias is None else self.bias.bfloat16()
+            multiply = self.packed()
+            self.multiply = lambda states: multiply(states.bfloat16()).to(states.dtype)
+        else:
+            self.multiply = self.packed()
+        del self.weight, self.bias
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
-        if self.packed is None:
-            return F.linear(states, self.weight, self.bias)
-        return torch.ops.mkldnn._linear_pointwise(states, self.packed, self.bias, "none", [], "")
+        return self.multiply(states)
 
+    def packed(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The product with packed weights, or where they cannot be packed with the weights as they are."""
+        weight, bias = self.weight, self.bias
+        if CAN_PACK and weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16):
+            packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), PACKED_ROWS)
+            return lambda states: torch.ops.mkldnn._linear_pointwise(states, packed, bias, "none", [], "")
+        return lambda states: F.linear(states, weight, bias)
 
-CAN_PACK: bool = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    def int8(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The product with weights from -127 to 127."""
+        weight, bias = self.weight.float(), None if self.bias is None else self.bias.float()
+        scales = (weight.abs().amax(dim=1) / 127).clamp(min=1e-12).double()
+        zeros = torch.zeros(len(weight), dtype=torch.long)
+        packed = torch.ops.quantized.linear_prepack(
+            torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8), bias
+        )
+        # Without VNNI the sums of two products can overflow: states then get 7 bits.
+        reduce_range = not torch.cpu._is_vnni_supported()
+        return lambda states: torch.ops.quantized.linear_dynamic(states.float(), packed, reduce_range).to(states.dtype)
 
 
 class StepDecoder:
@@ -69,9 +98,10 @@ class StepDecoder:
 
     Args:
         model: of the head that translates; its weights are copied where packing needs that.
+        precision: of the weights, as for `Projection`.
     """
 
-    def __init__(self, model: Any):
+    def __init__(self, model: Any, precision: str | None = None):
         decoder = model.model.decoder
         self.config = model.config
         self.layers = list(decoder.layers)
@@ -80,13 +110,14 @@ class StepDecoder:
             decoder.embed_positions,
             decoder.layer_norm,
         )
+        projection = functools.partial(Projection, precision=precision)
         attentions = [layer.self_attn for layer in self.layers]
-        self.self_inputs = [Projection(each.q_proj, each.k_proj, each.v_proj) for each in attentions]
-        self.self_outputs = [Projection(each.out_proj) for each in attentions]
-        self.cross_queries = [Projection(layer.encoder_attn.q_proj) for layer in self.layers]
-        self.cross_outputs = [Projection(layer.encoder_attn.out_proj) for layer in self.layers]
-        self.inner = [(Projection(layer.fc1), Projection(layer.fc2)) for layer in self.layers]
-        self.lm_head = Projection(model.lm_head)
+        self.self_inputs = [projection(each.q_proj, each.k_proj, each.v_proj) for each in attentions]
+        self.self_outputs = [projection(each.out_proj) for each in attentions]
+        self.cross_queries = [projection(layer.encoder_attn.q_proj) for layer in self.layers]
+        self.cross_outputs = [projection(layer.encoder_attn.out_proj) for layer in self.layers]
+        self.inner = [(projection(layer.fc1), projection(layer.fc2)) for layer in self.layers]
+        self.lm_head = projection(model.lm_head)
         heads = self.config.num_attention_heads
         self.key_width, self.value_width = heads * self.config.query_key_size, heads * self.config.value_size
 
@@ -212,6 +243,7 @@ class Request:
         start, padding: token ids.
         ends (`torch.Tensor` of shape (E,)): ids that end a sentence.
         limits (`torch.LongTensor` of shape (B,)): the most tokens to generate for each sentence.
+        precision: of the decoder's weights, as for `Projection`.
     """
 
     encoded: torch.Tensor
@@ -220,18 +252,19 @@ class Request:
     padding: int
     ends: torch.Tensor
     limits: torch.Tensor
+    precision: str | None
 
 
 _prepared: "weakref.WeakKeyDictionary[Any, tuple[Any, StepDecoder]]" = weakref.WeakKeyDictionary()
 
 
-def step_decoder(model: Any) -> StepDecoder:
-    """The decoder of a model, laid out anew if its weights are others than the last time."""
+def step_decoder(model: Any, precision: str | None) -> StepDecoder:
+    """The decoder of a model, laid out anew if its weights, or their precision, are others than the last time."""
     parameters = [*model.model.decoder.parameters(), model.lm_head.weight]
-    stamp = [(parameter.data_ptr(), parameter._version, parameter.dtype) for parameter in parameters]
+    stamp = precision, [(parameter.data_ptr(), parameter._version, parameter.dtype) for parameter in parameters]
     known = _prepared.get(model)
     if known is None or known[0] != stamp:
-        known = _prepared[model] = (stamp, StepDecoder(model))
+        known = _prepared[model] = (stamp, StepDecoder(model, precision))
     return known[1]
 
 
@@ -314,12 +347,13 @@ def request_of(
         padding=int(ends[0] if padding is None else padding),
         ends=ends,
         limits=limits - input_ids.shape[1],
+        precision=getattr(generation_config, "weight_precision", None),
     )
 
 
 def greedy_search(model: Any, request: Request) -> torch.Tensor:
     """The most probable token each time: (B, 1 + T)."""
-    decoder = step_decoder(model)
+    decoder = step_decoder(model, request.precision)
     state = SearchState(decoder, request.encoded, request.mask, 1)
     longest = int(request.limits.max())
     positions = decoder.positions(longest)
@@ -360,7 +394,7 @@ def beam_search(
         early_stopping: as in transformers' `GenerationConfig`.
         returned: hypotheses for each sentence.
     """
-    decoder = step_decoder(model)
+    decoder = step_decoder(model, request.precision)
     state = SearchState(decoder, request.encoded, request.mask, beams)
     device, count, longest = request.start.device, len(request.start), int(request.limits.max())
     positions = decoder.positions(longest)

@@ -126,6 +126,34 @@ def test_bfloat16_and_double_work(config, steps):
     assert steps
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_weights_of_another_precision_are_near_and_are_not_kept(small_config, steps, precision):
+    model = ending_model(small_config(attention_bias=True, norm_first=True))
+    source = ragged_source()
+    encoded = model.model.encoder(**source).last_hidden_state
+    logits = {}
+    for name in (None, precision):
+        decoder = search.step_decoder(model, name)
+        state = search.SearchState(decoder, encoded, source["attention_mask"], 1)
+        logits[name] = decoder(torch.full((len(LENGTHS),), 5), decoder.positions(1)[0], state)
+    error = (logits[precision] - logits[None]).norm() / logits[None].norm()
+    assert 1e-4 < error < 3e-2
+    before = model.generate(**source)
+    assert model.generate(**source, weight_precision=precision).shape[0] == len(LENGTHS)
+    assert torch.equal(model.generate(**source), before)
+    assert not hasattr(model.generation_config, "weight_precision")
+
+
+def test_a_precision_that_is_not_there_is_refused(config):
+    model = ending_model(config)
+    with pytest.raises(ValueError, match=r"`weight_precision` is 'int4'\. Choose one of"):
+        model.generate(**ragged_source(), weight_precision="int4")
+    with pytest.raises(ValueError, match="`weight_precision` is 'int8', which only greedy and beam search have"):
+        model.generate(**ragged_source(), weight_precision="int8", do_sample=True, num_beams=1)
+    with pytest.raises(ValueError, match="`weight_precision` is 'int8' on meta"):
+        model.to("meta").generate(**ragged_source(), weight_precision="int8")
+
+
 @pytest.mark.parametrize(
     "request_",
     [
