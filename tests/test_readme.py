@@ -50,6 +50,15 @@ def test_translate_options_exist():
         build_parser().parse_args(re.findall(r'"[^"]*"|\S+', command))
 
 
+def test_score_options_exist():
+    from training.score import build_parser
+
+    commands = re.findall(r"-m training\.score (.*)", README)
+    assert len(commands) == 2
+    for command in commands:
+        build_parser().parse_args(command.split())
+
+
 def test_push_options_exist():
     from training.push import build_parser
 

@@ -21,6 +21,7 @@ from transformers.utils import logging
 
 from .loading import load_model
 from .pipeline_vanilla_transformer import VanillaTransformerTranslationPipeline
+from .search_vanilla_transformer import WEIGHT_PRECISIONS
 from .text import TextError, read_lines, split_lines
 
 
@@ -34,6 +35,11 @@ def build_parser() -> argparse.ArgumentParser:
     translate.add_argument("--output", type=Path, help="file for the translations; standard output without it")
     translate.add_argument("--num_beams", type=int, help="beams; the model's own number (the paper's 4) without it")
     translate.add_argument("--tokens_per_batch", type=int, default=2048, help="source tokens in a batch (2048)")
+    translate.add_argument(
+        "--weight_precision",
+        choices=[name for name in WEIGHT_PRECISIONS if name],
+        help="of the decoder's weights, faster on a CPU; their own without it",
+    )
     translate.add_argument("--split_sentences", action="store_true", help="translate each line sentence by sentence")
     translate.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
     export = commands.add_parser("export", help="write a model for another implementation")
@@ -106,7 +112,8 @@ def run_translate(options: argparse.Namespace) -> int:
     logging.disable_progress_bar()
     model, tokenizer = load_model(options.model, device)
 
-    settings = {} if options.num_beams is None else {"num_beams": options.num_beams}
+    given = {name: getattr(options, name) for name in ("num_beams", "weight_precision")}
+    settings = {name: value for name, value in given.items() if value is not None}
     with open_output(options.output) as output:  # before the work: a wrong path is better known at once
         translator = VanillaTransformerTranslationPipeline(model=model, tokenizer=tokenizer, device=device)
         translations = translator(

@@ -32,6 +32,21 @@ def test_sentences_from_arguments_in_the_order_given(model_folder, expected, cap
     assert lines_of(capsys.readouterr().out) == expected
 
 
+def test_settings_reach_the_search(model_folder, capsys, monkeypatch):
+    seen = []
+    generate = VanillaTransformerForConditionalGeneration.generate
+
+    def watched(model, *arguments, **settings):
+        seen.append({name: settings.get(name) for name in ("num_beams", "weight_precision")})
+        return generate(model, *arguments, **settings)
+
+    monkeypatch.setattr(VanillaTransformerForConditionalGeneration, "generate", watched)
+    arguments = ["translate", "--model", str(model_folder), "the house"]
+    assert main([*arguments, "--num_beams", "2", "--weight_precision", "int8"]) == 0
+    assert main(arguments) == 0
+    assert seen == [{"num_beams": 2, "weight_precision": "int8"}, {"num_beams": None, "weight_precision": None}]
+
+
 def test_sentences_from_a_file_to_a_file(model_folder, expected, tmp_path):
     source, output = tmp_path / "source.txt", tmp_path / "output.txt"
     source.write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
