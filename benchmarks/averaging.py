@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 from training.averaging import average_weights
 from training.checkpoints import find_checkpoints
-from training.metrics import bleu
+from training.metrics.translation import bleu
 from training.score import apply_model, build_parser, read_domains
 from vanilla_transformer.loading import load_model
 

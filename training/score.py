@@ -25,7 +25,7 @@ from transformers.utils import logging
 from training.arguments import BLEU_TOKENIZERS, RecipeError, TrainingArguments
 from training.data import ParallelText, read_two_files
 from training.encoding import encode
-from training.metrics import Score, bleu, score_translations
+from training.metrics.translation import Score, bleu, score_translations
 from training.trainer import VanillaTransformerTrainer
 from vanilla_transformer import VanillaTransformerForConditionalGeneration, VanillaTransformerTokenizer
 from vanilla_transformer.loading import load_model

@@ -48,7 +48,7 @@ from training.checkpoints import (
 from training.cleaning import LanguageEvidence, check_direction, clean, describe, hold_out, report
 from training.data import ParallelText, load_split, read_two_files
 from training.encoding import encode, within
-from training.metrics import score_translations
+from training.metrics.translation import score_translations
 from training.processes import check_processes, first_process
 from training.publishing import PushCallback, prepare_push, publish
 from training.recipe import ROW_NOTES, Recipe, parse_recipe

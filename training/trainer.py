@@ -32,7 +32,8 @@ from training.callbacks import (
 )
 from training.checkpoints import EXTRA, UNFINISHED, find_best, find_checkpoints
 from training.encoding import lengths
-from training.metrics import bleu, perplexity
+from training.metrics.language_modeling import perplexity
+from training.metrics.translation import bleu
 from training.optimization import noam_schedule
 from training.regularization import BpeDropout, r_drop_loss
 from vanilla_transformer import VanillaTransformerForConditionalGeneration, VanillaTransformerTokenizer

@@ -4,7 +4,7 @@ import re
 import pytest
 from PIL import Image
 
-from training.metrics import bleu
+from training.metrics.translation import bleu
 from training.score import build_parser, by_length, main, read_domains
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
 from vanilla_transformer.loading import load_model

@@ -9,7 +9,6 @@ Each score is a function of lines, and an `evaluate.Metric` that works without t
     (100, 'chrF2|nrefs:1')
 """
 
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -203,14 +202,6 @@ def meteor(
     low, high = np.quantile(100 * np.array(values)[drawn].mean(axis=1), [0.025, 0.975])
     signature = f"{name}|nrefs:1|bs:{samples}|seed:{SEED}|{how}"
     return Score(100 * float(np.mean(values)), signature, float(high - low) / 2)
-
-
-def perplexity(negative_log_likelihood: float) -> float:
-    """exp of the mean negative log-likelihood of a token; infinite past what a float holds."""
-    try:
-        return math.exp(negative_log_likelihood)
-    except OverflowError:
-        return math.inf
 
 
 def score_translations(

@@ -1,0 +1,116 @@
+"""
+Scores of extractive question answering: exact match and F1 as the evaluator of SQuAD v1.1 defines them (Rajpurkar et
+al. 2016), with the precision and the recall behind F1.
+"""
+
+import re
+import string
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import datasets
+import evaluate
+
+ARTICLES = re.compile(r"\b(a|an|the)\b")
+PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def normalize(answer: str) -> str:
+    """Lower-cased, without punctuation and articles, with single spaces."""
+    return " ".join(ARTICLES.sub(" ", answer.lower().translate(PUNCTUATION)).split())
+
+
+def exact_match(prediction: str, reference: str) -> float:
+    """1 if both are the same once they are normalized, else 0."""
+    return float(normalize(prediction) == normalize(reference))
+
+
+def overlap(prediction: str, reference: str) -> tuple[float, float, float]:
+    """F1, precision and recall of the words of a prediction, as bags."""
+    predicted, referred = normalize(prediction).split(), normalize(reference).split()
+    common = sum((Counter(predicted) & Counter(referred)).values())
+    if not common:
+        return 0.0, 0.0, 0.0
+    precision, recall = common / len(predicted), common / len(referred)
+    return 2 * precision * recall / (precision + recall), precision, recall
+
+
+def score_answers(predictions: dict[str, str], references: dict[str, list[str]]) -> dict[str, float]:
+    """
+    Exact match and F1 in percent, each with the best reference of a question; a question without prediction has 0.
+
+    Args:
+        predictions: question id -> answer.
+        references: question id -> right answers, at least one.
+
+    Returns:
+        "exact_match", "f1", "precision", "recall" (of the reference with the best F1), and "unanswered", a number.
+
+    Raises:
+        ValueError: if there are no questions, one has no right answer, or a prediction is for another question.
+    """
+    if not references:
+        raise ValueError("There are no questions to score. Give the right answers by the ids of their questions.")
+    if unknown := sorted(set(predictions) - set(references)):
+        raise ValueError(f"There is a prediction for {unknown[0]!r}, which is none of the questions.")
+    keys = ("exact_match", "f1", "precision", "recall")
+    totals = dict.fromkeys((*keys, "unanswered"), 0.0)
+    for question, answers in references.items():
+        if not answers:
+            raise ValueError(f"The question {question!r} has no right answer. Leave it out.")
+        prediction = predictions.get(question)
+        if prediction is None:
+            totals["unanswered"] += 1
+            continue
+        totals["exact_match"] += max(exact_match(prediction, answer) for answer in answers)
+        f1, precision, recall = max(overlap(prediction, answer) for answer in answers)
+        for name, value in (("f1", f1), ("precision", precision), ("recall", recall)):
+            totals[name] += value
+    return {**{key: 100 * totals[key] / len(references) for key in keys}, "unanswered": totals["unanswered"]}
+
+
+class AnswerMetric(evaluate.Metric):
+    """
+    Scores of `score_answers` as an `evaluate.Metric`: predictions are {"id", "prediction_text"}, references {"id",
+    "answers"} with the right answers.
+    """
+
+    keys: tuple[str, ...] = ("exact_match", "f1", "precision", "recall", "unanswered")
+    function: Callable[..., dict[str, float]] = staticmethod(score_answers)
+
+    def __init__(self) -> None:
+        super().__init__(keep_in_memory=True)
+
+    def _info(self) -> evaluate.MetricInfo:
+        text = datasets.Value("string")
+        return evaluate.MetricInfo(
+            description=type(self).__doc__,
+            citation="",
+            inputs_description='predictions: {"id", "prediction_text"}; references: {"id", "answers"}',
+            features=datasets.Features(
+                {
+                    "predictions": {"id": text, "prediction_text": text},
+                    "references": {"id": text, "answers": datasets.Sequence(text)},
+                }
+            ),
+        )
+
+    def _compute(self, predictions: list[dict[str, Any]], references: list[dict[str, Any]]) -> dict[str, Any]:
+        results = self.function(
+            {each["id"]: each["prediction_text"] for each in predictions},
+            {each["id"]: list(each["answers"]) for each in references},
+        )
+        return {key: results[key] for key in self.keys}
+
+
+class ExactMatch(AnswerMetric):
+    """Answers that are a right one to the letter, but for case, punctuation and articles."""
+
+    keys = ("exact_match",)
+
+
+class AnswerF1(AnswerMetric):
+    """The overlap of answers with the nearest right one, in words."""
+
+    keys = ("f1",)
