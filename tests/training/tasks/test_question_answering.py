@@ -1,0 +1,132 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.arguments import RecipeError
+from training.metrics.question_answering import score_answers
+from training.tasks.question_answering import Question, answerless, encode_questions, find_answers, read_squad
+
+SQUAD = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "squad" / "dev-v1.1.json"
+
+
+def squad_file(folder, *entries, context="The red car is new. The house is old."):
+    path = folder / "questions.json"
+    qas = [{"id": str(i), "question": question, "answers": answers} for i, (question, answers) in enumerate(entries)]
+    path.write_text(json.dumps({"data": [{"paragraphs": [{"context": context, "qas": qas}]}]}), encoding="utf-8")
+    return path
+
+
+def oracle(windows):
+    """Logits that are 1 at the labels and 0 elsewhere."""
+    starts, ends = [], []
+    for window in windows:
+        for name, found in (("start_positions", starts), ("end_positions", ends)):
+            found.append(np.zeros(len(window["input_ids"])))
+            found[-1][window[name]] = 1
+    return starts, ends
+
+
+def test_questions_are_read_and_wrong_spans_counted(tmp_path):
+    path = squad_file(
+        tmp_path,
+        ("What is new?", [{"text": "The red car", "answer_start": 0}, {"text": "red car", "answer_start": 3}]),
+        ("What is old?", [{"text": "house", "answer_start": 400}]),
+    )
+    found = read_squad(path)
+    assert found.questions[0] == Question(
+        "0", "What is new?", "The red car is new. The house is old.", [("The red car", 0)]
+    )
+    assert found.questions[1].answers == []
+    assert dict(found.dropped) == {"answers that are not where the file says": 2}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "not in the form of SQuAD"),
+        ('{"data": []}', "has no questions"),
+        ('{"data": [{"paragraphs": [{"context": "a", "qas": [{"id": "1"}]}]}]}', "not in the form of SQuAD.*question"),
+    ],
+)
+def test_files_of_another_form_are_refused(tmp_path, content, message):
+    path = tmp_path / "q.json"
+    path.write_text(content)
+    with pytest.raises(RecipeError, match=message):
+        read_squad(path)
+    with pytest.raises(RecipeError, match="cannot be read"):
+        read_squad(tmp_path / "absent.json")
+
+
+def test_two_questions_of_one_id_are_refused(tmp_path):
+    path = tmp_path / "q.json"
+    entry = {"id": "7", "question": "What?", "answers": []}
+    path.write_text(json.dumps({"data": [{"paragraphs": [{"context": "a", "qas": [entry, entry]}]}]}))
+    with pytest.raises(RecipeError, match="two questions with the id '7'"):
+        read_squad(path)
+
+
+def test_windows_overlap_and_hold_the_whole_context(tokenizer):
+    context = " ".join(f"the red car is new {i}" for i in range(40))
+    answer = "car is new 39"
+    question = Question("q", "the house?", context, [(answer, context.index(answer))])
+    windows = encode_questions([question], tokenizer, max_length=60, stride=20, with_answers=True)
+    assert len(windows) > 5 and max(windows["source_length"]) == 60
+    ids = tokenizer(question.text).input_ids
+    seen = set()
+    for window in windows:
+        assert window["input_ids"][: len(ids)] == ids and window["input_ids"][-1] == 2
+        for token, (low, high) in zip(window["input_ids"], window["offsets"], strict=True):
+            if low >= 0:
+                seen |= set(range(low, high))
+                assert tokenizer.decode([token]) == context[low:high]
+    assert seen == set(range(len(context)))
+    # Only the last window holds the answer; the others point at the end of the question.
+    inside = [window["offsets"][window["start_positions"]][0] >= 0 for window in windows]
+    assert inside == [False] * (len(windows) - 1) + [True]
+    assert all(w["start_positions"] == w["end_positions"] == len(ids) - 1 for w in list(windows)[:-1])
+    assert find_answers([question], windows, *oracle(windows)) == {"q": answer}
+    assert answerless(windows, [question]) == []
+
+
+def test_an_answer_longer_than_every_overlap_can_be_in_no_window(tokenizer):
+    context = " ".join(f"the red car is new {i}" for i in range(40))
+    question = Question("q", "the house?", context, [(context[100:500], 100)])
+    windows = encode_questions([question], tokenizer, max_length=60, stride=20, with_answers=True)
+    assert answerless(windows, [question]) == ["q"]
+
+
+def test_what_does_not_fit_is_named(tokenizer):
+    question = Question("q", "the house is red " * 20, "the house", [("house", 4)])
+    with pytest.raises(RecipeError, match=r"'q' has \d+ tokens, which leaves 0 of a window of 60"):
+        encode_questions([question], tokenizer, max_length=60, stride=20, with_answers=True)
+    with pytest.raises(RecipeError, match="'q' has no right answer"):
+        encode_questions([Question("q", "the?", "the house", [])], tokenizer, 60, 20, with_answers=True)
+
+
+def test_windows_are_compared_by_what_they_say_of_elsewhere(tokenizer):
+    context = "the red car is new " * 20
+    question = Question("q", "the?", context, [])
+    windows = encode_questions([question], tokenizer, max_length=40, stride=10, with_answers=False)
+    starts = [np.zeros(len(window["input_ids"])) for window in windows]
+    ends = [array.copy() for array in starts]
+    first = len(tokenizer("the?").input_ids)
+    second = next(i for i in range(first, 40) if context[slice(*windows[1]["offsets"][i])].strip())
+    starts[0][first], ends[0][first], starts[0][first - 1] = 5, 5, 9  # high, but elsewhere is higher
+    starts[1][second], ends[1][second] = 3, 3
+    low, high = windows[1]["offsets"][second]
+    assert find_answers([question], windows, starts, ends) == {"q": context[low:high].strip()}
+
+
+def test_the_right_labels_answer_squad(tokenizer):
+    """With the labels for logits, windows lose nothing but answers that end in the middle of a token."""
+    if not SQUAD.is_file():
+        pytest.skip(f"{SQUAD} is not here")
+    questions = read_squad(SQUAD).questions[:300]
+    windows = encode_questions(questions, tokenizer, max_length=384, stride=128, with_answers=True)
+    answers = find_answers(questions, windows, *oracle(windows), longest=200)
+    results = score_answers(answers, {each.id: [text for text, _ in each.answers] for each in questions})
+    assert results["exact_match"] > 99 and results["unanswered"] == 0
+    assert answerless(windows, questions) == []

@@ -1,0 +1,1 @@
+"""What can be trained besides translation, a module for each task."""
