@@ -125,7 +125,7 @@ def encode_questions(
         if room <= stride:
             raise RecipeError(
                 f"The question {question.id!r} has {len(ids)} tokens, which leaves {max(room, 0)} of a window of "
-                f"{max_length} for its context, with a stride of {stride}. Raise `max_length`, or shorten the question."
+                f"{max_length} for its context, with a stride of {stride}. Raise `max_length`, or shorten it."
             )
         context = tokenizer(
             question.context, split_special_tokens=True, add_special_tokens=False, return_offsets_mapping=True
