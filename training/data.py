@@ -85,11 +85,21 @@ def read_one_file(path: str, source_column: str, target_column: str) -> Parallel
     Raises:
         TextError, RecipeError: as `read_lines`, and for another kind of file, a missing column or a broken line.
     """
+    return collect_columns(read_rows(path), f"{path}, line", source_column, target_column)
+
+
+def read_rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """
+    The numbered rows of a `.jsonl`, `.csv` or `.tsv` file; `.gz` may follow.
+
+    Raises:
+        TextError, RecipeError: as `read_lines`, and for another kind of file or a broken line.
+    """
     readers = {".jsonl": read_jsonl_rows, ".csv": read_csv_rows, ".tsv": read_tsv_rows}
     suffix = Path(path.removesuffix(".gz")).suffix
     if suffix not in readers:
-        raise RecipeError(f"{path} ends in {suffix!r}. Give .jsonl, .csv or .tsv here, or two text files.")
-    return collect_columns(readers[suffix](path, read_lines(path)), f"{path}, line", source_column, target_column)
+        raise RecipeError(f"{path} ends in {suffix!r}. Give .jsonl, .csv or .tsv here, or text files.")
+    return readers[suffix](path, read_lines(path))
 
 
 def collect_columns(

@@ -1,0 +1,151 @@
+"""Classification of sentences, and of pairs of sentences such as a premise and a hypothesis."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import datasets
+import numpy as np
+
+from training.arguments import RecipeError
+from training.data import read_rows
+from vanilla_transformer import VanillaTransformerTokenizer
+
+# Labels of pairs on which the annotators of SNLI and its followers did not agree.
+NO_LABEL = ("-", "-1")
+# What makes inference hard, by words of either sentence (MacCartney 2009 and later diagnostic sets look at the same).
+PHENOMENA = {
+    "negation": {"not", "no", "never", "nobody", "nothing", "none", "nor", "neither", "n't", "without", "cannot"},
+    "quantifiers": {"all", "some", "every", "each", "any", "most", "many", "few", "several", "both", "none"},
+    "pronouns": {"he", "she", "it", "they", "him", "her", "them", "his", "hers", "its", "their", "theirs", "himself",
+                 "herself", "itself", "themselves", "we", "us", "our", "i", "me", "my", "you", "your"},
+}  # fmt: skip
+WORD = re.compile(r"n't\b|[a-z]+?(?=n't\b)|[a-z]+")
+
+
+@dataclass
+class LabelledText:
+    """
+    Texts with their labels.
+
+    Attributes:
+        texts: one or two sentences of each row.
+        labels: as the file writes them.
+        rows: where each stands in what was read: lines of a file.
+        place: of the rows, for errors.
+        dropped: reasons and how many rows were left out for each.
+    """
+
+    texts: list[tuple[str, ...]]
+    labels: list[str]
+    rows: list[int]
+    place: str
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+def read_labelled(path: str | Path, columns: tuple[str, ...], label_column: str = "label") -> LabelledText:
+    """
+    A `.tsv`, `.csv` or `.jsonl` file with a column for each sentence and one for the label; `.gz` may follow.
+
+    Rows with an empty sentence or without a label ("-") are left out, and counted.
+
+    Raises:
+        TextError, RecipeError: as `read_rows`, for a column that is not there, and if no row is left.
+    """
+    found = LabelledText([], [], [], f"{path}, line")
+    for number, row in read_rows(str(path)):
+        missing = [name for name in (*columns, label_column) if name not in row]
+        if missing:
+            raise RecipeError(
+                f"{path}, line {number} has no {missing[0]!r}, only: {', '.join(map(str, row))}. Name the columns "
+                "with `text_columns` and `label_column`."
+            )
+        texts = tuple(" ".join(str(row[name] if row[name] is not None else "").split()) for name in columns)
+        label = str(row[label_column]).strip()
+        if not all(texts):
+            found.dropped[f"rows without {' or '.join(columns)}"] += 1
+        elif label in NO_LABEL or not label or row[label_column] is None:
+            found.dropped["rows without a label"] += 1
+        else:
+            found.texts.append(texts)
+            found.labels.append(label)
+            found.rows.append(number)
+    if not found.texts:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in found.dropped.items()) or "it has no rows"
+        raise RecipeError(f"{path} has nothing to learn from: {reasons}.")
+    return found
+
+
+def label_names(text: LabelledText) -> list[str]:
+    """The labels of a training text, numbers by size and words by the alphabet."""
+    names = set(text.labels)
+    return sorted(names, key=int) if all(re.fullmatch(r"\d+", name) for name in names) else sorted(names)
+
+
+def number_labels(text: LabelledText, names: list[str]) -> list[int]:
+    """
+    The number of each label.
+
+    Raises:
+        RecipeError: for a label that training does not have; its row is named.
+    """
+    numbers = {name: i for i, name in enumerate(names)}
+    for label, row in zip(text.labels, text.rows, strict=True):
+        if label not in numbers:
+            raise RecipeError(
+                f"{text.place} {row} has the label {label!r}, which is none of the training text: {', '.join(names)}."
+            )
+    return [numbers[label] for label in text.labels]
+
+
+def encode_labelled(
+    text: LabelledText, names: list[str], tokenizer: VanillaTransformerTokenizer, max_length: int
+) -> datasets.Dataset:
+    """
+    Texts with their token ids, `first </s>` or `first </s> second </s>`; where both are too long, the longer is cut.
+
+    Returns:
+        columns `row` (position in the text), `input_ids`, `labels`, `source_length`, `target_length`.
+    """
+    labels = number_labels(text, names)
+    sides = [[texts[i] for texts in text.texts] for i in range(len(text.texts[0]))]
+    encoded = tokenizer(*sides, split_special_tokens=True, truncation="longest_first", max_length=max_length).input_ids
+    lengths = [len(ids) for ids in encoded]
+    return datasets.Dataset.from_dict(
+        {
+            "row": list(range(len(text))),
+            "input_ids": encoded,
+            "labels": labels,
+            "source_length": lengths,
+            "target_length": lengths,
+        }
+    )
+
+
+def phenomena(texts: tuple[str, ...]) -> set[str]:
+    """Which of `PHENOMENA` have a word in one of the sentences."""
+    words = {word for text in texts for word in WORD.findall(text.lower().replace("’", "'"))}
+    return {name for name, listed in PHENOMENA.items() if words & listed}
+
+
+def accuracy_by_phenomenon(text: LabelledText, right: np.ndarray) -> dict[str, tuple[int, float]]:
+    """
+    Rows with a phenomenon, and how many of them are right.
+
+    Args:
+        right: whether each row is, an array of shape (len(text),).
+
+    Returns:
+        phenomenon -> number of rows, accuracy; only those that there are.
+    """
+    has = [phenomena(texts) for texts in text.texts]
+    found = {}
+    for name in PHENOMENA:
+        chosen = np.array([name in each for each in has])
+        if chosen.any():
+            found[name] = (int(chosen.sum()), float(right[chosen].mean()))
+    return found
