@@ -32,7 +32,7 @@ from vanilla_transformer.model_card import (
 from vanilla_transformer.visualization import plot_attention
 
 if TYPE_CHECKING:
-    from training.trainer import VanillaTransformerTrainer
+    from training.tasks.translation import TranslationTrainer
 
 CURVES, ATTENTION = PICTURES
 
@@ -57,7 +57,7 @@ def base_facts(init_from: str) -> ModelCardFacts:
 
 def describe_run(
     recipe: Recipe,
-    trainer: "VanillaTransformerTrainer",
+    trainer: "TranslationTrainer",
     results: dict[str, Any],
     example: str,
     averaged: int | None = None,
@@ -96,7 +96,7 @@ def describe_run(
     )
 
 
-def describe_progress(recipe: Recipe, trainer: "VanillaTransformerTrainer", example: str) -> ModelCardFacts:
+def describe_progress(recipe: Recipe, trainer: "TranslationTrainer", example: str) -> ModelCardFacts:
     """What the card of a checkpoint says; it has a score if it was evaluated."""
     step = trainer.state.global_step
     evaluations = (entry for entry in trainer.state.log_history if "eval_loss" in entry and entry["step"] == step)
@@ -112,7 +112,7 @@ def describe_progress(recipe: Recipe, trainer: "VanillaTransformerTrainer", exam
 
 
 def save_result(
-    trainer: "VanillaTransformerTrainer", facts: ModelCardFacts, place: ModelPlace, say: Callable[..., None]
+    trainer: "TranslationTrainer", facts: ModelCardFacts, place: ModelPlace, say: Callable[..., None]
 ) -> None:
     """
     Write the model, its tokenizer, its scores, pictures and card: what a repository on the Hub holds.

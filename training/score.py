@@ -26,7 +26,7 @@ from training.arguments import BLEU_TOKENIZERS, RecipeError, TrainingArguments
 from training.data import ParallelText, read_two_files
 from training.encoding import encode
 from training.metrics.translation import Score, bleu, score_translations
-from training.trainer import VanillaTransformerTrainer
+from training.tasks.translation import TranslationTrainer
 from vanilla_transformer import VanillaTransformerForConditionalGeneration, VanillaTransformerTokenizer
 from vanilla_transformer.loading import load_model
 from vanilla_transformer.model_card import ModelCardError, ModelCardFacts, check_language
@@ -112,7 +112,7 @@ def apply_model(
             tokens_per_device=options.tokens_per_batch,
             disable_tqdm=not sys.stderr.isatty(),
         )
-        trainer = VanillaTransformerTrainer(model, arguments, processing_class=tokenizer)
+        trainer = TranslationTrainer(model, arguments, processing_class=tokenizer)
         for domain in domains:
             trainer.decode = domain.hypotheses is None
             output = trainer.predict(encode(domain.text, tokenizer, f"Encoding {domain.name}"))

@@ -53,7 +53,7 @@ from training.processes import check_processes, first_process
 from training.publishing import PushCallback, prepare_push, publish
 from training.recipe import ROW_NOTES, Recipe, parse_recipe
 from training.results import choose_example, describe_progress, describe_run, save_result, summarize
-from training.trainer import VanillaTransformerTrainer
+from training.tasks.translation import TranslationTrainer
 from vanilla_transformer import (
     VanillaTransformerConfig,
     VanillaTransformerForConditionalGeneration,
@@ -185,7 +185,7 @@ def run(recipe: Recipe, texts: dict[str, ParallelText], say: Callable[..., None]
         marian_config(model.config)
     say(f"tokens a step, source and target each: {derive_accumulation(args)}")
     encoded = encode_texts(recipe, texts, model.config, tokenizer, say)
-    trainer = VanillaTransformerTrainer(
+    trainer = TranslationTrainer(
         model=model,
         args=args,
         train_dataset=encoded["train"],
@@ -248,7 +248,7 @@ def encode_texts(
 
 def train_and_save(
     recipe: Recipe,
-    trainer: VanillaTransformerTrainer,
+    trainer: TranslationTrainer,
     encoded: dict[str, datasets.Dataset],
     checkpoint: Path | None,
     example: str,
@@ -298,7 +298,7 @@ def train_and_save(
 
 def score_before(
     recipe: Recipe,
-    trainer: VanillaTransformerTrainer,
+    trainer: TranslationTrainer,
     encoded: dict[str, datasets.Dataset],
     splits: list[str],
     checkpoint: Path | None,
@@ -408,7 +408,7 @@ def learn_tokenizer(arguments: ModelArguments, text: ParallelText) -> VanillaTra
         raise RecipeError(str(error)) from error
 
 
-def choose_weights(trainer: VanillaTransformerTrainer, say: Callable[..., None]) -> int:
+def choose_weights(trainer: TranslationTrainer, say: Callable[..., None]) -> int:
     """
     Load the mean of the last checkpoints (§6.1); with `load_best_model_at_end` of the last ones up to the best, or the
     best alone where validation NLL says so.
@@ -445,7 +445,7 @@ def choose_weights(trainer: VanillaTransformerTrainer, say: Callable[..., None])
 
 
 def score(
-    trainer: VanillaTransformerTrainer,
+    trainer: TranslationTrainer,
     encoded: dict[str, datasets.Dataset],
     splits: list[str],
     target_lang: str | None,

@@ -1,12 +1,9 @@
-"""`Seq2SeqTrainer` with token-budget batches, the paper's schedule, and evaluation per token and by real decoding."""
+"""`Seq2SeqTrainer` with token-budget batches, the paper's schedule, whole checkpoints and evaluation of whole sets."""
 
 import copy
-import functools
 import math
 import shutil
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,7 @@ from accelerate.utils import gather_object
 from safetensors import SafetensorError
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
-from transformers import DataCollatorForSeq2Seq, ProgressCallback, Seq2SeqTrainer, TrainerCallback, TrainerControl
+from transformers import ProgressCallback, Seq2SeqTrainer, TrainerCallback, TrainerControl
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import EvalLoopOutput, rotate_checkpoints
 
@@ -32,12 +29,8 @@ from training.callbacks import (
 )
 from training.checkpoints import EXTRA, UNFINISHED, find_best, find_checkpoints
 from training.encoding import lengths
-from training.metrics.language_modeling import perplexity
-from training.metrics.translation import bleu
 from training.optimization import noam_schedule
-from training.regularization import BpeDropout, r_drop_loss
-from vanilla_transformer import VanillaTransformerForConditionalGeneration, VanillaTransformerTokenizer
-from vanilla_transformer.loss_vanilla_transformer import IGNORED_LABEL
+from vanilla_transformer import VanillaTransformerPreTrainedModel, VanillaTransformerTokenizer
 
 # Decoding keeps scores of the whole vocabulary for each beam, so that its batches are smaller than training's.
 EVALUATION_TOKENS = 4096
@@ -47,14 +40,15 @@ UNCHECKED_LOSSES = 8
 
 class VanillaTransformerTrainer(Seq2SeqTrainer):
     """
-    Train and evaluate a translation model on data sets that `training.encoding.encode` made.
+    Train and evaluate a model on data sets with the columns `row`, `source_length` and `target_length` beside those of
+    the task.
+
+    A task says in a subclass how rows make a batch (`collate`), what is measured of one (`measure`), and what all of
+    these together are (`summarize`).
 
     Args:
         model, args, train_dataset, eval_dataset, callbacks: as in `Seq2SeqTrainer`.
         processing_class: the tokenizer.
-
-    Attributes:
-        decode: whether `evaluate` also translates, for BLEU; first what `predict_with_generate` says.
     """
 
     args: TrainingArguments
@@ -63,7 +57,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
 
     def __init__(
         self,
-        model: VanillaTransformerForConditionalGeneration,
+        model: VanillaTransformerPreTrainedModel,
         args: TrainingArguments,
         train_dataset: datasets.Dataset | None = None,
         eval_dataset: datasets.Dataset | None = None,
@@ -73,7 +67,6 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         # Trainer switches the cache off and writes defaults into the generation settings; both must not be saved.
         self._clean_use_cache = model.config.use_cache
         self._clean_generation_config = copy.deepcopy(model.generation_config)
-        self.collator = DataCollatorForSeq2Seq(processing_class, label_pad_token_id=IGNORED_LABEL)
         if args.noam:
             args.learning_rate = 1.0  # the schedule gives absolute rates
         if args.bf16 and args.use_cpu and model.config._attn_implementation == "sdpa":
@@ -83,19 +76,15 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         super().__init__(
             model=model,
             args=args,
-            data_collator=self.collate,
+            data_collator=self.collate_training,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=processing_class,
             callbacks=callbacks,
         )
         self.train_sampler: TokenBudgetBatchSampler | None = None
-        self.bleu_signature: str | None = None  # of the last evaluation
         self._tokens = torch.zeros((), dtype=torch.long, device=self.args.device)
         self._tokens_since = time.perf_counter()
-        self.decode = args.predict_with_generate
-        if args.r_drop_alpha:
-            model.training_loss = functools.partial(r_drop_loss, alpha=args.r_drop_alpha)
         self._unchecked: list[tuple[int, torch.Tensor, torch.Tensor]] = []  # steps, rows and losses of batches
         self._writes_aside = False
         self.loss_window, self.termination = LossWindowCallback(self), TerminationCallback(self)
@@ -107,21 +96,17 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
 
     # ----- batches -----
 
-    def collate(self, pairs: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Pad pairs to tensors: input_ids and attention_mask (B, S), labels (B, T) with -100 for padding, row (B,)."""
-        batch = self.collator([{"input_ids": pair["input_ids"], "labels": pair["labels"]} for pair in pairs])
-        return {**batch, "row": torch.tensor([pair["row"] for pair in pairs])}
+    def collate(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Rows of a data set to tensors that the model takes."""
+        raise NotImplementedError
 
-    def collate_segmented(self, segment: BpeDropout, pairs: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """A batch as `collate` makes it, of pairs that are segmented anew."""
-        sources = segment([pair["source"] for pair in pairs], [pair["input_ids"] for pair in pairs])
-        targets = segment([pair["target"] for pair in pairs], [pair["labels"] for pair in pairs])
-        return self.collate(
-            [
-                {**pair, "input_ids": source, "labels": target}
-                for pair, source, target in zip(pairs, sources, targets, strict=True)
-            ]
-        )
+    def collate_training(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """A batch to learn from, with the numbers of its rows, for messages: `row` (B,)."""
+        return {**self.collate(rows), "row": torch.tensor([row["row"] for row in rows])}
+
+    def count_tokens(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Tokens of a batch, padding not counted."""
+        return inputs["attention_mask"].sum()
 
     def make_train_sampler(self) -> TokenBudgetBatchSampler:
         """The steps of an epoch, in batches for every process and accumulation."""
@@ -136,15 +121,10 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
 
     def get_train_dataloader(self) -> DataLoader:
         self.train_sampler = self.make_train_sampler()
-        collate: Callable[..., dict[str, torch.Tensor]] = self.collate
-        if self.args.bpe_dropout:
-            longest = min(batch_budget(self.args), self.model.config.position_limit or sys.maxsize)
-            segment = BpeDropout(self.processing_class, self.args.bpe_dropout, longest)
-            collate = functools.partial(self.collate_segmented, segment)
         loader = DataLoader(
             self.train_dataset,
             batch_sampler=self.train_sampler,
-            collate_fn=collate,
+            collate_fn=self.collate_training,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
             persistent_workers=self.args.dataloader_persistent_workers,
@@ -161,8 +141,8 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         share = batches[self.args.process_index :: self.args.world_size]
         indexed = dataset.add_column("index", np.arange(len(dataset)))
 
-        def collate(pairs: list[dict[str, Any]]) -> dict[str, Any]:
-            return {**self.collate(pairs), "index": [pair["index"] for pair in pairs]}
+        def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
+            return {**self.collate(rows), "index": [row["index"] for row in rows]}
 
         # With a generator of its own it draws nothing from training's, which a resumed run would miss.
         return DataLoader(indexed, batch_sampler=share, collate_fn=collate, generator=torch.Generator())
@@ -185,10 +165,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
 
     def training_step(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], *args: Any) -> torch.Tensor:
         rows = inputs.pop("row")
-        real = inputs["attention_mask"].sum() + (inputs["labels"] != IGNORED_LABEL).sum()
-        self._tokens += real.to(self._tokens.device)
-        if self.args.r_drop_alpha:
-            inputs = {name: torch.cat([tensor, tensor]) for name, tensor in inputs.items()}
+        self._tokens += self.count_tokens(inputs).to(self._tokens.device)
         try:
             loss = super().training_step(model, inputs, *args)
         except RuntimeError as error:
@@ -228,10 +205,14 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         out = isinstance(error, torch.OutOfMemoryError) or "allocate memory" in words or "not enough memory" in words
         if not out:
             return
-        source, target = tuple(batch["input_ids"].shape), tuple(batch["labels"].shape)
+        shapes = [
+            f"{name} {batch[key].shape[0]} x {batch[key].shape[1]}"
+            for name, key in (("source", "input_ids"), ("target", "labels"))
+            if key in batch and batch[key].dim() == 2
+        ]
         raise RecipeError(
-            f"Out of memory with a batch of source {source[0]} x {source[1]} and target {target[0]} x {target[1]} "
-            f"tokens. Set `tokens_per_device: {max(1, budget // 2)}`; the step stays as it is, by accumulation."
+            f"Out of memory with a batch of {' and '.join(shapes)} tokens. Set `tokens_per_device: "
+            f"{max(1, budget // 2)}`; the step stays as it is, by accumulation."
         ) from error
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -259,55 +240,40 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        """
-        Negative log-likelihood per target token (with `</s>`, without smoothing) over the whole set, its exponential,
-        and BLEU of what `generate` makes of the sources. The predictions are texts, in the order of the data set.
-        """
+        """What `summarize` makes of the parts of all processes; predictions are in the order of the data set."""
         model = self.accelerator.unwrap_model(self.model)
         model.eval()
-        decode = self.decode  # Trainer asks for the loss alone since it has no `compute_metrics`
-        beams = {} if self.args.generation_num_beams is None else {"num_beams": self.args.generation_num_beams}
-        summed = torch.zeros(2, dtype=torch.float64)  # log-loss, tokens
-        decoded: list[tuple[int, str, str]] = []
         dataset: Any = dataloader.dataset
         self.callback_handler.eval_dataloader = dataloader  # its length is that of the progress bar
+        parts = []
         for batch in dataloader:
             indices = batch.pop("index")
-            del batch["row"]
             batch = self._prepare_inputs(batch)
             try:
                 # With autocast a model that is not in training yet computes as one that is.
                 with torch.no_grad(), self.accelerator.autocast():
-                    count = (batch["labels"] != IGNORED_LABEL).sum()
-                    mean = model(**batch).loss
-                    summed += torch.tensor([mean.item() * count.item(), count.item()], dtype=torch.float64)
-                    if decode:
-                        generated = model.generate(batch["input_ids"], attention_mask=batch["attention_mask"], **beams)
+                    parts.append(self.measure(model, batch, indices, dataset))
             except RuntimeError as error:
                 self.explain_memory(error, batch, batch["input_ids"].numel())
                 raise
-            if decode:
-                texts = self.processing_class.batch_decode(generated, skip_special_tokens=True)
-                references = dataset[indices]["target"]
-                decoded += list(zip(indices, texts, references, strict=True))
             self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
-        # Batches were dealt out whole, none twice: sums and texts of all processes make the whole set.
-        log_loss, tokens = np.sum(gather_object([summed.tolist()]), axis=0)
-        everything = sorted(gather_object(decoded))
-        metrics = {"loss": log_loss / tokens, "perplexity": perplexity(log_loss / tokens)}
-        texts = [text for _, text, _ in everything]
-        if decode:
-            references = [reference for _, _, reference in everything]
-            score = bleu(texts, references, self.args.bleu_tokenize)
-            self.bleu_signature = score.signature
-            metrics["bleu"] = score.value
+        # Batches were dealt out whole, none twice: the parts of all processes make the whole set.
+        metrics, predictions = self.summarize(gather_object(parts), dataset)
         self.restart_clock()
         return EvalLoopOutput(
-            predictions=np.array(texts, dtype=object),
+            predictions=predictions,
             label_ids=None,
             metrics={f"{metric_key_prefix}_{name}": value for name, value in metrics.items()},
             num_samples=len(dataset),
         )
+
+    def measure(self, model: Any, batch: dict[str, torch.Tensor], indices: list[int], dataset: Any) -> Any:
+        """What is kept of a batch; it travels between processes, as Python's own types."""
+        raise NotImplementedError
+
+    def summarize(self, parts: list[Any], dataset: Any) -> tuple[dict[str, float], np.ndarray]:
+        """Figures of a whole set, "loss" among them, and predictions in its order."""
+        raise NotImplementedError
 
     # ----- saving -----
 

@@ -13,7 +13,7 @@ from training.arguments import TrainingArguments
 from training.checkpoints import find_checkpoints
 from training.data import ParallelText
 from training.encoding import encode
-from training.trainer import VanillaTransformerTrainer
+from training.tasks.translation import TranslationTrainer
 from vanilla_transformer import VanillaTransformerForConditionalGeneration, VanillaTransformerTokenizer
 
 
@@ -110,7 +110,7 @@ def predict(folder: str) -> None:
         output_dir=folder, run_on="cpu", report_to="none", disable_tqdm=True, tokens_per_device=10
     )
     text = ParallelText.from_pairs([("the house is red" + " red" * i, "la casa es roja") for i in range(7)])
-    trainer = VanillaTransformerTrainer(model, arguments, processing_class=tokenizer)
+    trainer = TranslationTrainer(model, arguments, processing_class=tokenizer)
     predictions = trainer.predict(encode(text, tokenizer)).predictions
     print(f"RESULT {json.dumps([arguments.world_size, list(predictions)])}\n", end="", flush=True)
     trainer.callback_handler.callbacks.clear()  # they hold the trainer, and it the process group

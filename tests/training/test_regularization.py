@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from training import regularization, trainer
+from training import regularization
 from training.regularization import BpeDropout, r_drop_loss
+from training.tasks import translation
 from training.train import main
 from vanilla_transformer import VanillaTransformerTokenizer
 
@@ -76,8 +77,8 @@ def test_a_run_with_both_saves_a_tokenizer_without_dropout(recipe, tmp_path, mon
         halves.append((hidden_states.detach().chunk(2), labels.chunk(2)))
         return r_drop_loss(hidden_states, lm_head, labels, label_smoothing, alpha)
 
-    monkeypatch.setattr(trainer, "BpeDropout", Watched)
-    monkeypatch.setattr(trainer, "r_drop_loss", watched)
+    monkeypatch.setattr(translation, "BpeDropout", Watched)
+    monkeypatch.setattr(translation, "r_drop_loss", watched)
     run = tmp_path / "run"
     plain = main([str(recipe)])
     settings = json.loads((run / "tokenizer.json").read_text(encoding="utf-8"))

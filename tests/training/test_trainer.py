@@ -11,7 +11,7 @@ from training.arguments import TrainingArguments
 from training.batching import derive_accumulation
 from training.data import ParallelText
 from training.encoding import encode
-from training.trainer import VanillaTransformerTrainer
+from training.tasks.translation import TranslationTrainer
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
 
 PAIRS = [
@@ -60,9 +60,7 @@ def plain_arguments(tmp_path, **settings) -> Seq2SeqTrainingArguments:
 
 
 def test_every_step_has_the_papers_learning_rate(small_model, tokenizer, dataset, tmp_path):
-    trainer = VanillaTransformerTrainer(
-        small_model, arguments(tmp_path), train_dataset=dataset, processing_class=tokenizer
-    )
+    trainer = TranslationTrainer(small_model, arguments(tmp_path), train_dataset=dataset, processing_class=tokenizer)
     trainer.train()
     rates = [entry["learning_rate"] for entry in trainer.state.log_history if "learning_rate" in entry]
     assert rates == pytest.approx([32**-0.5 * step * 10**-1.5 for step in (1, 2, 3, 4)])
@@ -81,7 +79,7 @@ def test_accumulation_changes_no_loss(small_model, tokenizer, dataset, tmp_path)
         args = arguments(tmp_path, max_steps=3, tokens_per_step=budget, tokens_per_device=budget // parts)
         assert derive_accumulation(args) == f"{budget:,} = 1 process x {budget // parts:,} x {parts}"
         model = copy.deepcopy(small_model)
-        trainer = VanillaTransformerTrainer(model, args, train_dataset=dataset, processing_class=tokenizer)
+        trainer = TranslationTrainer(model, args, train_dataset=dataset, processing_class=tokenizer)
         trainer.train()
         results.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
         assert len(trainer.train_sampler) == parts
@@ -98,9 +96,7 @@ def test_evaluation_is_per_token_whatever_the_batches(small_model, tokenizer, da
             logits = small_model(input_ids=torch.tensor([row["input_ids"]]), labels=labels).logits
         total += F.cross_entropy(logits[0], labels[0], reduction="sum").item()
         count += labels.numel()
-    trainer = VanillaTransformerTrainer(
-        small_model, arguments(tmp_path), eval_dataset=dataset, processing_class=tokenizer
-    )
+    trainer = TranslationTrainer(small_model, arguments(tmp_path), eval_dataset=dataset, processing_class=tokenizer)
     for tokens in (60, 200, 5000):
         monkeypatch.setattr("training.trainer.EVALUATION_TOKENS", tokens)
         metrics = trainer.evaluate()
@@ -109,7 +105,7 @@ def test_evaluation_is_per_token_whatever_the_batches(small_model, tokenizer, da
 
 
 def test_predictions_are_decoded_texts_in_order(small_model, tokenizer, dataset, tmp_path):
-    trainer = VanillaTransformerTrainer(small_model, arguments(tmp_path), processing_class=tokenizer)
+    trainer = TranslationTrainer(small_model, arguments(tmp_path), processing_class=tokenizer)
     predictions = trainer.predict(dataset).predictions
     small_model.eval()
     for index in (0, 3, 5):
@@ -119,7 +115,7 @@ def test_predictions_are_decoded_texts_in_order(small_model, tokenizer, dataset,
 
 
 def test_saved_settings_are_the_models_own(small_model, tokenizer, dataset, tmp_path):
-    trainer = VanillaTransformerTrainer(
+    trainer = TranslationTrainer(
         small_model, arguments(tmp_path), train_dataset=dataset, eval_dataset=dataset, processing_class=tokenizer
     )
     trainer.train()
