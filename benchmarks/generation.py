@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tabulate import tabulate
 
 from benchmarks.generation_systems import END, GENERATION_SYSTEMS, PADDING
-from benchmarks.machine import describe, resident_bytes
+from benchmarks.machine import describe, resident_bytes, show_table
 from benchmarks.systems import SHAPES, our_config
 from benchmarks.text import pad, sentence_pairs
 from benchmarks.workers import Worker, serve
@@ -129,14 +128,9 @@ def main() -> int:
     if options.worker:
         work(options)
         return 0
-    table = tabulate(measure(options), headers="keys", disable_numparse=True, tablefmt="github")
     what = options.model or f"{options.shape}, random weights"
     head = f"{what}, {options.beams} beams, {options.tokens} tokens; {describe(options.threads)}"
-    text = f"{head}; median of {options.rounds} rounds\n\n{table}\n"
-    print(text)
-    if options.output is not None:
-        with options.output.open("a", encoding="utf-8") as file:
-            file.write(f"\n{text}")
+    show_table(f"{head}; median of {options.rounds} rounds", measure(options), options.output)
     return 0
 
 

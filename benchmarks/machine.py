@@ -4,9 +4,11 @@ import contextlib
 import platform
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
+from tabulate import tabulate
 
 
 def describe(threads: int) -> str:
@@ -19,6 +21,15 @@ def describe(threads: int) -> str:
         name = torch.cuda.get_device_name()
     count = f"{torch.get_num_threads()} cores, {threads} thread{'s' if threads > 1 else ''} a system"
     return f"{name}, {count}, torch {torch.__version__}, transformers {transformers.__version__}"
+
+
+def show_table(head: str, rows: list[dict[str, Any]], output: Path | None) -> None:
+    """Print a table below a line on how it was made, and add both to a file."""
+    text = f"{head}\n\n{tabulate(rows, headers='keys', disable_numparse=True, tablefmt='github')}\n"
+    print(text)
+    if output is not None:
+        with output.open("a", encoding="utf-8") as file:
+            file.write(f"\n{text}")
 
 
 def matmul_ceiling(dtype: torch.dtype, rows: int = 2048, inner: int = 512, columns: int = 2048) -> float:

@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tabulate import tabulate
 
-from benchmarks.machine import describe, matmul_ceiling, resident_bytes
+from benchmarks.machine import describe, matmul_ceiling, resident_bytes, show_table
 from benchmarks.systems import SHAPES, TRAINING_SYSTEMS, count_operations
 from benchmarks.text import Batch, random_batches, sentence_pairs, token_batches
 from benchmarks.workers import Worker, serve
@@ -164,15 +163,9 @@ def main() -> int:
             work(options)
             return 0
         rows = measure(options, paths)
-    table = tabulate(rows, headers="keys", disable_numparse=True, tablefmt="github")
-    head = (
-        f"{options.shape}, {options.precision}, batches of {options.tokens:,} tokens a side of {sentence_pairs()[2]}; "
-    )
-    text = f"{head}{describe(options.threads)}; median of {options.rounds} rounds\n\n{table}\n"
-    print(text)
-    if options.output is not None:
-        with options.output.open("a", encoding="utf-8") as file:
-            file.write(f"\n{text}")
+    text = f"batches of {options.tokens:,} tokens a side of {sentence_pairs()[2]}"
+    head = f"{options.shape}, {options.precision}, {text}; {describe(options.threads)}"
+    show_table(f"{head}; median of {options.rounds} rounds", rows, options.output)
     return 0
 
 
