@@ -66,7 +66,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
     ):
         # Trainer switches the cache off and writes defaults into the generation settings; both must not be saved.
         self._clean_use_cache = model.config.use_cache
-        self._clean_generation_config = copy.deepcopy(model.generation_config)
+        self._clean_generation_config = copy.deepcopy(getattr(model, "generation_config", None))
         if args.noam:
             args.learning_rate = 1.0  # the schedule gives absolute rates
         if args.bf16 and args.use_cpu and model.config._attn_implementation == "sdpa":
@@ -341,7 +341,8 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         """Give model and generation configuration back what Trainer changed in them."""
         model = self.accelerator.unwrap_model(self.model)
         model.config.use_cache = self._clean_use_cache
-        model.generation_config = copy.deepcopy(self._clean_generation_config)
+        if self._clean_generation_config is not None:
+            model.generation_config = copy.deepcopy(self._clean_generation_config)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         # Tied weights are stored once, and Trainer would call the other names missing.

@@ -4,12 +4,16 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
+import torch
 
 from training.arguments import RecipeError
 from training.data import read_rows
+from training.metrics.classification import score_labels
+from training.trainer import VanillaTransformerTrainer
 from vanilla_transformer import VanillaTransformerTokenizer
 
 # Labels of pairs on which the annotators of SNLI and its followers did not agree.
@@ -149,3 +153,25 @@ def accuracy_by_phenomenon(text: LabelledText, right: np.ndarray) -> dict[str, t
         if chosen.any():
             found[name] = (int(chosen.sum()), float(right[chosen].mean()))
     return found
+
+
+class ClassificationTrainer(VanillaTransformerTrainer):
+    """Train and evaluate a classifier on data sets that `encode_labelled` made."""
+
+    def collate(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """input_ids and attention_mask (B, S), labels (B,)."""
+        batch = self.processing_class.pad({"input_ids": [row["input_ids"] for row in rows]}, return_tensors="pt")
+        return {**batch, "labels": torch.tensor([row["labels"] for row in rows])}
+
+    def measure(self, model: Any, batch: dict[str, torch.Tensor], indices: list[int], dataset: Any) -> Any:
+        """Summed loss, and index and label of each row."""
+        outputs = model(**batch)
+        predicted = outputs.logits.argmax(dim=-1).tolist()
+        return outputs.loss.item() * len(indices), list(zip(indices, predicted, strict=True))
+
+    def summarize(self, parts: list[Any], dataset: Any) -> tuple[dict[str, float], np.ndarray]:
+        """Mean loss of a row, accuracy, and precision, recall and F1. The predictions are label numbers."""
+        predictions = [label for _, label in sorted(each for _, pairs in parts for each in pairs)]
+        names = list(self.model.config.id2label.values())
+        scores = score_labels(predictions, list(dataset["labels"]), names)
+        return {"loss": sum(loss for loss, _ in parts) / len(predictions), **scores}, np.array(predictions)

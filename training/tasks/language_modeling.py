@@ -6,11 +6,18 @@ cut into blocks of equal length, so that nothing is padded and long texts are no
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import datasets
+import numpy as np
+import torch
+from transformers import DataCollatorForLanguageModeling
 
-from training.arguments import RecipeError
+from training.arguments import RecipeError, TrainingArguments
+from training.metrics.language_modeling import perplexity
+from training.trainer import VanillaTransformerTrainer
 from vanilla_transformer import VanillaTransformerTokenizer
+from vanilla_transformer.loss_vanilla_transformer import IGNORED_LABEL
 from vanilla_transformer.text import read_lines
 
 
@@ -71,3 +78,56 @@ def encode_turns(
     turns = [turn for text in texts for turn in text]
     for start in range(0, len(turns), at_once):
         yield from tokenizer(turns[start : start + at_once], split_special_tokens=True).input_ids
+
+
+class CausalLanguageModelingTrainer(VanillaTransformerTrainer):
+    """Train and evaluate a model that predicts each token from those before it, on what `encode_blocks` made."""
+
+    def collate(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """input_ids, attention_mask and labels (B, T); the head shifts the labels."""
+        batch = self.processing_class.pad({"input_ids": [row["input_ids"] for row in rows]}, return_tensors="pt")
+        labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORED_LABEL)
+        return {**batch, "labels": labels}
+
+    def count_predicted(self, labels: torch.Tensor) -> int:
+        """How many labels (B, T) a model is to predict."""
+        return int((labels[:, 1:] != IGNORED_LABEL).sum())  # none for the first token
+
+    def measure(self, model: Any, batch: dict[str, torch.Tensor], indices: list[int], dataset: Any) -> Any:
+        """Summed log-loss and predicted tokens."""
+        count = self.count_predicted(batch["labels"])
+        return (model(**batch).loss.item() * count, count) if count else (0.0, 0)
+
+    def summarize(self, parts: list[Any], dataset: Any) -> tuple[dict[str, float], np.ndarray]:
+        """Mean log-loss of a predicted token, and perplexity. There are no predictions."""
+        loss = sum(log_loss for log_loss, _ in parts) / max(1, sum(count for _, count in parts))
+        return {"loss": loss, "perplexity": perplexity(loss)}, np.array([])
+
+
+class MaskedLanguageModelingTrainer(CausalLanguageModelingTrainer):
+    """
+    Train and evaluate a model that fills in 15% of the tokens (Devlin et al. 2019): 80% of them are masked, 10% are
+    others at random, 10% stay. In training they are drawn anew each time, in evaluation they are always the same.
+    """
+
+    def __init__(self, model: Any, args: TrainingArguments, processing_class: Any = None, **kwargs: Any):
+        self.collator = DataCollatorForLanguageModeling(processing_class)
+        super().__init__(model, args, processing_class=processing_class, **kwargs)
+
+    def collate(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """input_ids with masks, attention_mask, and labels (B, T), -100 where nothing is to be filled in."""
+        # As many seeds as there are first rows: the same in every evaluation, whatever shares the work.
+        seeded = DataCollatorForLanguageModeling(self.processing_class, seed=int(rows[0]["row"]))
+        return self.mask(seeded, rows)
+
+    def collate_training(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        return {**self.mask(self.collator, rows), "row": torch.tensor([row["row"] for row in rows])}
+
+    @staticmethod
+    def mask(collator: DataCollatorForLanguageModeling, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """A batch with some tokens masked."""
+        batch: dict[str, torch.Tensor] = dict(collator([{"input_ids": row["input_ids"]} for row in rows]))
+        return batch
+
+    def count_predicted(self, labels: torch.Tensor) -> int:
+        return int((labels != IGNORED_LABEL).sum())

@@ -8,14 +8,18 @@ are the `</s>` after the question.
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
+import torch
 
 from training.arguments import RecipeError
+from training.metrics.question_answering import score_answers
+from training.trainer import VanillaTransformerTrainer
 from vanilla_transformer import VanillaTransformerTokenizer
 
 
@@ -111,13 +115,14 @@ def encode_questions(
         with_answers: whether the first right answer of each question becomes labels; one without is an error.
 
     Returns:
-        columns `row` (the question's number), `input_ids`, `source_length`, `target_length`, `offsets` (characters of
-        the context, -1 outside it), and with answers `start_positions` and `end_positions`.
+        columns `row` (the question's number), `id`, `context`, `answers`, `input_ids`, `source_length`,
+        `target_length`, `offsets` (characters of the context, -1 outside it), and with answers `start_positions` and
+        `end_positions`.
 
     Raises:
         RecipeError: for a question that leaves no room for its context, or has no right answer where one is needed.
     """
-    columns: dict[str, list[Any]] = {name: [] for name in ("row", "input_ids", "offsets")}
+    columns: dict[str, list[Any]] = {name: [] for name in ("row", "id", "context", "answers", "input_ids", "offsets")}
     labels: dict[str, list[int]] = {"start_positions": [], "end_positions": []}
     for row, question in enumerate(questions):
         ids = tokenizer(question.text, split_special_tokens=True).input_ids
@@ -137,6 +142,9 @@ def encode_questions(
             part = slice(first, first + room)
             offsets = context.offset_mapping[part]
             columns["row"].append(row)
+            columns["id"].append(question.id)
+            columns["context"].append(question.context)
+            columns["answers"].append([text for text, _ in question.answers])
             columns["input_ids"].append([*ids, *context.input_ids[part], tokenizer.eos_token_id])
             columns["offsets"].append([[-1, -1]] * len(ids) + [list(pair) for pair in offsets] + [[-1, -1]])
             if with_answers:
@@ -160,10 +168,9 @@ def answer_tokens(offsets: list[tuple[int, int]], text: str, start: int) -> tupl
 
 
 def find_answers(
-    questions: list[Question],
     windows: datasets.Dataset,
-    start_logits: list[np.ndarray],
-    end_logits: list[np.ndarray],
+    start_logits: Sequence[np.ndarray],
+    end_logits: Sequence[np.ndarray],
     longest: int = 30,
     best: int = 20,
 ) -> dict[str, str]:
@@ -182,7 +189,7 @@ def find_answers(
     Returns:
         question id -> answer.
     """
-    found: dict[int, tuple[float, str]] = {}
+    found: dict[str, tuple[float, str]] = {}
     for window, starts, ends in zip(windows, start_logits, end_logits, strict=True):
         offsets = np.array(window["offsets"])  # (S, 2)
         inside = np.flatnonzero(offsets[:, 0] >= 0)
@@ -195,17 +202,44 @@ def find_answers(
                 if not start <= end < start + longest:
                     continue
                 score = float(starts[start] + ends[end] - nothing)
-                context = questions[window["row"]].context
-                text = context[offsets[start, 0] : offsets[end, 1]].strip()
-                if text and score > found.get(window["row"], (-np.inf, ""))[0]:
-                    found[window["row"]] = (score, text)
-    return {questions[row].id: text for row, (_, text) in found.items()}
+                text = window["context"][offsets[start, 0] : offsets[end, 1]].strip()
+                if text and score > found.get(window["id"], (-np.inf, ""))[0]:
+                    found[window["id"]] = (score, text)
+    return {question: text for question, (_, text) in found.items()}
 
 
-def answerless(windows: datasets.Dataset, questions: list[Question]) -> list[str]:
+def answerless(windows: datasets.Dataset) -> list[str]:
     """Questions whose answer is whole in none of their windows."""
-    held = set()
-    for row, start, offsets in zip(windows["row"], windows["start_positions"], windows["offsets"], strict=True):
-        if offsets[start][0] >= 0:
-            held.add(row)
-    return [question.id for row, question in enumerate(questions) if row not in held]
+    held: dict[str, bool] = {}
+    for question, start, offsets in zip(windows["id"], windows["start_positions"], windows["offsets"], strict=True):
+        held[question] = held.get(question, False) or offsets[start][0] >= 0
+    return [question for question, is_held in held.items() if not is_held]
+
+
+class QuestionAnsweringTrainer(VanillaTransformerTrainer):
+    """Train and evaluate on data sets that `encode_questions` made."""
+
+    def collate(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """input_ids and attention_mask (B, S), and start_positions and end_positions (B,) where they are known."""
+        batch = self.processing_class.pad({"input_ids": [row["input_ids"] for row in rows]}, return_tensors="pt")
+        known = [name for name in ("start_positions", "end_positions") if name in rows[0]]
+        return {**batch, **{name: torch.tensor([row[name] for row in rows]) for name in known}}
+
+    def measure(self, model: Any, batch: dict[str, torch.Tensor], indices: list[int], dataset: Any) -> Any:
+        """Summed loss, and index and logits of each window."""
+        outputs = model(**batch)
+        lengths = batch["attention_mask"].sum(dim=-1).tolist()
+        starts, ends = outputs.start_logits.float().cpu().numpy(), outputs.end_logits.float().cpu().numpy()
+        logits = [
+            (index, start[:length], end[:length])
+            for index, start, end, length in zip(indices, starts, ends, lengths, strict=True)
+        ]
+        return 0.0 if outputs.loss is None else outputs.loss.item() * len(indices), logits
+
+    def summarize(self, parts: list[Any], dataset: Any) -> tuple[dict[str, float], np.ndarray]:
+        """Mean loss of a window, exact match and F1. The predictions are (question id, answer)."""
+        logits = sorted((each for _, several in parts for each in several), key=lambda each: each[0])
+        answers = find_answers(dataset, [start for _, start, _ in logits], [end for _, _, end in logits])
+        references = {question: list(right) for question, right in zip(dataset["id"], dataset["answers"], strict=True)}
+        scores = score_answers(answers, {question: right for question, right in references.items() if right})
+        return {"loss": sum(loss for loss, _ in parts) / len(logits), **scores}, np.array(sorted(answers.items()))

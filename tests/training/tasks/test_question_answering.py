@@ -87,15 +87,15 @@ def test_windows_overlap_and_hold_the_whole_context(tokenizer):
     inside = [window["offsets"][window["start_positions"]][0] >= 0 for window in windows]
     assert inside == [False] * (len(windows) - 1) + [True]
     assert all(w["start_positions"] == w["end_positions"] == len(ids) - 1 for w in list(windows)[:-1])
-    assert find_answers([question], windows, *oracle(windows)) == {"q": answer}
-    assert answerless(windows, [question]) == []
+    assert find_answers(windows, *oracle(windows)) == {"q": answer}
+    assert answerless(windows) == []
 
 
 def test_an_answer_longer_than_every_overlap_can_be_in_no_window(tokenizer):
     context = " ".join(f"the red car is new {i}" for i in range(40))
     question = Question("q", "the house?", context, [(context[100:500], 100)])
     windows = encode_questions([question], tokenizer, max_length=60, stride=20, with_answers=True)
-    assert answerless(windows, [question]) == ["q"]
+    assert answerless(windows) == ["q"]
 
 
 def test_what_does_not_fit_is_named(tokenizer):
@@ -117,7 +117,7 @@ def test_windows_are_compared_by_what_they_say_of_elsewhere(tokenizer):
     starts[0][first], ends[0][first], starts[0][first - 1] = 5, 5, 9  # high, but elsewhere is higher
     starts[1][second], ends[1][second] = 3, 3
     low, high = windows[1]["offsets"][second]
-    assert find_answers([question], windows, starts, ends) == {"q": context[low:high].strip()}
+    assert find_answers(windows, starts, ends) == {"q": context[low:high].strip()}
 
 
 def test_the_right_labels_answer_squad(tokenizer):
@@ -126,7 +126,7 @@ def test_the_right_labels_answer_squad(tokenizer):
         pytest.skip(f"{SQUAD} is not here")
     questions = read_squad(SQUAD).questions[:300]
     windows = encode_questions(questions, tokenizer, max_length=384, stride=128, with_answers=True)
-    answers = find_answers(questions, windows, *oracle(windows), longest=200)
+    answers = find_answers(windows, *oracle(windows), longest=200)
     results = score_answers(answers, {each.id: [text for text, _ in each.answers] for each in questions})
     assert results["exact_match"] > 99 and results["unanswered"] == 0
-    assert answerless(windows, questions) == []
+    assert answerless(windows) == []
