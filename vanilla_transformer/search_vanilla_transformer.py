@@ -258,10 +258,24 @@ class Request:
 _prepared: "weakref.WeakKeyDictionary[Any, tuple[Any, StepDecoder]]" = weakref.WeakKeyDictionary()
 
 
+def checksum(parameter: torch.Tensor) -> int:
+    """The sum of its bits, taken as whole numbers, modulo 2^64."""
+    flat = parameter.detach().reshape(-1)
+    if flat.storage_offset() * flat.element_size() % 8:
+        flat = flat.clone()
+    whole = flat.numel() * flat.element_size() // 8 * 8 // flat.element_size()
+    rest = flat[whole:].double().sum().item() if whole < len(flat) else 0
+    return hash((int(flat[:whole].view(torch.int64).sum()), rest))
+
+
 def step_decoder(model: Any, precision: str | None) -> StepDecoder:
     """The decoder of a model, laid out anew if its weights, or their precision, are others than the last time."""
     parameters = [*model.model.decoder.parameters(), model.lm_head.weight]
-    stamp = precision, [(parameter.data_ptr(), parameter._version, parameter.dtype) for parameter in parameters]
+    # Versions alone are not enough: fused optimizers, and whoever writes to `.data`, leave them as they are.
+    stamp = (
+        precision,
+        [(parameter.data_ptr(), parameter._version, parameter.dtype, checksum(parameter)) for parameter in parameters],
+    )
     known = _prepared.get(model)
     if known is None or known[0] != stamp:
         known = _prepared[model] = (stamp, StepDecoder(model, precision))

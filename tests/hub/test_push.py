@@ -68,7 +68,7 @@ def test_cards_hold_what_was_measured_and_pass_the_hub(pushed, fresh_process):
         fresh_process(pushed.hub, valid, token="hf_alice")
     assert pushed.native in pushed.hub.commits(pushed.repo)[-1].files["README.md"].decode()
     measured = pushed.hub.commits(pushed.repo)[-1].files["README.md"].decode()
-    assert measured.count("signature: nrefs:1") == 1
+    assert measured.count("signature: BLEU|nrefs:1") == 1
 
 
 @pytest.mark.parametrize(

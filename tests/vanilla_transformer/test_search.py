@@ -115,6 +115,16 @@ def test_new_weights_are_seen(config, steps):
     after = model.generate(**source)
     assert not torch.equal(before, after)
     assert torch.equal(after, model.generate(**source, logits_processor=PLAIN))
+    # A fused optimizer does not count what it writes as a new version.
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05, fused=True)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    optimizer.step()
+    stepped = model.generate(**source)
+    assert not torch.equal(stepped, after)
+    assert torch.equal(stepped, model.generate(**source, logits_processor=PLAIN))
+    model.lm_head.weight.data[5:9] *= 1.5
+    assert torch.equal(model.generate(**source), model.generate(**source, logits_processor=PLAIN))
     model.load_state_dict(ending_model(config, seed=5).state_dict())
     assert torch.equal(model.generate(**source), ending_model(config, seed=5).generate(**source))
 
