@@ -191,7 +191,7 @@ class SearchState:
     """
 
     def __init__(self, decoder: StepDecoder, encoded: torch.Tensor, mask: torch.Tensor | None, beams: int):
-        config = decoder.config
+        config, encoded = decoder.config, encoded.to(decoder.embedding.weight.dtype)
         heads, rows = config.num_attention_heads, encoded.shape[0] * beams
         self.source = [layer.encoder_attn.project_keys_and_values(encoded) for layer in decoder.layers]
         self.source = [(keys.contiguous(), values.contiguous()) for keys, values in self.source]
@@ -348,6 +348,9 @@ def request_of(
     """A request out of what `generate` passes to its searches, where every sentence stands `beams` times."""
     encoded = model_kwargs["encoder_outputs"][0][::beams]
     mask = model_kwargs.get("attention_mask")
+    precision = getattr(generation_config, "weight_precision", None)
+    if precision is None and autocast_dtype(encoded.device) == torch.bfloat16:
+        precision = "bfloat16"
     limits = torch.full((encoded.shape[0],), generation_config.max_length, device=encoded.device)
     for criterion in stopping_criteria:
         own = getattr(criterion, "max_length", None)
@@ -361,10 +364,27 @@ def request_of(
         padding=int(ends[0] if padding is None else padding),
         ends=ends,
         limits=limits - input_ids.shape[1],
-        precision=getattr(generation_config, "weight_precision", None),
+        precision=precision,
     )
 
 
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """What autocast computes in on a device; `None` where it is off."""
+    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+
+
+def without_autocast(search: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """A search in the precisions of its weights alone: packed ones take no others."""
+
+    @functools.wraps(search)
+    def run(model: Any, request: Request, *arguments: Any, **kwargs: Any) -> torch.Tensor:
+        with torch.autocast(request.encoded.device.type, enabled=False):
+            return search(model, request, *arguments, **kwargs)
+
+    return run
+
+
+@without_autocast
 def greedy_search(model: Any, request: Request) -> torch.Tensor:
     """The most probable token each time: (B, 1 + T)."""
     decoder = step_decoder(model, request.precision)
@@ -390,6 +410,7 @@ def greedy_search(model: Any, request: Request) -> torch.Tensor:
     return output[:, :width]
 
 
+@without_autocast
 def beam_search(
     model: Any,
     request: Request,

@@ -107,6 +107,22 @@ def test_a_sentence_is_translated_the_same_in_any_batch(config, num_beams):
         assert (together[row, len(alone) :] == 1).all()
 
 
+@pytest.mark.parametrize("num_beams", [1, 4])
+def test_autocast_rounds_the_weights_of_the_search(config, steps, num_beams):
+    model, source = ending_model(config), ragged_source()
+    exact = model.generate(**source, num_beams=num_beams)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = model.generate(**source, num_beams=num_beams)
+        encoded = model.get_encoder()(**source)
+    assert len(steps) > 0
+    asked_for = model.generate(
+        attention_mask=source["attention_mask"], encoder_outputs=encoded, num_beams=num_beams,
+        weight_precision="bfloat16",
+    )  # fmt: skip
+    assert torch.equal(rounded, asked_for)
+    assert torch.equal(exact, model.generate(**source, num_beams=num_beams))  # nothing of it stays
+
+
 def test_new_weights_are_seen(config, steps):
     model, source = ending_model(config), ragged_source()
     before = model.generate(**source)
