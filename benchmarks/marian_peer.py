@@ -29,7 +29,6 @@ from transformers import (
 
 from training.encoding import encode
 from training.recipe import parse_recipe
-from training.train import load_texts
 from vanilla_transformer import VanillaTransformerTokenizer
 from vanilla_transformer.conversion import marian_config
 
@@ -65,7 +64,7 @@ def main() -> int:
     tokenizer = VanillaTransformerTokenizer.from_pretrained(folder)
     config = marian_config(AutoConfig.from_pretrained(folder))
     config.dropout = AutoConfig.from_pretrained(folder).dropout
-    texts = load_texts(recipe.data, recipe.training)
+    texts = recipe.task.load_texts()
     columns = ["input_ids", "labels"]
     encoded = {split: encode(text, tokenizer).select_columns(columns) for split, text in texts.items()}
     set_seed(recipe.training.seed)

@@ -45,9 +45,18 @@ def read_mapping(value: Any, name: str, example: str) -> dict[str, Any]:
 class ModelArguments:
     """What is trained."""
 
+    task: str = field(
+        default="translation",
+        metadata={
+            "help": "translation, summarization, text-classification (also of pairs, such as inference), "
+            "question-answering, fill-mask or text-generation."
+        },
+    )
     init_from: str | None = field(
         default=None,
-        metadata={"help": "Folder, or repository on the Hub, of a trained model to start from, with its tokenizer."},
+        metadata={
+            "help": "Folder, or repository on the Hub, of a model of any task to start from, with its tokenizer."
+        },
     )
     preset: str = field(default="base", metadata={"help": f"One of: {', '.join(PRESETS)}."})
     dropout: float | None = field(default=None, metadata={"help": "P_drop; the preset's if absent."})
@@ -87,7 +96,8 @@ class ModelArguments:
 @dataclass
 class DataArguments:
     """
-    What it is trained on: two aligned text files, or one file with columns, or a data set, or this project's corpus.
+    What it is trained on. For translation and summarization: two aligned text files, or one file with columns, or a
+    data set, or this project's corpus. For other tasks: a file, or a data set.
     """
 
     source: str | None = field(default=None, metadata={"help": "Source text, a sentence a line, UTF-8; .gz is read."})
@@ -96,13 +106,35 @@ class DataArguments:
     validation_target: str | None = field(default=None, metadata={"help": "Its translation."})
     test_source: str | None = field(default=None, metadata={"help": "Source text for the score at the end."})
     test_target: str | None = field(default=None, metadata={"help": "Its translation."})
-    train_file: str | None = field(default=None, metadata={"help": "Both sides in one .jsonl, .csv or .tsv file."})
+    train_file: str | None = field(
+        default=None,
+        metadata={
+            "help": "Both sides, or texts with labels, in one .jsonl, .csv or .tsv file; for question-answering JSON "
+            "as SQuAD has it; for fill-mask and text-generation a text a line, or a column."
+        },
+    )
     validation_file: str | None = field(default=None, metadata={"help": "The same for evaluation in training."})
     test_file: str | None = field(default=None, metadata={"help": "The same for the score at the end."})
     source_column: str = field(default="source", metadata={"help": "Column or key of the source in such a file."})
     target_column: str = field(default="target", metadata={"help": "Column or key of the target in such a file."})
+    text_columns: list[str] = field(
+        default_factory=lambda: ["sentence"],
+        metadata={"help": "text-classification: column of the sentence, or two, such as premise hypothesis."},
+    )
+    label_column: str = field(default="label", metadata={"help": "text-classification: column of the label."})
+    text_column: str = field(
+        default="text",
+        metadata={"help": "fill-mask and text-generation: column of the text, where there are columns."},
+    )
+    turn_separator: str | None = field(
+        default=None,
+        metadata={"help": "fill-mask and text-generation: what stands between the turns of a dialogue in its line."},
+    )
+    stride: int = field(
+        default=128, metadata={"help": "question-answering: tokens of the context that a window shares with the next."}
+    )
     dataset_name: str | None = field(
-        default=None, metadata={"help": "Data set on the Hub, or its folder, with both sides in columns."}
+        default=None, metadata={"help": "Data set on the Hub, or its folder, with what the task needs in columns."}
     )
     dataset_config_name: str | None = field(default=None, metadata={"help": "Which of its configurations."})
     corpus: str | None = field(
@@ -112,13 +144,15 @@ class DataArguments:
     source_lang: str | None = field(default=None, metadata={"help": "Language code for the model card, such as en."})
     target_lang: str | None = field(default=None, metadata={"help": "Language code for the model card, such as es."})
     data_description: str | None = field(default=None, metadata={"help": "What the data is, for the model card."})
+    limits: str | None = field(default=None, metadata={"help": "What the model cannot do, for the model card."})
     license: str | None = field(default=None, metadata={"help": "Licence of the model, for the model card."})
     example: str | None = field(
         default=None,
         metadata={"help": "A source sentence for the model card; a short one of the training text if absent."},
     )
     test_sets: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": "More texts to score, such as {news: [news.en, news.de]}."}
+        default=None,
+        metadata={"help": "More texts to score, such as {news: [news.en, news.de]}, or {news: news.tsv}."},
     )
     hold_out: int = field(
         default=0,
@@ -126,7 +160,11 @@ class DataArguments:
     )
     drop_duplicates: bool = field(default=False, metadata={"help": "Whether to keep each training pair once."})
     max_length: int | None = field(
-        default=None, metadata={"help": "Leave out training pairs with a side of more tokens than that."}
+        default=None,
+        metadata={
+            "help": "Tokens: longer training pairs are left out, longer texts to classify cut; windows of a context "
+            "(384 if absent) and blocks of a language model (256) have so many."
+        },
     )
     max_length_ratio: float | None = field(
         default=None, metadata={"help": "Leave out training pairs with lengths so many times off the usual ratio."}
@@ -146,6 +184,10 @@ class DataArguments:
                     check_language(getattr(self, name), name)
         except ModelCardError as error:
             raise RecipeError(str(error)) from error
+        if not 1 <= len(self.text_columns) <= 2:
+            raise RecipeError(f"`text_columns` is {self.text_columns}. Name one column, or two.")
+        if self.stride < 0:
+            raise RecipeError(f"`stride` is {self.stride}. Give 0 or more, such as 128.")
         if self.hold_out < 0:
             raise RecipeError(f"`hold_out` is {self.hold_out}. Give a number of pairs, or 0 for none.")
         if self.max_length is not None and self.max_length < 1:
@@ -158,17 +200,17 @@ class DataArguments:
             )
         sets = read_mapping(self.test_sets, "test_sets", "{news: [news.en, news.de]}")
         for name, files in sets.items():
-            if not (isinstance(files, list) and len(files) == 2 and all(isinstance(file, str) for file in files)):
-                raise RecipeError(f"`test_sets` has {files!r} under {name!r}. Name two files: [source, target].")
+            several = isinstance(files, list) and all(isinstance(file, str) for file in files)
+            if not (several or isinstance(files, str)):
+                raise RecipeError(f"`test_sets` has {files!r} under {name!r}. Name a file, or two: [source, target].")
             if name in ("train", "validation", "test", "eval", "mean"):
                 raise RecipeError(f"`test_sets` has the name {name!r}, which is taken. Choose another.")
         self.test_sets = sets
 
-    def named_test_sets(self) -> dict[str, tuple[str, str]]:
-        """Name -> source file, target file."""
-        return (
-            {name: tuple(files) for name, files in self.test_sets.items()} if isinstance(self.test_sets, dict) else {}
-        )
+    def named_test_sets(self) -> dict[str, tuple[str, ...]]:
+        """Name -> its file, or its source file and its target file."""
+        sets = self.test_sets if isinstance(self.test_sets, dict) else {}
+        return {name: (files,) if isinstance(files, str) else tuple(files) for name, files in sets.items()}
 
 
 @dataclass

@@ -11,6 +11,7 @@ from transformers import ProgressCallback, TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from training.checkpoints import patience_is_over
+from vanilla_transformer.model_card import describe_scores
 
 if TYPE_CHECKING:
     from training.trainer import VanillaTransformerTrainer
@@ -141,8 +142,4 @@ class TrainingProgressCallback(ProgressCallback):
             if self.training_bar.disable:
                 tqdm.write(f"step {state.global_step:,}: {shown}")
         elif "eval_loss" in logs:
-            line = f"step {state.global_step:,}: validation NLL {logs['eval_loss']:.4f}"
-            line += f", perplexity {logs['eval_perplexity']:.2f}"
-            if "eval_bleu" in logs:
-                line += f", BLEU {logs['eval_bleu']:.2f}"
-            tqdm.write(line)
+            tqdm.write(f"step {state.global_step:,}: validation {describe_scores(logs, 'eval')}")

@@ -4,7 +4,7 @@ import hashlib
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from training.arguments import DataArguments, RecipeError
 from training.data import ParallelText
@@ -108,12 +108,12 @@ def check_direction(evidence: LanguageEvidence, other: ParallelText, split: str)
         )
 
 
-def describe(text: ParallelText, split: str) -> str:
-    """A line on what was kept and what was left out and why."""
-    line = f"{split}: {len(text):,} pair{'s' if len(text) > 1 else ''}"
-    if text.dropped:
-        left_out = sum(text.dropped.values())
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in text.dropped.items())
+def describe(kept: int, dropped: Mapping[str, int], split: str, unit: str) -> str:
+    """A line on how much of a text was kept, in a unit such as "pairs", and what was left out and why."""
+    line = f"{split}: {kept:,} {unit if kept > 1 else unit.removesuffix('s')}"
+    if dropped:
+        left_out = sum(dropped.values())
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items())
         line += f", {left_out:,} left out: {reasons}"
     return line
 

@@ -15,6 +15,9 @@ from training.arguments import DataArguments, RecipeError
 from training.phrasebook import phrasebook
 from vanilla_transformer.text import read_lines
 
+# Files with columns.
+COLUMNED = (".jsonl", ".csv", ".tsv")
+
 
 @dataclass
 class ParallelText:
@@ -95,7 +98,7 @@ def read_rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises:
         TextError, RecipeError: as `read_lines`, and for another kind of file or a broken line.
     """
-    readers = {".jsonl": read_jsonl_rows, ".csv": read_csv_rows, ".tsv": read_tsv_rows}
+    readers = dict(zip(COLUMNED, (read_jsonl_rows, read_csv_rows, read_tsv_rows), strict=True))
     suffix = Path(path.removesuffix(".gz")).suffix
     if suffix not in readers:
         raise RecipeError(f"{path} ends in {suffix!r}. Give .jsonl, .csv or .tsv here, or text files.")
@@ -166,27 +169,40 @@ def check_cells(path: str, number: int, header: list[str], cells: list[str]) -> 
     yield number, dict(zip(header, cells, strict=True))
 
 
-def read_dataset(arguments: DataArguments, split: str) -> ParallelText | None:
+def load_dataset(arguments: DataArguments, split: str) -> datasets.Dataset | None:
     """
-    A split of a data set on the Hub or in a folder, with both sides in named columns; `None` if it has no such split.
+    A split of a data set on the Hub or in a folder; `None` if it has no such split.
 
     Raises:
-        RecipeError: if it cannot be loaded, or has no such columns.
+        RecipeError: if it cannot be loaded.
     """
     name, configuration = str(arguments.dataset_name), arguments.dataset_config_name
     try:
         if split not in datasets.get_dataset_split_names(name, configuration):
             return None
-        dataset = datasets.load_dataset(name, configuration, split=split)
+        return datasets.load_dataset(name, configuration, split=split)
     except Exception as error:  # of the network, of the folder, of a file in it: `datasets` raises anything
         said = str(error).strip().partition("\n")[0].removesuffix(".")
         raise RecipeError(
             f"`dataset_name` {name} cannot be loaded: {said}. Give the name of a data set on the Hub, with its "
             "`dataset_config_name` where it has several, or a folder."
         ) from error
+
+
+def read_dataset(arguments: DataArguments, split: str) -> ParallelText | None:
+    """
+    Both sides of a split of a data set, in named columns; `None` if it has no such split.
+
+    Raises:
+        RecipeError: as `load_dataset`, and if it has no such columns.
+    """
+    dataset = load_dataset(arguments, split)
+    if dataset is None:
+        return None
     wanted = {"translation", arguments.source_column, arguments.target_column} & set(dataset.column_names)
     rows = enumerate((dict(row) for row in dataset.select_columns(sorted(wanted) or dataset.column_names)), start=1)
-    return collect_columns(rows, f"{name}, {split}, row", arguments.source_column, arguments.target_column)
+    place = f"{arguments.dataset_name}, {split}, row"
+    return collect_columns(rows, place, arguments.source_column, arguments.target_column)
 
 
 def load_corpus(name: str, split: str) -> ParallelText:

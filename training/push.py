@@ -34,7 +34,7 @@ from transformers.utils import logging
 from training.arguments import RecipeError
 from vanilla_transformer import VanillaTransformerConfig
 from vanilla_transformer.conversion import MARIAN_DIFFERENCES, ConversionError, export_marian, marian_config
-from vanilla_transformer.loading import ModelFolderError, check_model_folder, load_model
+from vanilla_transformer.loading import ModelFolderError, auto_class_of, check_model_folder, load_model
 from vanilla_transformer.model_card import FACTS, PICTURES, RESULTS, ModelCardError, ModelPlace, folder_card
 
 # What a repository gets of a folder. Checkpoints, logs, and settings, a token among them perhaps, stay where they are.
@@ -178,21 +178,21 @@ def check_folder(folder: Path) -> VanillaTransformerConfig:
     The configuration of a folder that can be pushed: its readers can load all of it.
 
     Raises:
-        ModelFolderError, HubError: if a file is missing or damaged, or it is no model that translates.
+        ModelFolderError, HubError: if a file is missing or damaged, or it is another kind of model.
     """
     check_model_folder(folder)
     try:
         config = AutoConfig.from_pretrained(folder)
     except Exception as error:  # a damaged file can make transformers raise anything
         raise ModelFolderError(f"{folder / 'config.json'} is damaged: {error}. Copy the folder again.") from error
-    if not isinstance(config, VanillaTransformerConfig) or not config.is_encoder_decoder:
-        raise HubError(f"{folder} holds a model of type {config.model_type!r}; this pushes ours that translate.")
+    if not isinstance(config, VanillaTransformerConfig):
+        raise HubError(f"{folder} holds a model of type {config.model_type!r}; this pushes ours.")
     for code in sorted(needed_code(folder, config)):
         if not (folder / f"{code}.py").is_file():
             raise HubError(f"{folder} has no {code}.py, code of its model. Save it with `save_pretrained`.")
     if not (folder / "tokenizer_config.json").is_file():  # without our class its special tokens are not known
         raise HubError(f"{folder} has no tokenizer_config.json. Save the tokenizer with `save_pretrained`.")
-    load_model(folder)  # which names what is damaged
+    load_model(folder, auto_class=auto_class_of((config.architectures or [""])[0]))  # which names what is damaged
     return config
 
 

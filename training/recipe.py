@@ -17,6 +17,8 @@ import yaml
 from transformers import HfArgumentParser
 
 from training.arguments import CONFIG_FIELDS, DataArguments, ModelArguments, RecipeError, TrainingArguments
+from training.tasks import TASKS
+from training.tasks.task import Task
 
 ARGUMENT_CLASSES = (ModelArguments, DataArguments, TrainingArguments)
 
@@ -51,6 +53,7 @@ class Recipe:
 
     Attributes:
         model, data, training: its fields.
+        task: what it trains.
         given: names of the fields that the recipe or the command line sets, by the table of sizes or without.
         has_table: whether fields depend on the size of the corpus.
         row: the fields of that table's row that are in force.
@@ -59,6 +62,7 @@ class Recipe:
     model: ModelArguments
     data: DataArguments
     training: TrainingArguments
+    task: Task
     given: set[str]
     has_table: bool
     row: dict[str, Any]
@@ -84,6 +88,8 @@ def parse_recipe(arguments: list[str], pairs: int | None = None) -> Recipe:
     row = choose_row(table, pairs) if table is not None else {}
     on_command_line = {word[2:].split("=")[0].replace("-", "_") for word in arguments if word.startswith("--")}
     from_model = ("preset", "vocab_size") if settings.get("init_from") or "init_from" in on_command_line else ()
+    if "init_from" in on_command_line:  # a recipe for new models, which says what they are
+        settings = {name: value for name, value in settings.items() if name not in from_model}
     row = {name: value for name, value in row.items() if name not in {*settings, *on_command_line, *from_model}}
     fields = {name: value for name, value in row.items() if name not in ROW_NOTES}
     given = {*fields, *settings, *on_command_line}
@@ -121,7 +127,26 @@ def parse_recipe(arguments: list[str], pairs: int | None = None) -> Recipe:
     if training.average_checkpoints is None:
         training.average_checkpoints = 20 if model.preset == "big" else 5
     check_kept_checkpoints(training)
-    return Recipe(model, data, training, given, has_table=table is not None, row=row)
+    task = choose_task(model.task, given)(data, training)
+    return Recipe(model, data, training, task, given, has_table=table is not None, row=row)
+
+
+def choose_task(name: str, given: set[str]) -> type[Task]:
+    """
+    The task of that name.
+
+    Raises:
+        RecipeError: if there is none, or a field is given that has no effect in it.
+    """
+    if name not in TASKS:
+        close = difflib.get_close_matches(name, TASKS, n=1)
+        hint = f"Did you mean {close[0]}?" if close else f"Choose one of: {', '.join(TASKS)}."
+        raise RecipeError(f"`task` is {name!r}. {hint}")
+    without_effect = {field for task in TASKS.values() for field in task.fields} - TASKS[name].fields
+    for field in sorted(given & without_effect):
+        of = [task for task in TASKS if field in TASKS[task].fields]
+        raise RecipeError(f"`{field}` has no effect in {name}, only in {' and '.join(of)}. Leave it out.")
+    return TASKS[name]
 
 
 # What a row of `by_corpus_size` says besides fields.

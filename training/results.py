@@ -8,41 +8,34 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import datasets
-import numpy as np
 import torch
 from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError
 
 from training.arguments import RecipeError, TrainingArguments
 from training.checkpoints import UNFINISHED
-from training.encoding import lengths
 from training.recipe import Recipe
 from vanilla_transformer.model_card import (
     FACTS,
+    MEASURES,
     PICTURES,
     RESULTS,
     SCORES,
     ModelCardError,
     ModelCardFacts,
     ModelPlace,
+    describe_scores,
     folder_card,
-    name_of,
+    splits_of,
 )
 from vanilla_transformer.visualization import plot_attention
 
 if TYPE_CHECKING:
-    from training.tasks.translation import TranslationTrainer
+    from training.trainer import VanillaTransformerTrainer
 
 CURVES, ATTENTION = PICTURES
-
-
-def choose_example(dataset: datasets.Dataset) -> str:
-    """A short source of a training text that fits into a picture: the first of at most 24 tokens, or the shortest."""
-    source_lengths, _ = lengths(dataset)
-    short = np.flatnonzero(source_lengths <= 24)
-    row = short[0] if len(short) else source_lengths.argmin()
-    return str(dataset[int(row)]["source"])
+# The score that is drawn, of those that a task has.
+DRAWN = ("bleu", "rougeL", "accuracy", "exact_match")
 
 
 def base_facts(init_from: str) -> ModelCardFacts:
@@ -57,9 +50,9 @@ def base_facts(init_from: str) -> ModelCardFacts:
 
 def describe_run(
     recipe: Recipe,
-    trainer: "TranslationTrainer",
+    trainer: "VanillaTransformerTrainer",
     results: dict[str, Any],
-    example: str,
+    example: str | list[str],
     averaged: int | None = None,
     seconds: float | None = None,
 ) -> ModelCardFacts:
@@ -71,6 +64,7 @@ def describe_run(
     regularization += [f"R-Drop α {args.r_drop_alpha:g}"] if args.r_drop_alpha else []
     base = base_facts(init_from) if init_from is not None else ModelCardFacts(preset=recipe.model.preset)
     return ModelCardFacts(
+        task=recipe.task.name,
         preset=base.preset,
         base_model=init_from if init_from is None or on_hub else Path(init_from).resolve().name,
         base_model_on_hub=on_hub,
@@ -79,7 +73,8 @@ def describe_run(
         license=data.license or base.license,
         datasets=[name] if name is not None and not Path(name).exists() else [],
         data_description=data.data_description or name,
-        train_pairs=len(trainer.train_dataset),
+        limits=data.limits,
+        train_rows=len(trainer.train_dataset),
         steps=trainer.state.global_step,
         tokens_per_step=args.tokens_per_step,
         warmup_steps=int(args.warmup_steps) if args.noam else None,
@@ -96,15 +91,15 @@ def describe_run(
     )
 
 
-def describe_progress(recipe: Recipe, trainer: "TranslationTrainer", example: str) -> ModelCardFacts:
+def describe_progress(
+    recipe: Recipe, trainer: "VanillaTransformerTrainer", example: str | list[str]
+) -> ModelCardFacts:
     """What the card of a checkpoint says; it has a score if it was evaluated."""
     step = trainer.state.global_step
     evaluations = (entry for entry in trainer.state.log_history if "eval_loss" in entry and entry["step"] == step)
     scored: dict[str, float] = next(evaluations, {})
     results: dict[str, Any] = {
-        f"validation_{kind}": scored[f"eval_{kind}"]
-        for kind in ("loss", "perplexity", "bleu")
-        if f"eval_{kind}" in scored
+        f"validation_{kind}": scored[f"eval_{kind}"] for kind in ("loss", *MEASURES) if f"eval_{kind}" in scored
     }
     if "validation_bleu" in results:
         results["bleu_signature"] = trainer.bleu_signature
@@ -112,7 +107,7 @@ def describe_progress(recipe: Recipe, trainer: "TranslationTrainer", example: st
 
 
 def save_result(
-    trainer: "TranslationTrainer", facts: ModelCardFacts, place: ModelPlace, say: Callable[..., None]
+    trainer: "VanillaTransformerTrainer", facts: ModelCardFacts, place: ModelPlace, say: Callable[..., None]
 ) -> None:
     """
     Write the model, its tokenizer, its scores, pictures and card: what a repository on the Hub holds.
@@ -134,7 +129,8 @@ def save_result(
         facts.save(unfinished)
         try:
             plot_curves(trainer.state.log_history, unfinished / CURVES)
-            plot_attention(model, tokenizer, facts.example, unfinished / ATTENTION)
+            if model.config.is_encoder_decoder:
+                plot_attention(model, tokenizer, str(facts.example), unfinished / ATTENTION)
         except (RuntimeError, ValueError) as error:  # no picture is worth the result
             say(f"a picture is missing: {error}")
         folder_card(unfinished, place).save(unfinished / "README.md")
@@ -150,27 +146,28 @@ def save_result(
 
 
 def plot_curves(log_history: list[dict[str, float]], path: Path) -> None:
-    """Draw training loss, validation NLL, learning rate and, where it was measured, BLEU by step, as a PNG."""
+    """Draw training loss, validation NLL, learning rate and, where it was measured, a score by step, as a PNG."""
     from matplotlib.figure import Figure  # without pyplot no window system is looked for
 
     def curve(name: str) -> tuple[list[float], list[float]]:
         entries = [entry for entry in log_history if name in entry]
         return [entry["step"] for entry in entries], [entry[name] for entry in entries]
 
-    bleu = curve("eval_bleu")
-    figure = Figure(figsize=(8, 6 if not bleu[0] else 8), layout="constrained")
-    rows = figure.subplots(3 if bleu[0] else 2, 1, sharex=True, height_ratios=[2, 1, 1][: 3 if bleu[0] else 2])
+    drawn = next((name for name in DRAWN if curve(f"eval_{name}")[0]), None)
+    count = 2 if drawn is None else 3
+    figure = Figure(figsize=(8, 2 + 2 * count), layout="constrained")
+    rows = figure.subplots(count, 1, sharex=True, height_ratios=[2, 1, 1][:count])
     few = "." if len(curve("loss")[0]) < 20 else None
-    rows[0].plot(*curve("loss"), marker=few, label="training loss (label-smoothed)")
+    rows[0].plot(*curve("loss"), marker=few, label="training loss")
     if curve("eval_loss")[0]:
         rows[0].plot(*curve("eval_loss"), marker="o", label="validation NLL")
-    rows[0].set_ylabel("nats per target token")
+    rows[0].set_ylabel("nats")
     rows[0].legend()
     rows[1].plot(*curve("learning_rate"), marker=few, color="tab:green")
     rows[1].set_ylabel("learning rate")
-    if bleu[0]:
-        rows[2].plot(*bleu, marker="o", color="tab:red")
-        rows[2].set_ylabel("validation BLEU")
+    if drawn is not None:
+        rows[2].plot(*curve(f"eval_{drawn}"), marker="o", color="tab:red")
+        rows[2].set_ylabel(f"validation {MEASURES[drawn]}")
     for axes in rows:
         axes.grid(alpha=0.3)
     rows[-1].set_xlabel("step")
@@ -186,24 +183,22 @@ def describe_hardware(args: TrainingArguments) -> str:
     return f"{args.device.type.upper()}, {processes}{threads} thread{'s' if threads > 1 else ''}"
 
 
-def summarize(
-    say: Callable[..., None], output_dir: Path, results: dict[str, Any], splits: list[str], example: str
-) -> None:
+def summarize(recipe: Recipe, results: dict[str, Any], example: str | list[str], say: Callable[..., None]) -> None:
     """One screen: what came out, and what to do with it."""
+    output_dir = Path(recipe.training.output_dir)
     duration = f" in {results['train_seconds']:,.0f} s" if "train_seconds" in results else ""
     say(f"\n{results['steps']:,} steps{duration}")
-    for split in splits:
-        line = f"{split}: NLL {results[f'{split}_loss']:.4f}, perplexity {results[f'{split}_perplexity']:.2f}"
-        for key in SCORES:
-            if f"{split}_{key}" in results:
-                line += f", {name_of(results[f'{key}_signature'])} {results[f'{split}_{key}']:.2f}"
-        if f"{split}_bleu_before" in results:
-            line += f" (before: NLL {results[f'{split}_loss_before']:.4f}, BLEU {results[f'{split}_bleu_before']:.2f})"
-        say(line)
+    for split in splits_of(results):
+        before = describe_scores(results, split, "_before")
+        say(f"{split}: {describe_scores(results, split)}" + (f" (before: {before})" if before else ""))
     for key in SCORES:
         if f"{key}_signature" in results:
             say(results[f"{key}_signature"])
-    say(f"model: {output_dir}\ncurves: {output_dir / CURVES}\ntranslate: {translate_command(output_dir, example)}")
+    say(f"model: {output_dir}\ncurves: {output_dir / CURVES}")
+    if recipe.task.name == "translation":
+        say(f"translate: {translate_command(output_dir, str(example))}")
+    else:
+        say(f"how to use it: {output_dir / 'README.md'}")
 
 
 def translate_command(model: Path, text: str) -> str:

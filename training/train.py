@@ -1,18 +1,18 @@
 """
-Train a translation model by a recipe.
+Train a model by a recipe: for translation, or for the task that its field `task` names.
 
     python -m training.train training/recipes/demo.yaml
     python -m training.train training/recipes/multi30k_en_de.yaml --output_dir runs/multi30k --seed 2
     accelerate launch -m training.train training/recipes/multi30k_en_de.yaml
     torchrun --nproc_per_node 2 -m training.train training/recipes/multi30k_en_de.yaml   # two processes on CPU
 
-The result is a folder that `AutoModelForSeq2SeqLM` and `AutoTokenizer` load. `--resume_from_checkpoint true` goes on
-from the last checkpoint.
+The result is a folder that the Auto classes load. `--resume_from_checkpoint true` goes on from the last checkpoint.
 """
 
 import gc
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -30,9 +30,9 @@ from transformers import TrainerState, set_seed
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import logging
 
-from training.arguments import DataArguments, ModelArguments, RecipeError, TrainingArguments
+from training.arguments import ModelArguments, RecipeError
 from training.averaging import average_weights
-from training.batching import batch_budget, derive_accumulation
+from training.batching import derive_accumulation
 from training.checkpoints import (
     EXTRA,
     SHAPE,
@@ -45,28 +45,23 @@ from training.checkpoints import (
     step_of,
     validation_losses,
 )
-from training.cleaning import LanguageEvidence, check_direction, clean, describe, hold_out, report
-from training.data import ParallelText, load_split, read_two_files
-from training.encoding import encode, within
-from training.metrics.translation import score_translations
 from training.processes import check_processes, first_process
 from training.publishing import PushCallback, prepare_push, publish
 from training.recipe import ROW_NOTES, Recipe, parse_recipe
-from training.results import choose_example, describe_progress, describe_run, save_result, summarize
-from training.tasks.translation import TranslationTrainer
+from training.results import describe_progress, describe_run, save_result, summarize
+from training.trainer import VanillaTransformerTrainer
 from vanilla_transformer import (
     VanillaTransformerConfig,
-    VanillaTransformerForConditionalGeneration,
+    VanillaTransformerPreTrainedModel,
     VanillaTransformerTokenizer,
 )
 from vanilla_transformer.conversion import ConversionError, marian_config
-from vanilla_transformer.loading import ModelFolderError, load_model
-from vanilla_transformer.model_card import ModelCardError, ModelPlace
+from vanilla_transformer.loading import ModelFolderError, auto_class_of, load_parts
+from vanilla_transformer.model_card import ModelCardError, ModelPlace, describe_scores
 from vanilla_transformer.text import TextError
 
-SPLITS = ("train", "validation", "test")
 # What may change in a trained model.
-FREE_FIELDS = ("dropout", "attention_dropout", "activation_dropout", "label_smoothing")
+FREE_FIELDS = ("dropout", "attention_dropout", "activation_dropout", "classifier_dropout", "label_smoothing")
 
 
 class Terminated(BaseException):
@@ -87,11 +82,13 @@ def main(arguments: list[str] | None = None) -> int:
         recipe = parse_recipe(arguments)
         check_processes(recipe.training, arguments)
         say = print if recipe.training.process_index == 0 else lambda *_: None
-        texts = load_texts(recipe.data, recipe.training)
+        texts = recipe.task.load_texts()
         for split, text in texts.items():
-            say(describe(text, split))
+            say(recipe.task.describe(text, split))
         if recipe.data.report_only:
-            say(report(texts["train"]))
+            report = recipe.task.report(texts["train"])
+            if report is not None:
+                say(report)
         else:
             if recipe.has_table:
                 recipe = parse_recipe(arguments, pairs=len(texts["train"]))
@@ -122,39 +119,6 @@ def main(arguments: list[str] | None = None) -> int:
     return status
 
 
-def load_texts(arguments: DataArguments, args: TrainingArguments) -> dict[str, ParallelText]:
-    """
-    The texts that the recipe names, cleaned: "train" among them, and a held-out part of it where it asks for one.
-
-    Raises:
-        TextError, RecipeError: if a text cannot be read, or one that is needed is missing.
-    """
-    texts: dict[str, ParallelText] = {}
-    for split in SPLITS:
-        text = load_split(arguments, split)
-        if text is not None:
-            texts[split] = clean(text, arguments, split)
-    if "train" not in texts:
-        raise RecipeError(
-            "No training text. Name `source` and `target`, or `train_file`, or `dataset_name`, or `corpus`."
-        )
-    for name, (source, target) in arguments.named_test_sets().items():
-        texts[name] = clean(read_two_files(source, target), arguments, name)
-    evidence = LanguageEvidence(texts["train"]) if len(texts) > 1 else None
-    for split, text in texts.items():
-        if evidence is not None and split != "train":
-            check_direction(evidence, text, split)
-    if "validation" not in texts and arguments.hold_out:
-        train, validation = hold_out(texts.pop("train"), arguments.hold_out)
-        texts = {"train": train, "validation": validation, **texts}
-    if "validation" not in texts and args.eval_strategy != "no" and not arguments.report_only:
-        raise RecipeError(
-            f"`eval_strategy` is {args.eval_strategy.value} and there is no validation text. Name some, for instance "
-            "with `validation_source` and `validation_target`, or set `hold_out`."
-        )
-    return texts
-
-
 def describe_choice(recipe: Recipe) -> str:
     """What the table of sizes chose, and what to expect of a corpus of that size."""
     limit = f"up to {recipe.row['up_to']:,}" if "up_to" in recipe.row else "more"
@@ -164,9 +128,9 @@ def describe_choice(recipe: Recipe) -> str:
     return f"{line}\nwhat to expect: {recipe.row['expect']}" if "expect" in recipe.row else line
 
 
-def run(recipe: Recipe, texts: dict[str, ParallelText], say: Callable[..., None]) -> None:
+def run(recipe: Recipe, texts: dict[str, Any], say: Callable[..., None]) -> None:
     """Train, choose, score, and save a folder that can be used and pushed as it is."""
-    args = recipe.training
+    args, task = recipe.training, recipe.task
     logging.set_verbosity_warning()
     logging.disable_progress_bar()
     if not sys.stderr.isatty():
@@ -179,27 +143,31 @@ def run(recipe: Recipe, texts: dict[str, ParallelText], say: Callable[..., None]
 
     repositories = first_process(args, lambda: prepare_push(args)) if args.push_to_hub else None
     checkpoint = first_process(args, lambda: prepare_output_dir(args, say))
-    model, tokenizer = build_model(recipe, texts["train"], checkpoint, say)
+    model, tokenizer, new = build_model(recipe, texts["train"], checkpoint, say)
     check_space(args.output_dir, model.num_parameters())
     if args.hub_native_model_id is not None:
         marian_config(model.config)
     say(f"tokens a step, source and target each: {derive_accumulation(args)}")
-    encoded = encode_texts(recipe, texts, model.config, tokenizer, say)
-    trainer = TranslationTrainer(
+    encoded = task.encode_texts(texts, model.config, tokenizer, say)
+    trainer = task.trainer_class(
         model=model,
         args=args,
         train_dataset=encoded["train"],
         eval_dataset=encoded.get("validation"),
         processing_class=tokenizer,
     )
-    example = recipe.data.example or choose_example(encoded["train"])
+    example = task.example(texts["train"], encoded["train"])
     pushes = None
     if repositories is not None and args.hub_strategy != HubStrategy.END and args.process_index == 0:
         pushes = PushCallback(trainer, repositories[0], lambda: describe_progress(recipe, trainer, example), say)
         trainer.add_callback(pushes)
     finished = False
     try:
-        finished = train_and_save(recipe, trainer, encoded, checkpoint, example, repositories and repositories[0], say)
+        before = (
+            {} if recipe.model.init_from is None or new else score_before(recipe, trainer, encoded, checkpoint, say)
+        )
+        repo = repositories and repositories[0]
+        finished = train_and_save(recipe, trainer, encoded, checkpoint, before, example, repo, say)
     finally:
         if pushes is not None:
             pushes.finish(all_of_them=bool(finished))
@@ -209,57 +177,18 @@ def run(recipe: Recipe, texts: dict[str, ParallelText], say: Callable[..., None]
             say(line)
 
 
-def encode_texts(
-    recipe: Recipe,
-    texts: dict[str, ParallelText],
-    config: VanillaTransformerConfig,
-    tokenizer: VanillaTransformerTokenizer,
-    say: Callable[..., None],
-) -> dict[str, datasets.Dataset]:
-    """
-    Every text with its token ids, and training text without pairs that are too long for a batch.
-
-    Raises:
-        RecipeError: if no training pair is short enough, or a text to score has a pair past the last learned position.
-    """
-    args = recipe.training
-    with args.main_process_first(desc="encoding"):
-        workers = recipe.data.preprocessing_num_workers
-        encoded = {split: encode(text, tokenizer, f"Encoding {split}", workers) for split, text in texts.items()}
-    longest, cause = batch_budget(args), "Raise `tokens_per_step` or `tokens_per_device`"
-    for limit, name in ((config.position_limit, "max_position_embeddings"), (recipe.data.max_length, "max_length")):
-        if limit is not None and limit < longest:
-            longest, cause = limit, f"Raise `{name}`"
-    for split, dataset in encoded.items():
-        short = within(dataset, longest if split == "train" else config.position_limit or sys.maxsize)
-        too_long = len(dataset) - len(short)
-        if too_long and split != "train":
-            raise RecipeError(
-                f"{too_long:,} pairs of the {split} text are longer than the {config.position_limit:,} positions of "
-                "the model. Raise `max_position_embeddings`, or leave them out."
-            )
-        if too_long:
-            say(f"{split}: {too_long:,} pairs longer than {longest:,} tokens left out")
-        if not len(short):
-            raise RecipeError(f"Every pair of the {split} text is longer than {longest:,} tokens. {cause}.")
-        encoded[split] = short
-    return encoded
-
-
 def train_and_save(
     recipe: Recipe,
-    trainer: TranslationTrainer,
+    trainer: VanillaTransformerTrainer,
     encoded: dict[str, datasets.Dataset],
     checkpoint: Path | None,
-    example: str,
+    before: dict[str, Any],
+    example: str | list[str],
     repo: str | None,
     say: Callable[..., None],
 ) -> bool:
     """From the first step, or from a checkpoint, to the folder with the result; whether it got there."""
     args, model = recipe.training, trainer.model
-    scored = [split for split in encoded if split != "train"]
-    before = score_before(recipe, trainer, encoded, scored, checkpoint, say)
-
     started = time.perf_counter()
     if checkpoint is not None:
         say(f"going on from {checkpoint}")
@@ -281,38 +210,32 @@ def train_and_save(
     seconds = None if checkpoint else round(time.perf_counter() - started, 1)  # the first part's is not known
 
     averaged = choose_weights(trainer, say)
-    results = {
-        **before,
-        **score(trainer, encoded, scored, recipe.data.target_lang),
-        "steps": trainer.state.global_step,
-    }
+    results = {**before, **score(recipe, trainer, encoded), "steps": trainer.state.global_step}
     if seconds is not None:
         results["train_seconds"] = seconds
     if args.process_index == 0:
         trainer.restore_settings()
         facts = describe_run(recipe, trainer, results, example, averaged, seconds)
         save_result(trainer, facts, ModelPlace(repo or args.hub_model_id or str(args.output_dir)), say)
-    summarize(say, Path(args.output_dir), results, scored, example)
+    summarize(recipe, results, example, say)
     return True
 
 
 def score_before(
     recipe: Recipe,
-    trainer: TranslationTrainer,
+    trainer: VanillaTransformerTrainer,
     encoded: dict[str, datasets.Dataset],
-    splits: list[str],
     checkpoint: Path | None,
     say: Callable[..., None],
 ) -> dict[str, Any]:
     """What the model of `init_from` reaches before it is trained; kept in a file for the case that the run goes on."""
     path = Path(recipe.training.output_dir) / "results_before.json"
-    if recipe.model.init_from is None:
-        return {}
     if checkpoint is not None:
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
-    scores = score(trainer, encoded, splits, recipe.data.target_lang)
-    for split in splits:
-        say(f"before training, {split}: NLL {scores[f'{split}_loss']:.4f}, BLEU {scores[f'{split}_bleu']:.2f}")
+    scores = score(recipe, trainer, encoded)
+    for split in encoded:
+        if split != "train":
+            say(f"before training, {split}: {describe_scores(scores, split)}")
     before = {f"{name}_before": value for name, value in scores.items() if not name.endswith("_signature")}
     if recipe.training.process_index == 0:
         path.write_text(json.dumps(before, indent=2) + "\n", encoding="utf-8")
@@ -320,18 +243,19 @@ def score_before(
 
 
 def build_model(
-    recipe: Recipe, text: ParallelText, checkpoint: Path | None, say: Callable[..., None]
-) -> tuple[VanillaTransformerForConditionalGeneration, VanillaTransformerTokenizer]:
-    """A model to train and its tokenizer: new ones, or those that the recipe starts from."""
-    arguments = recipe.model
+    recipe: Recipe, text: Any, checkpoint: Path | None, say: Callable[..., None]
+) -> tuple[VanillaTransformerPreTrainedModel, VanillaTransformerTokenizer, list[str]]:
+    """
+    A model to train and its tokenizer: new ones, or those that the recipe starts from, with the names of the tensors
+    that are new in these.
+    """
+    arguments, task = recipe.model, recipe.task
     if arguments.init_from is not None:
-        model, tokenizer = load_initial_model(recipe)
+        model, tokenizer, new = load_initial_model(recipe, text)
     else:
-        tokenizer = load_tokenizer(arguments, text, checkpoint, recipe.training)
-        config = VanillaTransformerConfig.from_preset(
-            arguments.preset, **{**arguments.config_fields(), "vocab_size": len(tokenizer)}
-        )
-        model = VanillaTransformerForConditionalGeneration(config)
+        tokenizer, new = load_tokenizer(recipe, text, checkpoint), []
+        fields = {**task.config_fields(text), **arguments.config_fields(), "vocab_size": len(tokenizer)}
+        model = task.model_class(VanillaTransformerConfig.from_preset(arguments.preset, **fields))
         if checkpoint is None and arguments.tokenizer is None and len(tokenizer) < arguments.vocab_size:
             say(
                 f"the vocabulary shrinks from {arguments.vocab_size:,} to {len(tokenizer):,}: no two tokens are left "
@@ -339,14 +263,18 @@ def build_model(
             )
     name = arguments.preset if arguments.init_from is None else f"that of {arguments.init_from}"
     say(f"model: {name}, {model.num_parameters():,} parameters, vocabulary of {len(tokenizer):,}")
-    return model, tokenizer
+    if new:
+        parts = dict.fromkeys(re.sub(r"\.(layers\.\d+|weight|bias)\b.*", "", tensor) for tensor in new)
+        say(f"new parts, which {arguments.init_from} has not: {', '.join(parts)}")
+    return model, tokenizer, new
 
 
 def load_initial_model(
-    recipe: Recipe,
-) -> tuple[VanillaTransformerForConditionalGeneration, VanillaTransformerTokenizer]:
+    recipe: Recipe, text: Any
+) -> tuple[VanillaTransformerPreTrainedModel, VanillaTransformerTokenizer, list[str]]:
     """
-    The model of `init_from` with its tokenizer, in float32, with the recipe's dropout and label smoothing.
+    The model of `init_from` with its tokenizer, in float32, with the recipe's dropout and label smoothing, and the
+    names of its tensors that are new: a head, or a stack that the model there has not.
 
     Raises:
         ModelFolderError, RecipeError: if it cannot be loaded, is another kind of model, or the recipe says that it has
@@ -355,11 +283,21 @@ def load_initial_model(
     arguments = recipe.model
     changes = arguments.config_fields()
     free = {name: changes[name] for name in changes if name in FREE_FIELDS}
-    model, tokenizer = load_model(str(arguments.init_from), **free)
-    if not isinstance(model, VanillaTransformerForConditionalGeneration):
+    task = recipe.task
+    auto_class = auto_class_of(task.model_class.__name__)
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # transformers' table of new parts, which we tell in a line
+    model, tokenizer, new = load_parts(str(arguments.init_from), auto_class, **task.config_fields(text), **free)
+    logging.set_verbosity(verbosity)
+    if not isinstance(model, task.model_class):
         raise RecipeError(
             f"`init_from` {arguments.init_from} is a model of type {model.config.model_type!r}. Name a folder that "
             "this program wrote, or a repository made from one."
+        )
+    damaged = [name for name in new if not name.startswith(("classifier.", "qa_outputs."))]
+    if damaged and model.config.architectures == [task.model_class.__name__]:
+        raise ModelFolderError(
+            f"The weights in {arguments.init_from} lack {len(damaged)} tensors, such as {damaged[0]}."
         )
     model.config.validate_architecture()
     fixed = {name: value for name, value in changes.items() if name not in FREE_FIELDS}
@@ -380,26 +318,25 @@ def load_initial_model(
             f"`tokenizer` is {arguments.tokenizer} beside `init_from`, whose model knows its own tokenizer alone. "
             "Leave `tokenizer` out."
         )
-    return model.float(), tokenizer
+    return model.float(), tokenizer, new
 
 
-def load_tokenizer(
-    arguments: ModelArguments, text: ParallelText, checkpoint: Path | None, args: TrainingArguments
-) -> VanillaTransformerTokenizer:
-    """The tokenizer of the checkpoint, or the one the recipe names, or one learned from both sides of the text."""
+def load_tokenizer(recipe: Recipe, text: Any, checkpoint: Path | None) -> VanillaTransformerTokenizer:
+    """The tokenizer of the checkpoint, or the one the recipe names, or one learned from the text."""
+    arguments = recipe.model
     folder = checkpoint or arguments.tokenizer
     if folder is not None:
         if not (Path(folder) / "tokenizer.json").is_file():
             raise RecipeError(f"`tokenizer` is {folder}, which has no tokenizer.json.")
         return VanillaTransformerTokenizer.from_pretrained(folder)
-    return first_process(args, lambda: learn_tokenizer(arguments, text))
+    return first_process(recipe.training, lambda: learn_tokenizer(arguments, recipe.task.lines(text)))
 
 
-def learn_tokenizer(arguments: ModelArguments, text: ParallelText) -> VanillaTransformerTokenizer:
-    """A joint tokenizer of both sides of a text (§5.1)."""
+def learn_tokenizer(arguments: ModelArguments, lines: list[str]) -> VanillaTransformerTokenizer:
+    """A tokenizer of some text; of parallel text a joint one (§5.1)."""
     try:
         return VanillaTransformerTokenizer.train(
-            [*text.sources, *text.targets],
+            lines,
             arguments.vocab_size,
             min_frequency=arguments.min_frequency,
             show_progress=sys.stderr.isatty(),
@@ -408,7 +345,7 @@ def learn_tokenizer(arguments: ModelArguments, text: ParallelText) -> VanillaTra
         raise RecipeError(str(error)) from error
 
 
-def choose_weights(trainer: TranslationTrainer, say: Callable[..., None]) -> int:
+def choose_weights(trainer: VanillaTransformerTrainer, say: Callable[..., None]) -> int:
     """
     Load the mean of the last checkpoints (§6.1); with `load_best_model_at_end` of the last ones up to the best, or the
     best alone where validation NLL says so.
@@ -444,24 +381,12 @@ def choose_weights(trainer: TranslationTrainer, say: Callable[..., None]) -> int
     return len(averaged)
 
 
-def score(
-    trainer: TranslationTrainer,
-    encoded: dict[str, datasets.Dataset],
-    splits: list[str],
-    target_lang: str | None,
-) -> dict[str, Any]:
-    """NLL, perplexity and every score of translations of some splits, with their signatures."""
-    trainer.decode = True
+def score(recipe: Recipe, trainer: VanillaTransformerTrainer, encoded: dict[str, datasets.Dataset]) -> dict[str, Any]:
+    """Every score of every text but the training text."""
     results: dict[str, Any] = {}
-    for split in splits:
-        output = trainer.predict(encoded[split], metric_key_prefix=split)
-        results |= {name: output.metrics[name] for name in (f"{split}_loss", f"{split}_perplexity")}
-        scores = score_translations(
-            list(output.predictions), encoded[split]["target"], target_lang, trainer.args.bleu_tokenize
-        )
-        for key, score in scores.items():
-            results |= {f"{split}_{key}": score.value, f"{key}_signature": score.signature}
-    trainer.decode = trainer.args.predict_with_generate
+    for split, dataset in encoded.items():
+        if split != "train":
+            results |= recipe.task.score(trainer, dataset, split)
     return results
 
 

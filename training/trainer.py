@@ -49,9 +49,13 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
     Args:
         model, args, train_dataset, eval_dataset, callbacks: as in `Seq2SeqTrainer`.
         processing_class: the tokenizer.
+
+    Attributes:
+        decode: whether `evaluate` also generates text, for scores of that, where the task does so.
     """
 
     args: TrainingArguments
+    decode: bool = False
     lr_scheduler: LRScheduler | None
     control: TrainerControl
 

@@ -3,22 +3,50 @@
 from pathlib import Path
 from typing import Any
 
+import transformers
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from .configuration_vanilla_transformer import AUTO_MAP
 
 
 class ModelFolderError(ValueError):
     """A folder that holds no usable model, in words for the person who named it."""
 
 
+def auto_class_of(model_class: str) -> Any:
+    """The Auto class of one of this package's model classes, such as "VanillaTransformerForMaskedLM"."""
+    names = {reference.rpartition(".")[2]: name for name, reference in AUTO_MAP.items()}
+    return getattr(transformers, names.get(model_class, "AutoModel"))
+
+
 def load_model(
-    name: str | Path, device: str = "cpu", **config_fields: Any
+    name: str | Path, device: str = "cpu", auto_class: Any = AutoModelForSeq2SeqLM
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """
-    A translation model and its tokenizer, ready to translate.
+    A model and its tokenizer, ready to use.
 
     Args:
         name: a folder, or a repository on the Hub.
         device: where to put the model.
+        auto_class: of the task; translation by default.
+
+    Raises:
+        ModelFolderError: if the folder lacks a file or a tensor, or a file is damaged.
+    """
+    model, tokenizer, missing = load_parts(name, auto_class)
+    if missing:
+        raise ModelFolderError(f"The weights in {name} lack {len(missing)} tensors, such as {missing[0]}.")
+    return model.to(device).eval(), tokenizer
+
+
+def load_parts(
+    name: str | Path, auto_class: Any, **config_fields: Any
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, list[str]]:
+    """
+    A model, its tokenizer, and the tensors that it needs and the place has not, or has in another shape: they are new.
+
+    Args:
+        name, auto_class: as for `load_model`.
         config_fields: what to change in its configuration, such as `dropout`.
 
     Raises:
@@ -29,7 +57,9 @@ def load_model(
         check_model_folder(folder)
     part = "model"
     try:
-        model, info = AutoModelForSeq2SeqLM.from_pretrained(name, output_loading_info=True, **config_fields)
+        model, info = auto_class.from_pretrained(
+            name, output_loading_info=True, ignore_mismatched_sizes=True, **config_fields
+        )
         part = "tokenizer"
         tokenizer = AutoTokenizer.from_pretrained(name)
     except Exception as error:  # a damaged file can make transformers raise anything
@@ -39,15 +69,13 @@ def load_model(
         raise ModelFolderError(
             f"The {part} in {name} is damaged: {type(error).__name__}: {said}. Copy the folder again."
         ) from error
-    if info["missing_keys"]:
-        missing = sorted(info["missing_keys"])
-        raise ModelFolderError(f"The weights in {name} lack {len(missing)} tensors, such as {missing[0]}.")
     if len(tokenizer) > model.config.vocab_size:
         raise ModelFolderError(
             f"The tokenizer in {name} has {len(tokenizer)} entries and the model {model.config.vocab_size}: they do "
             "not belong together. Copy both from one place."
         )
-    return model.to(device).eval(), tokenizer
+    missing = {*info["missing_keys"], *(each[0] for each in info["mismatched_keys"])}
+    return model, tokenizer, sorted(missing)
 
 
 def check_model_folder(folder: Path) -> None:

@@ -26,6 +26,23 @@ PICTURES = {
 }
 # Scores of translations, by their keys in results. Each has a signature, which begins with its name.
 SCORES = ("bleu", "chrf", "ter", "meteor")
+# All that is measured, with the names of what has no signature.
+MEASURES = {
+    "perplexity": "perplexity",
+    "bleu": "BLEU",
+    "chrf": "chrF2",
+    "ter": "TER",
+    "meteor": "METEOR",
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rougeL": "ROUGE-L",
+    "rougeLsum": "ROUGE-Lsum",
+    "accuracy": "accuracy",
+    "exact_match": "exact match",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+}
 # Identifiers that the Hub knows, from its documentation ("Licenses").
 LICENSES = frozenset(
     re.findall(
@@ -44,6 +61,15 @@ LICENSES = frozenset(
         """,
     )
 )
+# Tasks by the Hub's names: what a model of each is, and what its training text is counted in.
+TASKS = {
+    "translation": ("translation model", "sentence pairs"),
+    "summarization": ("summarization model", "texts with a summary"),
+    "text-classification": ("text classifier", "labelled texts"),
+    "question-answering": ("question answering model", "windows of contexts"),
+    "fill-mask": ("masked language model", "blocks of text"),
+    "text-generation": ("causal language model", "blocks of text"),
+}
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -58,21 +84,24 @@ class ModelCardFacts:
     What a card says of a model and its configuration does not. Nothing is guessed: what is `None` is left out.
 
     Attributes:
+        task: one of `TASKS`.
         preset: the architecture's name.
         base_model, base_model_on_hub: what training started from, and whether it is a repository.
         source_lang, target_lang: language codes such as "en".
         license: of the model, as the Hub writes it.
         datasets: data sets on the Hub.
-        data_description: the data, in words.
-        train_pairs, steps, tokens_per_step, warmup_steps, noam_scale, seed, averaged: the training; tokens of either
-            side, the number of averaged checkpoints.
+        data_description, limits: the data, and what the model cannot do, in words.
+        train_rows, steps, tokens_per_step, warmup_steps, noam_scale, seed, averaged: the training; rows are what the
+            task counts, tokens those of either side, averaged is the number of checkpoints.
         optimizer, regularization, precision: in words; regularization besides dropout and label smoothing.
         seconds, hardware: how long it took on what.
-        example: a source sentence for the code that shows the use.
-        results: `{split}_loss`, `{split}_perplexity` and `{split}_{score}` of `SCORES` for "validation", "test" and
-            others, with `_before` what it was before training, and `{score}_signature`.
+        example: an input for the code that shows the use; several for tasks that need several, such as a question and
+            its context.
+        results: `{split}_loss` and `{split}_{score}` of `MEASURES` for "validation", "test" and others, with `_before`
+            what it was before training, and `{score}_signature` for those of `SCORES`.
     """
 
+    task: str = "translation"
     preset: str | None = None
     base_model: str | None = None
     base_model_on_hub: bool = False
@@ -81,7 +110,8 @@ class ModelCardFacts:
     license: str | None = None
     datasets: list[str] = field(default_factory=list)
     data_description: str | None = None
-    train_pairs: int | None = None
+    limits: str | None = None
+    train_rows: int | None = None
     steps: int | None = None
     tokens_per_step: int | None = None
     warmup_steps: int | None = None
@@ -93,7 +123,7 @@ class ModelCardFacts:
     precision: str | None = None
     seconds: float | int | None = None
     hardware: str | None = None
-    example: str = "How are you?"
+    example: str | list[str] = "How are you?"
     results: dict[str, Any] = field(default_factory=dict)
 
     def save(self, folder: str | Path) -> None:
@@ -172,14 +202,18 @@ def render_model_card(
         `ImportError`: without jinja2, which fills the template.
     """
     languages = [language for language in (facts.source_lang, facts.target_lang) if language]
+    examples = [facts.example] if isinstance(facts.example, str) else facts.example
     card = ModelCard.from_template(
         card_data=card_metadata(facts, place),
         template_path=str(template_path()),
         title=place.name,
+        task=facts.task,
+        kind=TASKS[facts.task][0],
         direction=f" ({facts.source_lang} to {facts.target_lang})" if len(languages) == 2 else "",
         base_model=facts.base_model,
         place=place,
-        example=json.dumps(facts.example, ensure_ascii=False),
+        examples=[json.dumps(text, ensure_ascii=False) for text in examples],
+        labels=[config.id2label[i] for i in range(config.num_labels)] if facts.task == "text-classification" else [],
         architecture=architecture_rows(facts, config, parameters),
         training=training_rows(facts, config),
         results=result_rows(facts.results),
@@ -187,6 +221,8 @@ def render_model_card(
         pictures={name: PICTURES[name] for name in pictures or []},
         from_scratch=facts.steps is not None and facts.base_model is None,
         paper_decoding=is_papers(generation_config, config),
+        parts=part_rows(facts.results),
+        limits=facts.limits,
     )
     check_metadata(card.data)
     return card
@@ -238,36 +274,58 @@ def splits_of(results: dict[str, Any]) -> list[str]:
     return [name.removesuffix("_loss") for name in results if name.endswith("_loss")]
 
 
+def names_of(results: dict[str, Any]) -> dict[str, str]:
+    """What was measured, by its keys, with the names that it is shown by."""
+    splits = splits_of(results)
+    measured = (key for key in MEASURES if any(f"{split}_{key}" in results for split in splits))
+    return {key: name_of(results.get(f"{key}_signature", MEASURES[key])) for key in measured}
+
+
+def write_score(key: str, value: float) -> str:
+    """A score as it is shown: shares from 0 to 1 to four places, all others to two."""
+    return f"{value:.4f}" if key not in ("perplexity", *SCORES) and 0 < value < 1 else f"{value:.2f}"
+
+
+def describe_scores(results: dict[str, Any], split: str, suffix: str = "") -> str:
+    """Such as "NLL 1.2345, perplexity 3.44, BLEU 30.12"; "" without any. The suffix is that of the keys."""
+    if f"{split}_loss{suffix}" not in results:
+        return ""
+    shown = {"loss": f"NLL {results[f'{split}_loss{suffix}']:.4f}"}
+    for key, name in names_of(results).items():
+        if f"{split}_{key}{suffix}" in results:
+            shown[key] = f"{name} {write_score(key, results[f'{split}_{key}{suffix}'])}"
+    return ", ".join(shown.values())
+
+
 def card_metadata(facts: ModelCardFacts, place: ModelPlace) -> ModelCardData:
     """What the Hub reads of a card."""
     results, native = facts.results, place.original is not None
     signatures = {key: results[f"{key}_signature"] for key in SCORES if f"{key}_signature" in results}
-    names = {key: name_of(signature) for key, signature in signatures.items()}
     measured = [
         EvalResult(
-            task_type="translation",
+            task_type=facts.task,
             # Other texts than these two are not of the data set that it was trained on.
             dataset_type=facts.datasets[0] if facts.datasets and split in ("validation", "test") else "custom",
             dataset_name=(facts.data_description if split in ("validation", "test") else None) or split,
             dataset_split=split,
             metric_type=metric,
             metric_name=name,
-            metric_value=round(float(results[f"{split}_{metric}"]), 2),
+            metric_value=float(write_score(metric, results[f"{split}_{metric}"])),
             metric_args={"signature": signatures[metric]} if metric in signatures else None,
         )
         for split in splits_of(results)
-        for metric, name in {**names, "perplexity": "perplexity per token"}.items()
+        for metric, name in names_of(results).items()
         if f"{split}_{metric}" in results and not native  # whose results are the original's
     ]
     return ModelCardData(
         library_name="transformers",
-        pipeline_tag="translation",
+        pipeline_tag=facts.task,
         license=facts.license,
         language=[language for language in (facts.source_lang, facts.target_lang) if language] or None,
         base_model=facts.base_model if facts.base_model_on_hub and not native else None,
         datasets=facts.datasets or None,
         metrics=sorted({result.metric_type for result in measured}) or None,
-        tags=["translation", "marian" if native else "vanilla_transformer", "arxiv:1706.03762"]
+        tags=[facts.task, "marian" if native else "vanilla_transformer", "arxiv:1706.03762"]
         + ([] if native else ["custom_code"]),
         model_name=place.name if measured else None,
         eval_results=measured or None,
@@ -278,10 +336,13 @@ def architecture_rows(
     facts: ModelCardFacts, config: VanillaTransformerConfig, parameters: int
 ) -> list[tuple[str, str]]:
     """Names and values of the architecture."""
+    stacks = {"encoder": config.encoder_layers, "decoder": config.decoder_layers}
+    if not config.is_encoder_decoder:
+        stacks.pop("encoder" if config.is_decoder else "decoder")
     rows = [
         ("preset", facts.preset),
         ("parameters", f"{parameters:,}"),
-        ("layers (N)", f"{config.encoder_layers} encoder, {config.decoder_layers} decoder"),
+        ("layers (N)", ", ".join(f"{count} {stack}" for stack, count in stacks.items())),
         ("width (d_model)", config.hidden_size),
         ("feed-forward (d_ff)", f"{config.intermediate_size}, {config.hidden_act}"),
         ("heads (h)", f"{config.num_attention_heads}, d_k {config.query_key_size}, d_v {config.value_size}"),
@@ -299,21 +360,25 @@ def cells(rows: list[tuple[str, Any]]) -> list[tuple[str, str]]:
 
 def training_rows(facts: ModelCardFacts, config: VanillaTransformerConfig) -> list[tuple[str, str]]:
     """Names and values of what is known of the training."""
-    schedule = None
+    schedule, both = None, config.is_encoder_decoder
     if facts.warmup_steps is not None:
         scale = "" if facts.noam_scale == 1 else f", scaled by {facts.noam_scale:g}"
         schedule = f"the paper's (§5.3), {facts.warmup_steps:,} warm-up steps{scale}"
     rows = [
         ("data", facts.data_description),
-        ("sentence pairs", None if facts.train_pairs is None else f"{facts.train_pairs:,}"),
+        (TASKS[facts.task][1], None if facts.train_rows is None else f"{facts.train_rows:,}"),
         ("steps", None if facts.steps is None else f"{facts.steps:,}"),
         (
             "tokens a step",
-            None if facts.tokens_per_step is None else f"up to {facts.tokens_per_step:,} source and as many target",
+            None
+            if facts.tokens_per_step is None
+            else f"up to {facts.tokens_per_step:,}" + (" source and as many target" if both else ""),
         ),
         ("optimizer", facts.optimizer),
         ("learning rate", schedule),
-        ("dropout, label smoothing", f"{config.dropout:g}, {config.label_smoothing:g}"),
+        ("dropout, label smoothing", f"{config.dropout:g}, {config.label_smoothing:g}")
+        if both
+        else ("dropout", f"{config.dropout:g}"),
         ("other regularization", facts.regularization),
         ("averaged checkpoints", facts.averaged),
         ("precision", facts.precision),
@@ -326,17 +391,35 @@ def training_rows(facts: ModelCardFacts, config: VanillaTransformerConfig) -> li
 
 def result_rows(results: dict[str, Any]) -> list[list[str]]:
     """The scores of each text, written out, below the names of those that there are; none if nothing was scored."""
-    names = {key: name_of(results[f"{key}_signature"]) for key in SCORES if f"{key}_signature" in results}
-    rows = [["set", "NLL per token", "perplexity", *names.values()]]
+    names = names_of(results)
+    rows = [["set", "NLL per token" if "perplexity" in names else "NLL", *names.values()]]
     for split in splits_of(results):
         row = [split, f"{results[f'{split}_loss']:.4f}"]
-        for key in ("perplexity", *names):
-            cell = f"{results[f'{split}_{key}']:.2f}" if f"{split}_{key}" in results else ""
+        for key in names:
+            now, before = results.get(f"{split}_{key}"), results.get(f"{split}_{key}_before")
             row.append(
-                cell + (f" ({results[f'{split}_{key}_before']:.2f})" if f"{split}_{key}_before" in results else "")
+                ("" if now is None else write_score(key, now))
+                + ("" if before is None else f" ({write_score(key, before)})")
             )
         rows.append(row)
     return rows if len(rows) > 1 else []
+
+
+def part_rows(results: dict[str, Any]) -> list[list[str]]:
+    """Scores of parts of a text, `{split}_{score}_{part}`, below their names: of labels and phenomena."""
+    names = {"count": "texts", **{key: MEASURES[key] for key in ("accuracy", "precision", "recall", "f1")}}
+    parts: dict[tuple[str, str], dict[str, str]] = {}
+    for split in splits_of(results):
+        for key in names:
+            start = f"{split}_{key}_"
+            for name, value in results.items():
+                if name.startswith(start) and not name.endswith("_before"):
+                    cell = f"{value:,}" if key == "count" else write_score(key, value)
+                    parts.setdefault((split, name.removeprefix(start)), {})[key] = cell
+    shown = [key for key in names if any(key in cells for cells in parts.values())]
+    rows = [["set", "part", *(names[key] for key in shown)]]
+    rows += [[*place, *(cells.get(key, "") for key in shown)] for place, cells in parts.items()]
+    return rows if parts else []
 
 
 def check_metadata(data: ModelCardData) -> None:

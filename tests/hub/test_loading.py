@@ -93,6 +93,32 @@ except ValueError as error:
     assert "contains custom code" in refusal and "trust_remote_code=True" in refusal
 
 
+def test_a_classifier_is_pushed_and_its_card_runs(pushed, fresh_process, run_module, tmp_path):
+    rows = [f"{'red' if i % 2 else 'new'} car {i}\t{'colour' if i % 2 else 'age'}" for i in range(60)]
+    (tmp_path / "train.tsv").write_text("sentence\tlabel\n" + "\n".join(rows) + "\n")
+    settings = {
+        "task": "text-classification",
+        "preset": "tiny",
+        "vocab_size": 300,
+        "tokens_per_step": 400,
+        "max_steps": 4,
+        "save_steps": 4,
+        "average_checkpoints": 1,
+    }
+    words = [word for name, value in settings.items() for word in (f"--{name}", value)]
+    words += ["--train_file", tmp_path / "train.tsv", "--test_file", tmp_path / "train.tsv"]
+    result = run_module(
+        pushed.hub, "training.train", *words, "--output_dir", tmp_path / "run", "--push_to_hub", "true",
+        "--hub_model_id", "alice/classifier",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    card = pushed.hub.commits("alice/classifier")[-1].files["README.md"].decode()
+    assert "pipeline_tag: text-classification" in card and "`age`, `colour`" in card
+    code = card.split("```python\n")[1].partition("```")[0]
+    printed = fresh_process(pushed.hub, code)
+    assert re.search(r"'label': '(age|colour)'", printed)
+
+
 def test_a_pinned_revision_stays_what_it_was(pushed, fresh_process, run_module, tmp_path):
     folder = tmp_path / "later"
     shutil.copytree(pushed.folder, folder, ignore=shutil.ignore_patterns("checkpoint-*"))

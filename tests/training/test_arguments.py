@@ -105,7 +105,7 @@ def test_bf16_is_taken_where_the_gpu_computes_in_it(recipe, monkeypatch):
         ("patience: 0\n", [], "`patience` is 0"),
         ("hold_out: -1\n", [], "`hold_out` is -1"),
         ("max_length_ratio: 1\n", [], "`max_length_ratio` is 1"),
-        ("test_sets: {news: a.en}\n", [], "`test_sets` has 'a.en' under 'news'"),
+        ("test_sets: {news: 3}\n", [], "`test_sets` has 3 under 'news'"),
         ("test_sets: {train: [a, b]}\n", [], "`test_sets` has the name 'train'"),
         ("min_frequency: -1\n", [], "`min_frequency` is -1"),
         ("preprocessing_num_workers: 0\n", [], "`preprocessing_num_workers` is 0"),

@@ -12,7 +12,7 @@ def test_what_is_left_out_is_counted_by_reason():
     arguments = DataArguments(drop_duplicates=True, max_length_ratio=3)
     text = clean(ParallelText.from_pairs(pairs), arguments, "train")
     assert text.rows == list(range(1, 21))
-    assert describe(text, "train") == (
+    assert describe(len(text), text.dropped, "train", "pairs") == (
         "train: 20 pairs, 5 left out: 2 with an empty side, 1 with lengths more than 3 times off the usual ratio, "
         "2 that stand there already"
     )

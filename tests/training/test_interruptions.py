@@ -110,7 +110,9 @@ def test_sigterm_saves_and_ends_with_0(recipe, tmp_path):
 
 
 def test_sigterm_before_the_first_step_ends_with_0_as_well(recipe, monkeypatch, capsys):
-    monkeypatch.setattr("training.train.load_texts", lambda *_: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(
+        "training.tasks.translation.Translation.load_texts", lambda *_: signal.raise_signal(signal.SIGTERM)
+    )
     assert main([str(recipe)]) == 0
     assert "stopped by SIGTERM while nothing was being trained" in capsys.readouterr().out
 

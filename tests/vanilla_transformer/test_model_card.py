@@ -28,7 +28,7 @@ def facts():
         target_lang="es",
         license="apache-2.0",
         data_description="a phrasebook",
-        train_pairs=7000,
+        train_rows=7000,
         steps=900,
         tokens_per_step=1500,
         warmup_steps=300,

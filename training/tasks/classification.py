@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,13 @@ import torch
 from training.arguments import RecipeError
 from training.data import read_rows
 from training.metrics.classification import score_labels
+from training.tasks.task import Task, choose_short
 from training.trainer import VanillaTransformerTrainer
-from vanilla_transformer import VanillaTransformerTokenizer
+from vanilla_transformer import (
+    VanillaTransformerConfig,
+    VanillaTransformerForSequenceClassification,
+    VanillaTransformerTokenizer,
+)
 
 # Labels of pairs on which the annotators of SNLI and its followers did not agree.
 NO_LABEL = ("-", "-1")
@@ -36,8 +42,8 @@ class LabelledText:
     Attributes:
         texts: one or two sentences of each row.
         labels: as the file writes them.
-        rows: where each stands in what was read: lines of a file.
-        place: of the rows, for errors.
+        rows: where each stands in what was read: lines of a file, rows of a data set.
+        place: of the rows, for errors, such as "train.tsv, line".
         dropped: reasons and how many rows were left out for each.
     """
 
@@ -55,17 +61,28 @@ def read_labelled(path: str | Path, columns: tuple[str, ...], label_column: str 
     """
     A `.tsv`, `.csv` or `.jsonl` file with a column for each sentence and one for the label; `.gz` may follow.
 
-    Rows with an empty sentence or without a label ("-") are left out, and counted.
+    Raises:
+        TextError, RecipeError: as `read_rows` and `collect_labelled`.
+    """
+    return collect_labelled(read_rows(str(path)), f"{path}, line", columns, label_column)
+
+
+def collect_labelled(
+    rows: Iterable[tuple[int, dict[str, Any]]], place: str, columns: tuple[str, ...], label_column: str
+) -> LabelledText:
+    """
+    Sentences and labels out of numbered rows. Those with an empty sentence or without a label are left out, and
+    counted.
 
     Raises:
-        TextError, RecipeError: as `read_rows`, for a column that is not there, and if no row is left.
+        RecipeError: for a column that is not there, and if no row is left.
     """
-    found = LabelledText([], [], [], f"{path}, line")
-    for number, row in read_rows(str(path)):
+    found = LabelledText([], [], [], place)
+    for number, row in rows:
         missing = [name for name in (*columns, label_column) if name not in row]
         if missing:
             raise RecipeError(
-                f"{path}, line {number} has no {missing[0]!r}, only: {', '.join(map(str, row))}. Name the columns "
+                f"{place} {number} has no {missing[0]!r}, only: {', '.join(map(str, row))}. Name the columns "
                 "with `text_columns` and `label_column`."
             )
         texts = tuple(" ".join(str(row[name] if row[name] is not None else "").split()) for name in columns)
@@ -80,7 +97,7 @@ def read_labelled(path: str | Path, columns: tuple[str, ...], label_column: str 
             found.rows.append(number)
     if not found.texts:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in found.dropped.items()) or "it has no rows"
-        raise RecipeError(f"{path} has nothing to learn from: {reasons}.")
+        raise RecipeError(f"{place.rpartition(', ')[0]} has nothing to learn from: {reasons}.")
     return found
 
 
@@ -113,7 +130,8 @@ def encode_labelled(
     Texts with their token ids, `first </s>` or `first </s> second </s>`; where both are too long, the longer is cut.
 
     Returns:
-        columns `row` (position in the text), `input_ids`, `labels`, `source_length`, `target_length`.
+        columns `texts` (one or two sentences), `row` (where it stands in what was read), `input_ids`, `labels`,
+        `source_length`, `target_length`.
     """
     labels = number_labels(text, names)
     sides = [[texts[i] for texts in text.texts] for i in range(len(text.texts[0]))]
@@ -121,7 +139,8 @@ def encode_labelled(
     lengths = [len(ids) for ids in encoded]
     return datasets.Dataset.from_dict(
         {
-            "row": list(range(len(text))),
+            "texts": [list(texts) for texts in text.texts],
+            "row": text.rows,
             "input_ids": encoded,
             "labels": labels,
             "source_length": lengths,
@@ -130,23 +149,24 @@ def encode_labelled(
     )
 
 
-def phenomena(texts: tuple[str, ...]) -> set[str]:
+def phenomena(texts: Sequence[str]) -> set[str]:
     """Which of `PHENOMENA` have a word in one of the sentences."""
     words = {word for text in texts for word in WORD.findall(text.lower().replace("’", "'"))}
     return {name for name, listed in PHENOMENA.items() if words & listed}
 
 
-def accuracy_by_phenomenon(text: LabelledText, right: np.ndarray) -> dict[str, tuple[int, float]]:
+def accuracy_by_phenomenon(texts: Iterable[Sequence[str]], right: np.ndarray) -> dict[str, tuple[int, float]]:
     """
     Rows with a phenomenon, and how many of them are right.
 
     Args:
-        right: whether each row is, an array of shape (len(text),).
+        texts: the sentences of each row.
+        right: whether each row is, an array of shape (len(texts),).
 
     Returns:
         phenomenon -> number of rows, accuracy; only those that there are.
     """
-    has = [phenomena(texts) for texts in text.texts]
+    has = [phenomena(sentences) for sentences in texts]
     found = {}
     for name in PHENOMENA:
         chosen = np.array([name in each for each in has])
@@ -175,3 +195,69 @@ class ClassificationTrainer(VanillaTransformerTrainer):
         names = list(self.model.config.id2label.values())
         scores = score_labels(predictions, list(dataset["labels"]), names)
         return {"loss": sum(loss for loss, _ in parts) / len(predictions), **scores}, np.array(predictions)
+
+
+class TextClassification(Task):
+    """Labels of sentences, or of pairs of sentences where `text_columns` names two."""
+
+    name = "text-classification"
+    model_class = VanillaTransformerForSequenceClassification
+    trainer_class = ClassificationTrainer
+    unit = "texts"
+    fields = frozenset({"text_columns", "label_column"})
+    length = 512
+
+    def read_file(self, path: str) -> LabelledText:
+        return read_labelled(path, tuple(self.data.text_columns), self.data.label_column)
+
+    def read_dataset(self, dataset: datasets.Dataset, place: str) -> LabelledText:
+        """Labels that are numbers with names get their names."""
+        column = self.data.label_column
+        names = getattr(dataset.features.get(column), "names", None)
+        rows = (dict(row) for row in dataset)
+        if names is not None:
+            rows = ({**row, column: names[row[column]] if row[column] >= 0 else NO_LABEL[0]} for row in rows)
+        return collect_labelled(enumerate(rows, start=1), place, tuple(self.data.text_columns), column)
+
+    def lines(self, text: LabelledText) -> list[str]:
+        return [sentence for sentences in text.texts for sentence in sentences]
+
+    def example(self, text: LabelledText, dataset: datasets.Dataset) -> str | list[str]:
+        texts: list[str] = dataset[choose_short(dataset)]["texts"]
+        return texts if len(texts) > 1 else texts[0]
+
+    def config_fields(self, text: LabelledText) -> dict[str, Any]:
+        """
+        The labels of the training text.
+
+        Raises:
+            RecipeError: if there is only one.
+        """
+        names = label_names(text)
+        if len(names) == 1:
+            raise RecipeError(
+                f"{text.place.rpartition(', ')[0]} has the label {names[0]!r} alone. There is nothing to tell apart: "
+                "give texts of two labels or more."
+            )
+        return {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+
+    def encode(
+        self,
+        text: LabelledText,
+        split: str,
+        config: VanillaTransformerConfig,
+        tokenizer: VanillaTransformerTokenizer,
+        longest: int,
+        say: Callable[..., None],
+    ) -> datasets.Dataset:
+        return encode_labelled(text, [config.id2label[i] for i in range(config.num_labels)], tokenizer, longest)
+
+    def score(self, trainer: VanillaTransformerTrainer, dataset: datasets.Dataset, split: str) -> dict[str, Any]:
+        """Also, of pairs, the accuracy on those with a phenomenon, and how many these are."""
+        output = trainer.predict(dataset, metric_key_prefix=split)
+        results = self.without_speed(output.metrics)
+        if len(self.data.text_columns) > 1:
+            right = output.predictions == np.array(dataset["labels"])
+            for name, (count, accuracy) in accuracy_by_phenomenon(dataset["texts"], right).items():
+                results |= {f"{split}_accuracy_{name}": accuracy, f"{split}_count_{name}": count}
+        return results

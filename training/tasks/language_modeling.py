@@ -5,7 +5,10 @@ A line is a text; with a separator it is a dialogue of several turns, each of wh
 cut into blocks of equal length, so that nothing is padded and long texts are not lost.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -14,29 +17,67 @@ import torch
 from transformers import DataCollatorForLanguageModeling
 
 from training.arguments import RecipeError, TrainingArguments
+from training.data import COLUMNED, read_rows
 from training.metrics.language_modeling import perplexity
+from training.tasks.task import Task
 from training.trainer import VanillaTransformerTrainer
-from vanilla_transformer import VanillaTransformerTokenizer
+from vanilla_transformer import (
+    VanillaTransformerConfig,
+    VanillaTransformerForCausalLM,
+    VanillaTransformerForMaskedLM,
+    VanillaTransformerTokenizer,
+)
 from vanilla_transformer.loss_vanilla_transformer import IGNORED_LABEL
 from vanilla_transformer.text import read_lines
 
+MASK = "<mask>"
 
-def read_texts(path: str, turn_separator: str | None = None) -> list[list[str]]:
+
+@dataclass
+class PlainText:
     """
-    The turns of each line that is not blank; one for a line without a separator.
+    Texts, or dialogues.
+
+    Attributes:
+        texts: the turns of each; one for a text that is no dialogue.
+        dropped: reasons and how many texts were left out for each.
+    """
+
+    texts: list[list[str]]
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+def read_texts(path: str, turn_separator: str | None = None) -> PlainText:
+    """
+    A file with a text a line.
 
     Raises:
-        TextError, RecipeError: as `read_lines`, and for an empty separator.
+        TextError, RecipeError: as `read_lines` and `part_turns`.
+    """
+    return part_turns(read_lines(path), turn_separator)
+
+
+def part_turns(lines: Iterable[str], turn_separator: str | None = None) -> PlainText:
+    """
+    The turns of each text that is not blank; one where no separator stands.
+
+    Raises:
+        RecipeError: for an empty separator.
     """
     if turn_separator == "":
         raise RecipeError("`turn_separator` is empty. Give what stands between turns, such as '\\t', or leave it out.")
-    texts = []
-    for line in read_lines(path):
+    found = PlainText([])
+    for line in lines:
         turns = line.split(turn_separator) if turn_separator is not None else [line]
         turns = [turn.strip() for turn in turns if turn.strip()]
         if turns:
-            texts.append(turns)
-    return texts
+            found.texts.append(turns)
+        else:
+            found.dropped["that are blank"] += 1
+    return found
 
 
 def encode_blocks(
@@ -131,3 +172,81 @@ class MaskedLanguageModelingTrainer(CausalLanguageModelingTrainer):
 
     def count_predicted(self, labels: torch.Tensor) -> int:
         return int((labels != IGNORED_LABEL).sum())
+
+
+class LanguageModeling(Task):
+    """What both kinds of language models share."""
+
+    unit = "texts"
+    fields = frozenset({"text_column", "turn_separator", "example"})
+    length = 256
+
+    def read_file(self, path: str) -> PlainText:
+        """A text a line, or a column of a `.tsv`, `.csv` or `.jsonl` file."""
+        if Path(path.removesuffix(".gz")).suffix in COLUMNED:
+            return self.collect((row for _, row in read_rows(path)), path)
+        return self.checked(read_texts(path, self.data.turn_separator), path)
+
+    def read_dataset(self, dataset: datasets.Dataset, place: str) -> PlainText:
+        return self.collect((dict(row) for row in dataset), place.removesuffix(", row"))
+
+    def collect(self, rows: Iterable[dict[str, Any]], place: str) -> PlainText:
+        """The lines of a column."""
+        lines: list[str] = []
+        for row in rows:
+            if self.data.text_column not in row:
+                raise RecipeError(
+                    f"{place} has no {self.data.text_column!r}, only: {', '.join(map(str, row))}. Name the column "
+                    "with `text_column`."
+                )
+            lines += str(row[self.data.text_column]).split("\n")
+        return self.checked(part_turns(lines, self.data.turn_separator), place)
+
+    @staticmethod
+    def checked(text: PlainText, place: str) -> PlainText:
+        if not len(text):
+            raise RecipeError(f"{place} has no text: every line is blank.")
+        return text
+
+    def lines(self, text: PlainText) -> list[str]:
+        return [turn for turns in text.texts for turn in turns]
+
+    def encode(
+        self,
+        text: PlainText,
+        split: str,
+        config: VanillaTransformerConfig,
+        tokenizer: VanillaTransformerTokenizer,
+        longest: int,
+        say: Callable[..., None],
+    ) -> datasets.Dataset:
+        return encode_blocks(text.texts, tokenizer, longest, drop_short=split == "train")
+
+    def words(self, text: PlainText) -> list[str]:
+        """Of the recipe's example, or of a text that it learns from: the first that has several and fits on a line."""
+        lines = self.lines(text)
+        return (self.data.example or next((line for line in lines if 20 <= len(line) <= 80), text.texts[0][0])).split()
+
+
+class CausalLanguageModeling(LanguageModeling):
+    name = "text-generation"
+    model_class = VanillaTransformerForCausalLM
+    trainer_class = CausalLanguageModelingTrainer
+
+    def example(self, text: PlainText, dataset: datasets.Dataset) -> str:
+        """A beginning."""
+        words = self.words(text)
+        return " ".join(words if self.data.example else words[: (len(words) + 1) // 2])
+
+
+class MaskedLanguageModeling(LanguageModeling):
+    name = "fill-mask"
+    model_class = VanillaTransformerForMaskedLM
+    trainer_class = MaskedLanguageModelingTrainer
+
+    def example(self, text: PlainText, dataset: datasets.Dataset) -> str:
+        """A text with a mask."""
+        words = self.words(text)
+        if not any(MASK in word for word in words):
+            words[len(words) // 2] = MASK
+        return " ".join(words)

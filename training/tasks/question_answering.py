@@ -6,9 +6,10 @@ answer anywhere in a long context stands whole in one of them. In a window witho
 are the `</s>` after the question.
 """
 
+import dataclasses
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,13 @@ import torch
 
 from training.arguments import RecipeError
 from training.metrics.question_answering import score_answers
+from training.tasks.task import Task
 from training.trainer import VanillaTransformerTrainer
-from vanilla_transformer import VanillaTransformerTokenizer
+from vanilla_transformer import (
+    VanillaTransformerConfig,
+    VanillaTransformerForQuestionAnswering,
+    VanillaTransformerTokenizer,
+)
 
 
 @dataclass
@@ -46,23 +52,42 @@ class Questions:
     The questions of a file.
 
     Attributes:
-        questions: in its order.
-        dropped: reasons and how many answers were left out for each.
+        questions: in its order, each with an answer at least.
+        misplaced: answers that do not stand where the file says, and were left out.
+        dropped: reasons and how many questions were left out for each.
     """
 
-    questions: list[Question]
+    questions: list[Question] = field(default_factory=list)
+    misplaced: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
 
     def __len__(self) -> int:
         return len(self.questions)
 
+    def add(self, question: Question) -> None:
+        """Check a question's answers, and keep it if one is right."""
+        right = [
+            (text, start)
+            for text, start in question.answers
+            if text and start >= 0 and question.context[start : start + len(text)] == text
+        ]
+        misplaced = len(question.answers) - len(right)
+        self.misplaced += misplaced
+        if right:
+            self.questions.append(dataclasses.replace(question, answers=right))
+        elif misplaced:
+            self.dropped["whose answers are not where the file says"] += 1
+        else:
+            self.dropped["without an answer"] += 1
+
 
 def read_squad(path: str | Path) -> Questions:
     """
-    A file in the form of SQuAD v1.1. An answer that does not stand where the file says is left out, and counted.
+    A file in the form of SQuAD v1.1. Answers that do not stand where it says, and questions without a right answer,
+    are left out and counted.
 
     Raises:
-        RecipeError: for a file that cannot be read, is not JSON or of another form, or has no questions.
+        RecipeError: for a file that cannot be read, is not JSON or of another form, or has no question to learn.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -70,7 +95,7 @@ def read_squad(path: str | Path) -> Questions:
         raise RecipeError(f"{path} cannot be read: {error.strerror}.") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not JSON: {error}.") from error
-    found = Questions([])
+    found = Questions()
     seen: set[str] = set()
     try:
         for article in content["data"]:
@@ -78,14 +103,10 @@ def read_squad(path: str | Path) -> Questions:
                 context = paragraph["context"]
                 for entry in paragraph["qas"]:
                     given = [(str(answer["text"]), int(answer["answer_start"])) for answer in entry.get("answers", [])]
-                    right = [
-                        (text, start) for text, start in given if context[start : start + len(text)] == text and text
-                    ]
-                    found.dropped["answers that are not where the file says"] += len(given) - len(right)
                     if entry["id"] in seen:
                         raise RecipeError(f"{path} has two questions with the id {entry['id']!r}. Give each its own.")
                     seen.add(entry["id"])
-                    found.questions.append(Question(entry["id"], entry["question"], context, right))
+                    found.add(Question(entry["id"], entry["question"], context, given))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, RecipeError):
             raise
@@ -93,9 +114,19 @@ def read_squad(path: str | Path) -> Questions:
             f"{path} is not in the form of SQuAD: {type(error).__name__}: {error}. It has data / paragraphs / context "
             "and qas / id, question, answers / text, answer_start."
         ) from error
-    found.dropped = +found.dropped
+    return check_questions(found, str(path))
+
+
+def check_questions(found: Questions, place: str) -> Questions:
+    """
+    Refuse a text without questions.
+
+    Raises:
+        RecipeError: with the reasons.
+    """
     if not found.questions:
-        raise RecipeError(f"{path} has no questions.")
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in found.dropped.items()) or "it has none"
+        raise RecipeError(f"{place} has no question to learn: {reasons}.")
     return found
 
 
@@ -104,26 +135,24 @@ def encode_questions(
     tokenizer: VanillaTransformerTokenizer,
     max_length: int,
     stride: int,
-    with_answers: bool,
 ) -> datasets.Dataset:
     """
-    Windows of questions with their contexts.
+    Windows of questions with their contexts; the labels are the first right answer of each.
 
     Args:
         max_length: tokens of a window, question included.
         stride: tokens of the context that a window shares with the next.
-        with_answers: whether the first right answer of each question becomes labels; one without is an error.
 
     Returns:
-        columns `row` (the question's number), `id`, `context`, `answers`, `input_ids`, `source_length`,
-        `target_length`, `offsets` (characters of the context, -1 outside it), and with answers `start_positions` and
-        `end_positions`.
+        columns `row` (the question's number), `id`, `question`, `context`, `answers`, `input_ids`, `offsets`
+        (characters of the context, -1 outside it), `start_positions`, `end_positions`, `source_length`,
+        `target_length`.
 
     Raises:
-        RecipeError: for a question that leaves no room for its context, or has no right answer where one is needed.
+        RecipeError: for a question that leaves no room for its context.
     """
-    columns: dict[str, list[Any]] = {name: [] for name in ("row", "id", "context", "answers", "input_ids", "offsets")}
-    labels: dict[str, list[int]] = {"start_positions": [], "end_positions": []}
+    names = ("row", "id", "question", "context", "answers", "input_ids", "offsets", "start_positions", "end_positions")
+    columns: dict[str, list[Any]] = {name: [] for name in names}
     for row, question in enumerate(questions):
         ids = tokenizer(question.text, split_special_tokens=True).input_ids
         room = max_length - len(ids) - 1  # for the context, before its </s>
@@ -135,27 +164,25 @@ def encode_questions(
         context = tokenizer(
             question.context, split_special_tokens=True, add_special_tokens=False, return_offsets_mapping=True
         )
-        if with_answers and not question.answers:
-            raise RecipeError(f"The question {question.id!r} has no right answer to learn. Leave it out.")
         first = 0
         while True:
             part = slice(first, first + room)
             offsets = context.offset_mapping[part]
             columns["row"].append(row)
             columns["id"].append(question.id)
+            columns["question"].append(question.text)
             columns["context"].append(question.context)
             columns["answers"].append([text for text, _ in question.answers])
             columns["input_ids"].append([*ids, *context.input_ids[part], tokenizer.eos_token_id])
             columns["offsets"].append([[-1, -1]] * len(ids) + [list(pair) for pair in offsets] + [[-1, -1]])
-            if with_answers:
-                start, end = answer_tokens(offsets, *question.answers[0])
-                labels["start_positions"].append(len(ids) - 1 if start is None else len(ids) + start)
-                labels["end_positions"].append(len(ids) - 1 if end is None else len(ids) + end)
+            start, end = answer_tokens(offsets, *question.answers[0])
+            columns["start_positions"].append(len(ids) - 1 if start is None else len(ids) + start)
+            columns["end_positions"].append(len(ids) - 1 if end is None else len(ids) + end)
             if first + room >= len(context.input_ids):
                 break
             first += room - stride
     columns["source_length"] = columns["target_length"] = [len(ids) for ids in columns["input_ids"]]
-    return datasets.Dataset.from_dict({**columns, **(labels if with_answers else {})})
+    return datasets.Dataset.from_dict(columns)
 
 
 def answer_tokens(offsets: list[tuple[int, int]], text: str, start: int) -> tuple[int | None, int | None]:
@@ -220,10 +247,10 @@ class QuestionAnsweringTrainer(VanillaTransformerTrainer):
     """Train and evaluate on data sets that `encode_questions` made."""
 
     def collate(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """input_ids and attention_mask (B, S), and start_positions and end_positions (B,) where they are known."""
+        """input_ids and attention_mask (B, S), start_positions and end_positions (B,)."""
         batch = self.processing_class.pad({"input_ids": [row["input_ids"] for row in rows]}, return_tensors="pt")
-        known = [name for name in ("start_positions", "end_positions") if name in rows[0]]
-        return {**batch, **{name: torch.tensor([row[name] for row in rows]) for name in known}}
+        labels = {name: torch.tensor([row[name] for row in rows]) for name in ("start_positions", "end_positions")}
+        return {**batch, **labels}
 
     def measure(self, model: Any, batch: dict[str, torch.Tensor], indices: list[int], dataset: Any) -> Any:
         """Summed loss, and index and logits of each window."""
@@ -234,12 +261,80 @@ class QuestionAnsweringTrainer(VanillaTransformerTrainer):
             (index, start[:length], end[:length])
             for index, start, end, length in zip(indices, starts, ends, lengths, strict=True)
         ]
-        return 0.0 if outputs.loss is None else outputs.loss.item() * len(indices), logits
+        return outputs.loss.item() * len(indices), logits
 
     def summarize(self, parts: list[Any], dataset: Any) -> tuple[dict[str, float], np.ndarray]:
         """Mean loss of a window, exact match and F1. The predictions are (question id, answer)."""
         logits = sorted((each for _, several in parts for each in several), key=lambda each: each[0])
         answers = find_answers(dataset, [start for _, start, _ in logits], [end for _, _, end in logits])
         references = {question: list(right) for question, right in zip(dataset["id"], dataset["answers"], strict=True)}
-        scores = score_answers(answers, {question: right for question, right in references.items() if right})
+        scores = score_answers(answers, references)
         return {"loss": sum(loss for loss, _ in parts) / len(logits), **scores}, np.array(sorted(answers.items()))
+
+
+class QuestionAnswering(Task):
+    name = "question-answering"
+    model_class = VanillaTransformerForQuestionAnswering
+    trainer_class = QuestionAnsweringTrainer
+    unit = "questions"
+    fields = frozenset({"stride"})
+    length = 384
+
+    def read_file(self, path: str) -> Questions:
+        return read_squad(path)
+
+    def read_dataset(self, dataset: datasets.Dataset, place: str) -> Questions:
+        """A data set in the form of `squad`: `answers` has `text` and `answer_start`, a list each."""
+        found = Questions()
+        for number, row in enumerate(dataset, start=1):
+            try:
+                answers = list(zip(row["answers"]["text"], row["answers"]["answer_start"], strict=True))
+                found.add(Question(str(row["id"]), row["question"], row["context"], answers))
+            except (KeyError, TypeError, ValueError) as error:
+                raise RecipeError(
+                    f"{place} {number} is not in the form of SQuAD: {type(error).__name__}: {error}. It has id, "
+                    "question, context, and answers with text and answer_start."
+                ) from error
+        return check_questions(found, place.removesuffix(", row"))
+
+    def describe(self, text: Questions, split: str) -> str:
+        line = super().describe(text, split)
+        return line + (f"; {text.misplaced:,} answers are not where the file says" if text.misplaced else "")
+
+    def lines(self, text: Questions) -> list[str]:
+        contexts = dict.fromkeys(question.context for question in text.questions)
+        return [*(question.text for question in text.questions), *contexts]
+
+    def example(self, text: Questions, dataset: datasets.Dataset) -> list[str]:
+        """The question with the shortest context."""
+        shortest = min(text.questions, key=lambda question: len(question.context))
+        return [shortest.text, shortest.context]
+
+    def encode(
+        self,
+        text: Questions,
+        split: str,
+        config: VanillaTransformerConfig,
+        tokenizer: VanillaTransformerTokenizer,
+        longest: int,
+        say: Callable[..., None],
+    ) -> datasets.Dataset:
+        """
+        Windows; of training text without questions whose answer is whole in none of them.
+
+        Raises:
+            RecipeError: if there is no other question.
+        """
+        windows = encode_questions(text.questions, tokenizer, longest, self.data.stride)
+        lost = set(answerless(windows))
+        if lost:
+            what = "left out" if split == "train" else "kept, and scored as all others"
+            say(f"{split}: {len(lost):,} questions whose answer is whole in no window of {longest} tokens, {what}")
+        if not lost or split != "train":
+            return windows
+        if len(lost) == len(text):
+            raise RecipeError(
+                f"No answer of the training text is whole in a window of {longest} tokens with a stride of "
+                f"{self.data.stride}. Raise `stride` or `max_length`."
+            )
+        return windows.select([i for i, question in enumerate(windows["id"]) if question not in lost])

@@ -1,19 +1,30 @@
-"""Translation: pairs of sentences, and any other text into text, such as summaries."""
+"""Translation, of parallel text."""
 
 import functools
 import sys
+from collections.abc import Callable
 from typing import Any
 
+import datasets
 import numpy as np
 import torch
 from transformers import DataCollatorForSeq2Seq
 
-from training.arguments import TrainingArguments
+from training.arguments import RecipeError, TrainingArguments
 from training.batching import batch_budget
+from training.cleaning import LanguageEvidence, check_direction, clean, hold_out, report
+from training.data import ParallelText, load_split, read_two_files
+from training.encoding import encode, within
 from training.metrics.language_modeling import perplexity
-from training.metrics.translation import bleu
+from training.metrics.translation import bleu, score_translations
 from training.regularization import BpeDropout, r_drop_loss
+from training.tasks.task import Task, choose_short
 from training.trainer import VanillaTransformerTrainer
+from vanilla_transformer import (
+    VanillaTransformerConfig,
+    VanillaTransformerForConditionalGeneration,
+    VanillaTransformerTokenizer,
+)
 from vanilla_transformer.loss_vanilla_transformer import IGNORED_LABEL
 
 
@@ -25,7 +36,7 @@ class TranslationTrainer(VanillaTransformerTrainer):
         As for `VanillaTransformerTrainer`.
 
     Attributes:
-        decode: whether `evaluate` also translates, for BLEU; first what `predict_with_generate` says.
+        decode: first what `predict_with_generate` says.
         bleu_signature: of the last evaluation.
     """
 
@@ -86,7 +97,131 @@ class TranslationTrainer(VanillaTransformerTrainer):
         decoded = sorted(each for _, _, pairs in parts for each in pairs)
         texts = [text for _, text, _ in decoded]
         if self.decode:
-            score = bleu(texts, [reference for _, _, reference in decoded], self.args.bleu_tokenize)
-            self.bleu_signature = score.signature
-            metrics["bleu"] = score.value
+            metrics |= self.score_texts(texts, [reference for _, _, reference in decoded])
         return metrics, np.array(texts, dtype=object)
+
+    def score_texts(self, texts: list[str], references: list[str]) -> dict[str, float]:
+        """Scores of decoded texts, in training."""
+        score = bleu(texts, references, self.args.bleu_tokenize)
+        self.bleu_signature = score.signature
+        return {"bleu": score.value}
+
+
+class Translation(Task):
+    name = "translation"
+    model_class = VanillaTransformerForConditionalGeneration
+    trainer_class = TranslationTrainer
+    unit = "pairs"
+    fields = frozenset(
+        {
+            *("source", "target", "validation_source", "validation_target", "test_source", "test_target"),
+            *("source_column", "target_column", "corpus", "target_lang", "example"),
+            *("hold_out", "drop_duplicates", "max_length_ratio", "label_smoothing", "bpe_dropout", "r_drop_alpha"),
+            *("predict_with_generate", "generation_num_beams", "bleu_tokenize", "hub_native_model_id"),
+        }
+    )
+
+    def no_training_text(self) -> str:
+        return "No training text. Name `source` and `target`, or `train_file`, or `dataset_name`, or `corpus`."
+
+    def no_validation_text(self) -> str:
+        return (
+            "Name some, for instance with `validation_source` and `validation_target`, or set `hold_out` to hold out "
+            "a part of the training text."
+        )
+
+    def read(self, split: str) -> ParallelText | None:
+        text = load_split(self.data, split)
+        return None if text is None else clean(text, self.data, split)
+
+    def read_test_set(self, name: str, files: tuple[str, ...]) -> ParallelText:
+        if len(files) != 2:
+            raise RecipeError(
+                f"`test_sets` has {len(files)} file under {name!r}. Name two: {{{name}: [SOURCE, TARGET]}}."
+            )
+        return clean(read_two_files(*files), self.data, name)
+
+    def read_file(self, path: str) -> ParallelText:
+        raise NotImplementedError  # `read` knows more kinds of files
+
+    def read_dataset(self, dataset: datasets.Dataset, place: str) -> ParallelText:
+        raise NotImplementedError
+
+    def arrange(self, texts: dict[str, ParallelText]) -> dict[str, ParallelText]:
+        """Refuse swapped languages, and hold a part out of training where the recipe asks for it."""
+        self.check_languages(texts)
+        if "validation" not in texts and self.data.hold_out:
+            train, validation = hold_out(texts.pop("train"), self.data.hold_out)
+            texts = {"train": train, "validation": validation, **texts}
+        return texts
+
+    def check_languages(self, texts: dict[str, ParallelText]) -> None:
+        evidence = LanguageEvidence(texts["train"]) if len(texts) > 1 else None
+        for split, text in texts.items():
+            if evidence is not None and split != "train":
+                check_direction(evidence, text, split)
+
+    def report(self, text: ParallelText) -> str:
+        return report(text)
+
+    def lines(self, text: ParallelText) -> list[str]:
+        """Both sides, for a joint vocabulary (§5.1)."""
+        return [*text.sources, *text.targets]
+
+    def example(self, text: ParallelText, dataset: datasets.Dataset) -> str:
+        return self.data.example or str(dataset[choose_short(dataset)]["source"])
+
+    def encode_texts(
+        self,
+        texts: dict[str, ParallelText],
+        config: VanillaTransformerConfig,
+        tokenizer: VanillaTransformerTokenizer,
+        say: Callable[..., None],
+    ) -> dict[str, datasets.Dataset]:
+        """
+        Every text with its token ids, and training text without pairs that are too long.
+
+        Raises:
+            RecipeError: if no training pair is short enough, or a text to score has a pair past the last learned
+                position.
+        """
+        with self.args.main_process_first(desc="encoding"):
+            workers = self.data.preprocessing_num_workers
+            encoded = {split: encode(text, tokenizer, f"Encoding {split}", workers) for split, text in texts.items()}
+        longest, cause = batch_budget(self.args), "Raise `tokens_per_step` or `tokens_per_device`"
+        for limit, name in ((config.position_limit, "max_position_embeddings"), (self.data.max_length, "max_length")):
+            if limit is not None and limit < longest:
+                longest, cause = limit, f"Raise `{name}`"
+        for split, dataset in encoded.items():
+            short = within(dataset, longest if split == "train" else config.position_limit or sys.maxsize)
+            too_long = len(dataset) - len(short)
+            if too_long and split != "train":
+                raise RecipeError(
+                    f"{too_long:,} pairs of the {split} text are longer than the {config.position_limit:,} positions "
+                    "of the model. Raise `max_position_embeddings`, or leave them out."
+                )
+            if too_long:
+                say(f"{split}: {too_long:,} pairs longer than {longest:,} tokens left out")
+            if not len(short):
+                raise RecipeError(f"Every pair of the {split} text is longer than {longest:,} tokens. {cause}.")
+            encoded[split] = short
+        return encoded
+
+    def score(self, trainer: VanillaTransformerTrainer, dataset: datasets.Dataset, split: str) -> dict[str, Any]:
+        """NLL, perplexity and every score of translations, with their signatures."""
+        assert isinstance(trainer, TranslationTrainer)
+        trainer.decode = True
+        output = trainer.predict(dataset, metric_key_prefix=split)
+        trainer.decode = self.args.predict_with_generate
+        results = {name: output.metrics[name] for name in (f"{split}_loss", f"{split}_perplexity")}
+        return results | self.final_scores(output, dataset["target"], split)
+
+    def final_scores(self, output: Any, references: list[str], split: str) -> dict[str, Any]:
+        """Scores of the translations of a text, after training."""
+        results: dict[str, Any] = {}
+        scores = score_translations(
+            list(output.predictions), list(references), self.data.target_lang, self.args.bleu_tokenize
+        )
+        for key, score in scores.items():
+            results |= {f"{split}_{key}": score.value, f"{key}_signature": score.signature}
+        return results

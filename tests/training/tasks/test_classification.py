@@ -57,7 +57,8 @@ def test_pairs_are_encoded_with_an_end_after_each(pairs, tokenizer):
     encoded = encode_labelled(text, ["0", "1", "2"], tokenizer, max_length=100)
     first = tokenizer("a man sleeps").input_ids + tokenizer("a man rests").input_ids
     assert encoded[0] == {
-        "row": 0,
+        "texts": ["a man sleeps", "a man rests"],
+        "row": 2,
         "input_ids": first,
         "labels": 0,
         "source_length": len(first),
@@ -77,4 +78,4 @@ def test_phenomena_are_found_by_their_words():
 
 def test_accuracy_is_told_for_each_phenomenon(pairs):
     text = read_labelled(pairs, ("premise", "hypothesis"))
-    assert accuracy_by_phenomenon(text, np.array([True, False])) == {"pronouns": (1, 0.0)}
+    assert accuracy_by_phenomenon(text.texts, np.array([True, False])) == {"pronouns": (1, 0.0)}

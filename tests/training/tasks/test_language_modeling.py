@@ -7,8 +7,8 @@ from training.tasks.language_modeling import encode_blocks, read_texts
 def test_lines_are_texts_and_turns_are_told_apart(tmp_path):
     path = tmp_path / "t.txt"
     path.write_text("Hello.\tHi!\t\n\n  \nHow are you?\n", encoding="utf-8")
-    assert read_texts(str(path)) == [["Hello.\tHi!"], ["How are you?"]]
-    assert read_texts(str(path), "\t") == [["Hello.", "Hi!"], ["How are you?"]]
+    assert read_texts(str(path)).texts == [["Hello.\tHi!"], ["How are you?"]]
+    assert read_texts(str(path), "\t").texts == [["Hello.", "Hi!"], ["How are you?"]]
     with pytest.raises(RecipeError, match="`turn_separator` is empty"):
         read_texts(str(path), "")
 

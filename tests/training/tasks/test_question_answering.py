@@ -33,13 +33,14 @@ def test_questions_are_read_and_wrong_spans_counted(tmp_path):
         tmp_path,
         ("What is new?", [{"text": "The red car", "answer_start": 0}, {"text": "red car", "answer_start": 3}]),
         ("What is old?", [{"text": "house", "answer_start": 400}]),
+        ("What is blue?", []),
     )
     found = read_squad(path)
     assert found.questions[0] == Question(
         "0", "What is new?", "The red car is new. The house is old.", [("The red car", 0)]
     )
-    assert found.questions[1].answers == []
-    assert dict(found.dropped) == {"answers that are not where the file says": 2}
+    assert len(found) == 1 and found.misplaced == 2
+    assert dict(found.dropped) == {"whose answers are not where the file says": 1, "without an answer": 1}
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def test_questions_are_read_and_wrong_spans_counted(tmp_path):
     [
         ("{", "is not JSON"),
         ("[]", "not in the form of SQuAD"),
-        ('{"data": []}', "has no questions"),
+        ('{"data": []}', "has no question to learn: it has none"),
         ('{"data": [{"paragraphs": [{"context": "a", "qas": [{"id": "1"}]}]}]}', "not in the form of SQuAD.*question"),
     ],
 )
@@ -72,7 +73,7 @@ def test_windows_overlap_and_hold_the_whole_context(tokenizer):
     context = " ".join(f"the red car is new {i}" for i in range(40))
     answer = "car is new 39"
     question = Question("q", "the house?", context, [(answer, context.index(answer))])
-    windows = encode_questions([question], tokenizer, max_length=60, stride=20, with_answers=True)
+    windows = encode_questions([question], tokenizer, max_length=60, stride=20)
     assert len(windows) > 5 and max(windows["source_length"]) == 60
     ids = tokenizer(question.text).input_ids
     seen = set()
@@ -94,22 +95,20 @@ def test_windows_overlap_and_hold_the_whole_context(tokenizer):
 def test_an_answer_longer_than_every_overlap_can_be_in_no_window(tokenizer):
     context = " ".join(f"the red car is new {i}" for i in range(40))
     question = Question("q", "the house?", context, [(context[100:500], 100)])
-    windows = encode_questions([question], tokenizer, max_length=60, stride=20, with_answers=True)
+    windows = encode_questions([question], tokenizer, max_length=60, stride=20)
     assert answerless(windows) == ["q"]
 
 
 def test_what_does_not_fit_is_named(tokenizer):
     question = Question("q", "the house is red " * 20, "the house", [("house", 4)])
     with pytest.raises(RecipeError, match=r"'q' has \d+ tokens, which leaves 0 of a window of 60"):
-        encode_questions([question], tokenizer, max_length=60, stride=20, with_answers=True)
-    with pytest.raises(RecipeError, match="'q' has no right answer"):
-        encode_questions([Question("q", "the?", "the house", [])], tokenizer, 60, 20, with_answers=True)
+        encode_questions([question], tokenizer, max_length=60, stride=20)
 
 
 def test_windows_are_compared_by_what_they_say_of_elsewhere(tokenizer):
     context = "the red car is new " * 20
-    question = Question("q", "the?", context, [])
-    windows = encode_questions([question], tokenizer, max_length=40, stride=10, with_answers=False)
+    question = Question("q", "the?", context, [("the", 0)])
+    windows = encode_questions([question], tokenizer, max_length=40, stride=10)
     starts = [np.zeros(len(window["input_ids"])) for window in windows]
     ends = [array.copy() for array in starts]
     first = len(tokenizer("the?").input_ids)
@@ -125,7 +124,7 @@ def test_the_right_labels_answer_squad(tokenizer):
     if not SQUAD.is_file():
         pytest.skip(f"{SQUAD} is not here")
     questions = read_squad(SQUAD).questions[:300]
-    windows = encode_questions(questions, tokenizer, max_length=384, stride=128, with_answers=True)
+    windows = encode_questions(questions, tokenizer, max_length=384, stride=128)
     answers = find_answers(windows, *oracle(windows), longest=200)
     results = score_answers(answers, {each.id: [text for text, _ in each.answers] for each in questions})
     assert results["exact_match"] > 99 and results["unanswered"] == 0

@@ -74,7 +74,7 @@ def test_question_answering(build, tokenizer):
         filler = "the car " * (12 if i % 2 else 1)
         context = f"{filler}house {word} es {'car' if i % 4 else 'casa'}"
         questions.append(Question(str(i), "house?", context, [(word, context.index(word))]))
-    dataset = encode_questions(questions, tokenizer, max_length=24, stride=8, with_answers=True)
+    dataset = encode_questions(questions, tokenizer, max_length=24, stride=8)
     assert len(dataset) > len(questions)
     trainer = build(QuestionAnsweringTrainer, VanillaTransformerForQuestionAnswering, dataset, 150)
     before = trainer.evaluate()

@@ -1,0 +1,256 @@
+"""Every task by one program: from its files to a folder that transformers' own pipelines and the card's code use."""
+
+import json
+import re
+
+import pytest
+import yaml
+from transformers import AutoModelForSequenceClassification, pipeline
+from transformers.pipelines import SUPPORTED_TASKS
+
+import vanilla_transformer  # noqa: F401  (registers the Auto classes)
+from training.phrasebook import phrasebook
+from training.tasks import TASKS
+from training.train import main
+
+SENTENCES = [english for english, _ in phrasebook()["train"] if " " in english][:120]
+TINY = {
+    "preset": "tiny",
+    "config_overrides": {"encoder_layers": 1, "decoder_layers": 1, "hidden_size": 32, "intermediate_size": 32},
+    "vocab_size": 320,
+    "tokens_per_step": 400,
+    "noam_scale": 2.0,
+    "warmup_steps": 10,
+    "max_steps": 8,
+    "save_steps": 4,
+    "eval_strategy": "steps",
+    "eval_steps": 4,
+    "logging_steps": 4,
+    "average_checkpoints": 2,
+    "run_on": "cpu",
+    "source_lang": "en",
+    "license": "apache-2.0",
+}
+
+
+def squad(sentences):
+    """Each sentence twice over is a context, the question its first word, and the answer the second."""
+    paragraphs = []
+    for i, sentence in enumerate(sentences):
+        context = f"{sentence} {sentence}"
+        answer = sentence.split()[1]
+        entry = {"text": answer, "answer_start": context.index(answer)}
+        qas = [{"id": f"{i}", "question": f"{sentence.split()[0]}?", "answers": [entry]}]
+        paragraphs.append({"context": context, "qas": qas})
+    return json.dumps({"data": [{"paragraphs": paragraphs}]})
+
+
+def write_text(task, sentences):
+    """The text of a task, and the name of its file."""
+    if task == "text-classification":
+        rows = [
+            f"{sentence}\t{sentence.split()[-1]}\t{'question' if '?' in sentence else 'statement'}"
+            for sentence in sentences
+        ]
+        return "text.tsv", "premise\thypothesis\tlabel\n" + "\n".join(rows) + "\n"
+    if task == "question-answering":
+        return "text.json", squad(sentences)
+    if task == "summarization":
+        rows = [json.dumps({"source": sentence, "target": " ".join(sentence.split()[:2])}) for sentence in sentences]
+        return "text.jsonl", "\n".join(rows) + "\n"
+    return "text.txt", "\n".join(sentences) + "\n"
+
+
+FIELDS = {
+    "text-classification": {"text_columns": ["premise", "hypothesis"]},
+    "question-answering": {"max_length": 40, "stride": 8},
+    "fill-mask": {"max_length": 32},
+    "text-generation": {"max_length": 32, "turn_separator": "?"},
+}
+SCORED = {
+    "summarization": ("ROUGE-1", "ROUGE-Lsum"),
+    "text-classification": ("accuracy", "F1", "| test | question |", "| test | pronouns |"),
+    "question-answering": ("exact match", "F1"),
+    "fill-mask": ("perplexity",),
+    "text-generation": ("perplexity",),
+}
+
+
+@pytest.fixture
+def train(tmp_path, capsys):
+    """Train a task on its text; the folder and what was printed."""
+
+    def run(task, name="run", **changes):
+        files = {}
+        for split, sentences in (
+            ("train", SENTENCES[:80]),
+            ("validation", SENTENCES[80:100]),
+            ("test", SENTENCES[100:]),
+        ):
+            file, text = write_text(task, sentences)
+            files[f"{split}_file"] = str(tmp_path / f"{split}.{file}")
+            (tmp_path / f"{split}.{file}").write_text(text, encoding="utf-8")
+        settings = {
+            "task": task,
+            "output_dir": str(tmp_path / name),
+            **TINY,
+            **FIELDS.get(task, {}),
+            **files,
+            **changes,
+        }
+        recipe = tmp_path / "recipe.yaml"
+        recipe.write_text(yaml.safe_dump({key: value for key, value in settings.items() if value is not None}))
+        status = main([str(recipe)])
+        printed = capsys.readouterr()
+        return status, tmp_path / name, printed.out, printed.err
+
+    return run
+
+
+@pytest.mark.parametrize("task", SCORED)
+def test_a_run_leaves_a_folder_that_is_ready_for_use(train, task):
+    status, folder, output, errors = train(task)
+    assert status == 0, errors
+    assert "step 4: validation NLL" in output and re.search(r"\ntest: NLL \d", output)
+    results = json.loads((folder / "all_results.json").read_text())
+    assert {"validation_loss", "test_loss", "steps"} <= set(results)
+    assert not any(name.endswith(("_runtime", "_per_second")) for name in results)
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert all(shown in card for shown in SCORED[task]) and "{{" not in card and "None" not in card
+    metadata = yaml.safe_load(card.split("---")[1])
+    assert metadata["pipeline_tag"] == task and metadata["metrics"]
+    assert (folder / "curves.png").is_file() and (folder / "attention.png").is_file() == (task == "summarization")
+    # The code on the card, with the package imported in the place of the code beside the weights.
+    code = card.split("```python\n")[1].partition("```")[0].replace(", trust_remote_code=True", "")
+    exec(code, {})
+
+
+@pytest.mark.parametrize("task", sorted(set(SCORED) & set(SUPPORTED_TASKS)))
+def test_transformers_own_pipelines_run(train, task):
+    _, folder, _, _ = train(task)
+    example = json.loads((folder / "model_card.json").read_text())["example"]
+    if task == "text-classification":
+        found = pipeline(task, model=str(folder))({"text": example[0], "text_pair": example[1]})
+        assert found["label"] in ("question", "statement")
+    elif task == "fill-mask":
+        assert len(pipeline(task, model=str(folder))(example, top_k=3)) == 3
+    else:
+        text = pipeline(task, model=str(folder))(example, add_special_tokens=False, max_new_tokens=3)[0][
+            "generated_text"
+        ]
+        assert text.startswith(example)
+    features = pipeline("feature-extraction", model=str(folder))("The house is red.")
+    assert len(features[0][0]) == 32
+
+
+def test_tasks_follow_each_other(train, tmp_path):
+    """Fill in masks, then classify, then classify other labels: the encoder stays, the head is new."""
+    _, masked, _, _ = train("fill-mask", "masked")
+    unshaped = {"preset": None, "vocab_size": None, "config_overrides": None, "init_from": str(masked)}
+    status, folder, output, errors = train(
+        "text-classification", "classes", **unshaped, max_steps=1, warmup_steps=10**6
+    )
+    assert status == 0, errors
+    assert "new parts, which" in output and "has not: classifier" in output and "before training" not in output
+    encoders = [
+        AutoModelForSequenceClassification.from_pretrained(each).model.encoder.layers[0].fc1.weight
+        for each in (masked, folder)
+    ]
+    assert encoders[0].sub(encoders[1]).abs().max() < 1e-4
+    status, _, output, errors = train("text-classification", "again", **{**unshaped, "init_from": str(folder)})
+    assert status == 0 and "before training, test: NLL" in output and "new parts" not in output
+    rows = (tmp_path / "train.text.tsv").read_text().replace("question\n", "other\n").replace("statement\n", "third\n")
+    (tmp_path / "labels.tsv").write_text(rows.replace("third\n", "fourth\n", 3))
+    status, _, output, errors = train(
+        "text-classification", "labels", **{**unshaped, "init_from": str(folder)},
+        train_file=str(tmp_path / "labels.tsv"), validation_file=None, test_file=None, eval_strategy="no",
+    )  # fmt: skip
+    assert status == 0 and "has not: classifier" in output, errors
+    # On the command line it takes the place of what the recipe says of new models.
+    train("text-classification", "other", vocab_size=999, max_steps=1)
+    words = ["--init_from", str(masked), "--output_dir", str(tmp_path / "named")]
+    assert main([str(tmp_path / "recipe.yaml"), *words]) == 0
+    # A translator of one's own from an encoder: its decoder is new.
+    status, _, output, errors = train("summarization", "summaries", **unshaped)
+    assert status == 0 and "has not: model.decoder" in output, errors
+
+
+@pytest.mark.parametrize(
+    ("task", "changes", "message"),
+    [
+        ("text-clasification", {}, "`task` is 'text-clasification'. Did you mean text-classification?"),
+        ("poetry", {}, "`task` is 'poetry'. Choose one of: translation, "),
+        (
+            "fill-mask",
+            {"r_drop_alpha": 5},
+            "`r_drop_alpha` has no effect in fill-mask, only in translation and summari",
+        ),
+        ("text-classification", {"train_file": None}, "No training text. Name `train_file` or `dataset_name`."),
+        ("fill-mask", {"validation_file": None}, "there is no validation text. Name some with `validation_file`"),
+        ("fill-mask", {"test_sets": {"more": ["a", "b"]}}, "`test_sets` has 2 files under 'more'"),
+        ("summarization", {"test_sets": {"more": "a"}}, "`test_sets` has 1 file under 'more'. Name two"),
+        ("text-classification", {"text_columns": ["a", "b", "c"]}, "`text_columns` is ['a', 'b', 'c']. Name one"),
+        ("text-classification", {"text_columns": ["premise", "sentence"]}, "line 2 has no 'sentence', only: premise"),
+        ("question-answering", {"stride": 60}, "with a stride of 60"),
+        ("fill-mask", {"dataset_name": "some/texts"}, "named twice, by `train_file` and `dataset_name`"),
+    ],
+)
+def test_what_cannot_work_is_one_line_before_training(train, task, changes, message):
+    status, folder, _, errors = train(task, **changes)
+    assert status == 2 and message in errors and errors.count("\n") == 1
+    assert not list(folder.glob("checkpoint-*"))
+
+
+def test_labels_that_cannot_be_learned_are_named(train, tmp_path):
+    path = tmp_path / "labels.tsv"
+    path.write_text("premise\thypothesis\tlabel\na\tb\tyes\nc\td\tyes\n")
+    status, _, _, errors = train("text-classification", train_file=str(path))
+    assert status == 2 and "labels.tsv has the label 'yes' alone" in errors
+    status, folder, _, errors = train("text-classification", test_file=str(path))
+    assert status == 2 and "labels.tsv, line 2 has the label 'yes', which is none of the training text" in errors
+    assert not list(folder.glob("checkpoint-*"))
+
+
+def test_answers_in_no_window_are_counted(train, tmp_path):
+    content = json.loads(squad(SENTENCES[:40]))
+    paragraph = content["data"][0]["paragraphs"][0]
+    paragraph["context"] = " ".join(SENTENCES[:30])
+    answer = " ".join(SENTENCES[2:25])
+    paragraph["qas"][0]["answers"] = [{"text": answer, "answer_start": paragraph["context"].index(answer)}]
+    path = tmp_path / "long.json"
+    path.write_text(json.dumps(content))
+    status, _, output, errors = train("question-answering", train_file=str(path), test_file=str(path))
+    assert status == 0, errors
+    assert "train: 1 questions whose answer is whole in no window of 40 tokens, left out" in output
+    assert "test: 1 questions whose answer is whole in no window of 40 tokens, kept" in output
+
+
+def test_text_comes_from_a_data_set(train, tmp_path):
+    """Labels that are numbers with names get their names; a data set may hold the splits that no file is named for."""
+    import datasets
+
+    features = datasets.Features(
+        {"sentence": datasets.Value("string"), "label": datasets.ClassLabel(names=["other", "asked"])}
+    )
+    rows = {"sentence": SENTENCES, "label": [int("?" in sentence) for sentence in SENTENCES]}
+    whole = datasets.Dataset.from_dict(rows, features=features)
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for split, part in (("train", whole.select(range(80))), ("validation", whole.select(range(80, 120)))):
+        part.to_parquet(folder / f"{split}.parquet")
+    nothing = {"train_file": None, "validation_file": None, "test_file": None}
+    status, run, _, errors = train(
+        "text-classification", dataset_name=str(folder), text_columns=["sentence"], **nothing
+    )
+    assert status == 0, errors
+    assert json.loads((run / "config.json").read_text())["id2label"] == {"0": "asked", "1": "other"}
+    status, _, _, errors = train("fill-mask", "masked", dataset_name=str(folder), **nothing)
+    assert status == 2 and "has no 'text', only: sentence, label" in errors
+    status, _, _, errors = train("fill-mask", "masked", dataset_name=str(folder), text_column="sentence", **nothing)
+    assert status == 0, errors
+
+
+def test_every_task_has_the_hubs_name():
+    from vanilla_transformer.model_card import TASKS as ON_CARDS
+
+    assert set(TASKS) == set(ON_CARDS)

@@ -1,0 +1,26 @@
+"""Summarization: from text to text as in translation, within a language, scored by ROUGE."""
+
+from typing import Any
+
+from training.data import ParallelText
+from training.metrics.summarization import rouge
+from training.tasks.translation import Translation, TranslationTrainer
+
+
+class SummarizationTrainer(TranslationTrainer):
+    """Train and evaluate a model that summarizes, on data sets that `training.encoding.encode` made."""
+
+    def score_texts(self, texts: list[str], references: list[str]) -> dict[str, float]:
+        return rouge(texts, references)
+
+
+class Summarization(Translation):
+    name = "summarization"
+    trainer_class = SummarizationTrainer
+    fields = Translation.fields - {"bleu_tokenize", "corpus", "target_lang"}
+
+    def check_languages(self, texts: dict[str, ParallelText]) -> None:
+        """Nothing: both sides are of one language."""
+
+    def final_scores(self, output: Any, references: list[str], split: str) -> dict[str, Any]:
+        return {name: value for name, value in output.metrics.items() if name.startswith(f"{split}_rouge")}
