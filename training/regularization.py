@@ -8,10 +8,12 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from vanilla_transformer import VanillaTransformerTokenizer
-from vanilla_transformer.loss_vanilla_transformer import IGNORED_LABEL, label_smoothed_loss
-
-# Rows of logits that exist at a time.
-ROWS = 256
+from vanilla_transformer.loss_vanilla_transformer import (
+    IGNORED_LABEL,
+    autocast_dtype,
+    label_smoothed_loss,
+    rows_at_once,
+)
 
 
 class BpeDropout:
@@ -62,8 +64,9 @@ class SymmetricDivergence(torch.autograd.Function):
         projection = weight.to(dtype)
         gradients = [torch.empty_like(first), torch.empty_like(second), torch.zeros_like(weight)]
         total = first.new_zeros(())
-        for start in range(0, len(first), ROWS):
-            chunk = slice(start, start + ROWS)
+        rows = rows_at_once(first.device)
+        for start in range(0, len(first), rows):
+            chunk = slice(start, start + rows)
             states = (first[chunk].to(dtype), second[chunk].to(dtype))
             logs = [(each @ projection.T).float().log_softmax(dim=1) for each in states]  # (R, V)
             p, q = logs[0].exp(), logs[1].exp()
@@ -107,8 +110,7 @@ def r_drop_loss(
     loss = label_smoothed_loss(hidden_states, lm_head, labels, label_smoothing)
     first, second = hidden_states.flatten(0, -2).chunk(2)  # (B T, D)
     is_real = labels.chunk(2)[0].flatten() != IGNORED_LABEL
-    device = hidden_states.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_states.dtype
+    dtype = autocast_dtype(hidden_states.device) or hidden_states.dtype
     weight: torch.Tensor = lm_head.weight
     divergence = SymmetricDivergence.apply(first[is_real].float(), second[is_real].float(), weight.float(), dtype)
     return (loss + alpha / 2 * divergence) / 2

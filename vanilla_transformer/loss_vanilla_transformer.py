@@ -22,8 +22,15 @@ from torch.autograd.function import once_differentiable
 
 IGNORED_LABEL = -100
 
-# Rows of logits that exist at a time: few enough for the caches of a CPU, enough to fill a GPU.
-ROWS_ON_CPU, ROWS_ON_GPU = 256, 4096
+
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """What autocast computes in on a device; `None` where it is off."""
+    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+
+
+def rows_at_once(device: torch.device) -> int:
+    """Rows of logits that exist at a time: few enough for the caches of a CPU, enough to fill a GPU."""
+    return 256 if device.type == "cpu" else 4096
 
 
 class LabelSmoothedCrossEntropy(torch.autograd.Function):
@@ -57,7 +64,7 @@ class LabelSmoothedCrossEntropy(torch.autograd.Function):
         Returns:
             `torch.Tensor` of shape (): the sum.
         """
-        rows = ROWS_ON_CPU if hidden_states.device.type == "cpu" else ROWS_ON_GPU
+        rows = rows_at_once(hidden_states.device)
         projection = weight.to(dtype)
         is_real, targets = is_real.unsqueeze(-1), labels.unsqueeze(-1)  # (N, 1)
         real_states = hidden_states * is_real
@@ -133,8 +140,7 @@ def label_smoothed_loss(
             logits, labels, ignore_index=IGNORED_LABEL, reduction="sum", label_smoothing=label_smoothing
         )
     # The projection runs in the precision of the model, or of autocast, which does not know this function.
-    device = hidden_states.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_states.dtype
+    dtype = autocast_dtype(hidden_states.device) or hidden_states.dtype
     weight: torch.Tensor = lm_head.weight  # type: ignore[assignment]
     return LabelSmoothedCrossEntropy.apply(  # type: ignore[no-untyped-call]
         hidden_states.float(), weight.float(), labels.clamp(min=0), is_real.float(), label_smoothing, dtype

@@ -33,6 +33,8 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.generation import GenerationConfig, StoppingCriteriaList
 from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria
 
+from .loss_vanilla_transformer import autocast_dtype
+
 CAN_PACK: bool = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 WEIGHT_PRECISIONS = (None, "bfloat16", "int8")
 # Rows that packed weights are laid out for.
@@ -366,11 +368,6 @@ def request_of(
         limits=limits - input_ids.shape[1],
         precision=precision,
     )
-
-
-def autocast_dtype(device: torch.device) -> torch.dtype | None:
-    """What autocast computes in on a device; `None` where it is off."""
-    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
 
 
 def without_autocast(search: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:

@@ -25,7 +25,7 @@ def closed_form(hidden, weight, labels, smoothing, alpha):
 @pytest.mark.parametrize("rows", [7, 256])
 @pytest.mark.parametrize("alpha", [0.0, 5.0])
 def test_r_drop_and_its_gradients_equal_the_closed_form(alpha, rows, monkeypatch):
-    monkeypatch.setattr(regularization, "ROWS", rows)
+    monkeypatch.setattr(regularization, "rows_at_once", lambda device: rows)
     torch.manual_seed(0)
     hidden, head = torch.randn(4, 9, 16, dtype=torch.float32), nn.Linear(16, 50, bias=False)
     labels = torch.randint(0, 50, (2, 9)).repeat(2, 1)

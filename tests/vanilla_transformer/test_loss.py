@@ -29,7 +29,7 @@ def problem(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, nn.Linear
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.3])
 @pytest.mark.parametrize("rows", [40, 90, 128])  # three chunks, exactly one, less than one
 def test_value_and_every_gradient_equal_the_closed_form(smoothing, rows, monkeypatch):
-    monkeypatch.setattr(loss_vanilla_transformer, "ROWS_ON_CPU", rows)
+    monkeypatch.setattr(loss_vanilla_transformer, "rows_at_once", lambda device: rows)
     hidden, head, labels = problem()
     assert (labels != -100).sum() == 90
     hidden.requires_grad_()
