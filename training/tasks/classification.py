@@ -14,7 +14,7 @@ import torch
 from training.arguments import RecipeError
 from training.data import read_rows
 from training.metrics.classification import score_labels
-from training.tasks.task import Task, choose_short
+from training.tasks.task import FileTask, choose_short
 from training.trainer import VanillaTransformerTrainer
 from vanilla_transformer import (
     VanillaTransformerConfig,
@@ -197,7 +197,7 @@ class ClassificationTrainer(VanillaTransformerTrainer):
         return {"loss": sum(loss for loss, _ in parts) / len(predictions), **scores}, np.array(predictions)
 
 
-class TextClassification(Task):
+class TextClassification(FileTask):
     """Labels of sentences, or of pairs of sentences where `text_columns` names two."""
 
     name = "text-classification"

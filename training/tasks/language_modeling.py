@@ -19,7 +19,7 @@ from transformers import DataCollatorForLanguageModeling
 from training.arguments import RecipeError, TrainingArguments
 from training.data import COLUMNED, read_rows
 from training.metrics.language_modeling import perplexity
-from training.tasks.task import Task
+from training.tasks.task import FileTask
 from training.trainer import VanillaTransformerTrainer
 from vanilla_transformer import (
     VanillaTransformerConfig,
@@ -174,7 +174,7 @@ class MaskedLanguageModelingTrainer(CausalLanguageModelingTrainer):
         return int((labels != IGNORED_LABEL).sum())
 
 
-class LanguageModeling(Task):
+class LanguageModeling(FileTask):
     """What both kinds of language models share."""
 
     unit = "texts"

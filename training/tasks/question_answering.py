@@ -20,7 +20,7 @@ import torch
 
 from training.arguments import RecipeError
 from training.metrics.question_answering import score_answers
-from training.tasks.task import Task
+from training.tasks.task import FileTask
 from training.trainer import VanillaTransformerTrainer
 from vanilla_transformer import (
     VanillaTransformerConfig,
@@ -272,7 +272,7 @@ class QuestionAnsweringTrainer(VanillaTransformerTrainer):
         return {"loss": sum(loss for loss, _ in parts) / len(logits), **scores}, np.array(sorted(answers.items()))
 
 
-class QuestionAnswering(Task):
+class QuestionAnswering(FileTask):
     name = "question-answering"
     model_class = VanillaTransformerForQuestionAnswering
     trainer_class = QuestionAnsweringTrainer

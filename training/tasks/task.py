@@ -44,7 +44,6 @@ class Task(ABC):
         model_class, trainer_class: what learns it.
         unit: what its texts are counted in.
         fields: recipe fields that have an effect in this task and not in all.
-        length: tokens of an input where the recipe says nothing.
     """
 
     name: ClassVar[str]
@@ -52,7 +51,6 @@ class Task(ABC):
     trainer_class: ClassVar[type[VanillaTransformerTrainer]]
     unit: ClassVar[str]
     fields: ClassVar[frozenset[str]] = frozenset()
-    length: ClassVar[int] = sys.maxsize
 
     def __init__(self, data: DataArguments, args: TrainingArguments):
         self.data, self.args = data, args
@@ -84,34 +82,19 @@ class Task(ABC):
     def no_validation_text(self) -> str:
         return "Name some with `validation_file`."
 
+    @abstractmethod
     def read(self, split: str) -> Any:
         """
-        The text of "train", "validation" or "test" as the recipe names it; `None` if it names none.
+        The text of "train", "validation" or "test" as the recipe names it; `None` if it names none. A text has a
+        length, and `dropped`: reasons and how many were left out for each.
 
         Raises:
             TextError, RecipeError: if it is named twice or cannot be read.
         """
-        file = getattr(self.data, f"{split}_file")
-        if file and split == "train" and self.data.dataset_name:
-            raise RecipeError("The train text is named twice, by `train_file` and `dataset_name`. Keep one.")
-        if file:
-            return self.read_file(file)
-        dataset = load_dataset(self.data, split) if self.data.dataset_name else None
-        return None if dataset is None else self.read_dataset(dataset, f"{self.data.dataset_name}, {split}, row")
 
+    @abstractmethod
     def read_test_set(self, name: str, files: tuple[str, ...]) -> Any:
         """One of the recipe's `test_sets`."""
-        if len(files) != 1:
-            raise RecipeError(f"`test_sets` has {len(files)} files under {name!r}. Name one: {{{name}: FILE}}.")
-        return self.read_file(files[0])
-
-    @abstractmethod
-    def read_file(self, path: str) -> Any:
-        """A text from a file. It has a length, and `dropped`: reasons and how many were left out for each."""
-
-    @abstractmethod
-    def read_dataset(self, dataset: datasets.Dataset, place: str) -> Any:
-        """The same from a data set; `place` and a row's number say in an error where it was."""
 
     def arrange(self, texts: dict[str, Any]) -> dict[str, Any]:
         """Checks and changes that need all texts."""
@@ -139,6 +122,7 @@ class Task(ABC):
         """Fields of the configuration that follow from the training text."""
         return {}
 
+    @abstractmethod
     def encode_texts(
         self,
         texts: dict[str, Any],
@@ -147,27 +131,6 @@ class Task(ABC):
         say: Callable[..., None],
     ) -> dict[str, datasets.Dataset]:
         """Every text with its token ids, no input longer than the recipe, a batch and the model allow."""
-        longest = min(
-            self.data.max_length or self.length, config.position_limit or sys.maxsize, batch_budget(self.args)
-        )
-        return {split: self.encode(text, split, config, tokenizer, longest, say) for split, text in texts.items()}
-
-    def encode(
-        self,
-        text: Any,
-        split: str,
-        config: VanillaTransformerConfig,
-        tokenizer: VanillaTransformerTokenizer,
-        longest: int,
-        say: Callable[..., None],
-    ) -> datasets.Dataset:
-        """
-        A text with its token ids.
-
-        Args:
-            longest: tokens of an input.
-        """
-        raise NotImplementedError
 
     # ----- scores -----
 
@@ -179,3 +142,55 @@ class Task(ABC):
     def without_speed(metrics: dict[str, float]) -> dict[str, float]:
         """Scores alone, of what Trainer measures."""
         return {name: value for name, value in metrics.items() if not name.endswith(SPEED)}
+
+
+class FileTask(Task):
+    """A task whose text is a file, or a data set."""
+
+    # Tokens of an input where the recipe says nothing.
+    length: ClassVar[int]
+
+    def read(self, split: str) -> Any:
+        file = getattr(self.data, f"{split}_file")
+        if file and split == "train" and self.data.dataset_name:
+            raise RecipeError("The train text is named twice, by `train_file` and `dataset_name`. Keep one.")
+        if file:
+            return self.read_file(file)
+        dataset = load_dataset(self.data, split) if self.data.dataset_name else None
+        return None if dataset is None else self.read_dataset(dataset, f"{self.data.dataset_name}, {split}, row")
+
+    def read_test_set(self, name: str, files: tuple[str, ...]) -> Any:
+        if len(files) != 1:
+            raise RecipeError(f"`test_sets` has {len(files)} files under {name!r}. Name one: {{{name}: FILE}}.")
+        return self.read_file(files[0])
+
+    @abstractmethod
+    def read_file(self, path: str) -> Any:
+        """A text from a file."""
+
+    @abstractmethod
+    def read_dataset(self, dataset: datasets.Dataset, place: str) -> Any:
+        """The same from a data set; `place` and a row's number say in an error where it was."""
+
+    def encode_texts(
+        self,
+        texts: dict[str, Any],
+        config: VanillaTransformerConfig,
+        tokenizer: VanillaTransformerTokenizer,
+        say: Callable[..., None],
+    ) -> dict[str, datasets.Dataset]:
+        limit = config.position_limit or sys.maxsize
+        longest = min(self.data.max_length or self.length, limit, batch_budget(self.args))
+        return {split: self.encode(text, split, config, tokenizer, longest, say) for split, text in texts.items()}
+
+    @abstractmethod
+    def encode(
+        self,
+        text: Any,
+        split: str,
+        config: VanillaTransformerConfig,
+        tokenizer: VanillaTransformerTokenizer,
+        longest: int,
+        say: Callable[..., None],
+    ) -> datasets.Dataset:
+        """A text with its token ids, `longest` of them in an input."""

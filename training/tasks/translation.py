@@ -117,7 +117,8 @@ class Translation(Task):
             *("source", "target", "validation_source", "validation_target", "test_source", "test_target"),
             *("source_column", "target_column", "corpus", "target_lang", "example"),
             *("hold_out", "drop_duplicates", "max_length_ratio", "label_smoothing", "bpe_dropout", "r_drop_alpha"),
-            *("predict_with_generate", "generation_num_beams", "bleu_tokenize", "hub_native_model_id"),
+            *("predict_with_generate", "generation_num_beams", "length_penalty", "bleu_tokenize"),
+            "hub_native_model_id",
         }
     )
 
@@ -140,12 +141,6 @@ class Translation(Task):
                 f"`test_sets` has {len(files)} file under {name!r}. Name two: {{{name}: [SOURCE, TARGET]}}."
             )
         return clean(read_two_files(*files), self.data, name)
-
-    def read_file(self, path: str) -> ParallelText:
-        raise NotImplementedError  # `read` knows more kinds of files
-
-    def read_dataset(self, dataset: datasets.Dataset, place: str) -> ParallelText:
-        raise NotImplementedError
 
     def arrange(self, texts: dict[str, ParallelText]) -> dict[str, ParallelText]:
         """Refuse swapped languages, and hold a part out of training where the recipe asks for it."""
