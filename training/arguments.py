@@ -256,6 +256,9 @@ class TrainingArguments(Seq2SeqTrainingArguments):
     predict_with_generate: bool = field(
         default=True, metadata={"help": "Whether evaluations in training decode, for BLEU. The last one always does."}
     )
+    length_penalty: float | None = field(
+        default=None, metadata={"help": "α of beam search (§6.1), saved with the model; the paper's 0.6 if absent."}
+    )
     bleu_tokenize: str = field(
         default="13a", metadata={"help": "sacreBLEU's tokenizer; 'none' for text that is tokenized already."}
     )

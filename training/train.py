@@ -144,6 +144,8 @@ def run(recipe: Recipe, texts: dict[str, Any], say: Callable[..., None]) -> None
     repositories = first_process(args, lambda: prepare_push(args)) if args.push_to_hub else None
     checkpoint = first_process(args, lambda: prepare_output_dir(args, say))
     model, tokenizer, new = build_model(recipe, texts["train"], checkpoint, say)
+    if args.length_penalty is not None:
+        model.generation_config.length_penalty = args.length_penalty
     check_space(args.output_dir, model.num_parameters())
     if args.hub_native_model_id is not None:
         marian_config(model.config)
