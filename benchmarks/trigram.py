@@ -33,7 +33,7 @@ def main() -> int:
     options = parser.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     train, test = (
-        encode_blocks(read_texts(path).texts, tokenizer, options.block_size, drop_short=False)["input_ids"]
+        encode_blocks(read_texts(path).turns, tokenizer, options.block_size, drop_short=False)["input_ids"]
         for path in (options.train_file, options.test_file)
     )
     train, test = ([list(map(str, ids)) for ids in blocks] for blocks in (train, test))

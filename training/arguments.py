@@ -117,14 +117,16 @@ class DataArguments:
     test_file: str | None = field(default=None, metadata={"help": "The same for the score at the end."})
     source_column: str = field(default="source", metadata={"help": "Column or key of the source in such a file."})
     target_column: str = field(default="target", metadata={"help": "Column or key of the target in such a file."})
-    text_columns: list[str] = field(
-        default_factory=lambda: ["sentence"],
-        metadata={"help": "text-classification: column of the sentence, or two, such as premise hypothesis."},
+    text_columns: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Column of the text where there are columns: sentence if absent, or two to classify pairs, such "
+            "as premise hypothesis; for fill-mask and text-generation text."
+        },
     )
-    label_column: str = field(default="label", metadata={"help": "text-classification: column of the label."})
-    text_column: str = field(
-        default="text",
-        metadata={"help": "fill-mask and text-generation: column of the text, where there are columns."},
+    label_column: str = field(
+        default="label",
+        metadata={"help": "text-classification: column of the label; rows with '-', or of pairs -1, have none."},
     )
     turn_separator: str | None = field(
         default=None,
@@ -137,6 +139,15 @@ class DataArguments:
         default=None, metadata={"help": "Data set on the Hub, or its folder, with what the task needs in columns."}
     )
     dataset_config_name: str | None = field(default=None, metadata={"help": "Which of its configurations."})
+    train_split: str | None = field(
+        default=None, metadata={"help": "Its split for training, such as train[:90%%]; train if absent."}
+    )
+    validation_split: str | None = field(
+        default=None, metadata={"help": "Its split for evaluation in training; validation if absent, and there."}
+    )
+    test_split: str | None = field(
+        default=None, metadata={"help": "Its split for the score at the end; test if absent, and there."}
+    )
     corpus: str | None = field(
         default=None,
         metadata={"help": "'phrasebook': the corpus that comes with the demo; beside files, it is added to them."},
@@ -184,7 +195,7 @@ class DataArguments:
                     check_language(getattr(self, name), name)
         except ModelCardError as error:
             raise RecipeError(str(error)) from error
-        if not 1 <= len(self.text_columns) <= 2:
+        if self.text_columns is not None and not 1 <= len(self.text_columns) <= 2:
             raise RecipeError(f"`text_columns` is {self.text_columns}. Name one column, or two.")
         if self.stride < 0:
             raise RecipeError(f"`stride` is {self.stride}. Give 0 or more, such as 128.")

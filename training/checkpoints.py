@@ -190,7 +190,7 @@ def check_continuation(checkpoint: Path, config: VanillaTransformerConfig, steps
         RecipeError: if a size differs, or the number of steps in an epoch.
     """
     saved = VanillaTransformerConfig.from_pretrained(checkpoint)
-    for name in ("vocab_size", *SHAPE):
+    for name in ("vocab_size", *SHAPE, "id2label"):
         if getattr(saved, name) != getattr(config, name):
             raise RecipeError(
                 f"{checkpoint} has `{name}` {getattr(saved, name)} and the recipe makes it {getattr(config, name)}. "

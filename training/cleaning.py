@@ -118,21 +118,31 @@ def describe(kept: int, dropped: Mapping[str, int], split: str, unit: str) -> st
     return line
 
 
-def report(text: ParallelText) -> str:
-    """What the recipe's `report_only` prints of a training text: lengths, odd pairs, pairs that look swapped."""
+def report_lengths(text: ParallelText) -> str:
+    """How long the sides of a training text are, and the pairs whose sides fit each other least."""
     ratios = length_ratios(text)
     usual = statistics.median(ratios)
     odd = sorted(range(len(text)), key=lambda i: -abs(math.log(ratios[i] / usual)))[:5]
-    swapped = LanguageEvidence(text).swapped(text)
     lines = [
         f"characters a sentence: source {mean_length(text.sources):.1f}, target {mean_length(text.targets):.1f}",
         f"usual ratio of target to source: {usual:.2f}. The pairs furthest from it:",
-        *(f"  row {text.rows[i]:,}: {text.sources[i][:50]!r} | {text.targets[i][:50]!r}" for i in odd),
-        f"{len(swapped):,} pairs look swapped: each side has the words of the other (a few among many are found; "
-        "where a quarter or all of them are, the words tell nothing)",
-        *(f"  row {text.rows[i]:,}: {text.sources[i][:50]!r} | {text.targets[i][:50]!r}" for i in swapped[:5]),
     ]
-    return "\n".join(lines)
+    return "\n".join(lines + show_pairs(text, odd))
+
+
+def report_swapped(text: ParallelText) -> str:
+    """The pairs of a training text whose sides look swapped."""
+    swapped = LanguageEvidence(text).swapped(text)
+    line = (
+        f"{len(swapped):,} pairs look swapped: each side has the words of the other (a few among many are found; "
+        "where a quarter or all of them are, the words tell nothing)"
+    )
+    return "\n".join([line, *show_pairs(text, swapped[:5])])
+
+
+def show_pairs(text: ParallelText, positions: list[int]) -> list[str]:
+    """A line on each of some pairs."""
+    return [f"  row {text.rows[i]:,}: {text.sources[i][:50]!r} | {text.targets[i][:50]!r}" for i in positions]
 
 
 def mean_length(lines: Iterable[str]) -> float:

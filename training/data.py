@@ -119,10 +119,6 @@ def collect_columns(
                     f"{place} {number} has no text under {column!r}, only: {', '.join(map(str, row))}. "
                     "Name the columns with `source_column` and `target_column`."
                 )
-            try:
-                words.encode()
-            except UnicodeEncodeError:
-                raise RecipeError(f"{place} {number} is no text: {words[:60]!r} has half of a character.") from None
             side.append(words)
         text.rows.append(number)
     return text
@@ -138,7 +134,22 @@ def read_jsonl_rows(path: str, lines: list[str]) -> Iterator[tuple[int, dict[str
             raise RecipeError(f"{path}, line {number} is not JSON: {error.msg}.") from None
         if not isinstance(row, dict):
             raise RecipeError(f"{path}, line {number} is no JSON object. Write one object a line.")
+        check_characters(row, f"{path}, line {number}")
         yield number, row
+
+
+def check_characters(content: Any, place: str) -> None:
+    """
+    Refuse JSON with half of a character, which it can write and UTF-8 cannot.
+
+    Raises:
+        RecipeError: with the place of the content.
+    """
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        shown = error.object[max(0, error.start - 20) : error.start + 20]
+        raise RecipeError(f"{place} is no text: {shown!r} has half of a character.") from None
 
 
 def read_csv_rows(path: str, lines: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -171,22 +182,30 @@ def check_cells(path: str, number: int, header: list[str], cells: list[str]) -> 
 
 def load_dataset(arguments: DataArguments, split: str) -> datasets.Dataset | None:
     """
-    A split of a data set on the Hub or in a folder; `None` if it has no such split.
+    The "train", "validation" or "test" part of a data set on the Hub or in a folder; `None` for validation or test if
+    it has no split of that name and the recipe names no other.
 
     Raises:
-        RecipeError: if it cannot be loaded.
+        RecipeError: if it cannot be loaded, or has not the split that is needed.
     """
     name, configuration = str(arguments.dataset_name), arguments.dataset_config_name
+    named = getattr(arguments, f"{split}_split")
+    wanted = named or split
     try:
-        if split not in datasets.get_dataset_split_names(name, configuration):
-            return None
-        return datasets.load_dataset(name, configuration, split=split)
+        splits = datasets.get_dataset_split_names(name, configuration)
+        if wanted.partition("[")[0] in splits:
+            return datasets.load_dataset(name, configuration, split=wanted)
     except Exception as error:  # of the network, of the folder, of a file in it: `datasets` raises anything
         said = str(error).strip().partition("\n")[0].removesuffix(".")
         raise RecipeError(
             f"`dataset_name` {name} cannot be loaded: {said}. Give the name of a data set on the Hub, with its "
             "`dataset_config_name` where it has several, or a folder."
         ) from error
+    if named is None and split != "train":
+        return None
+    raise RecipeError(
+        f"`dataset_name` {name} has no split {wanted!r}, only: {', '.join(splits)}. Name one with `{split}_split`."
+    )
 
 
 def read_dataset(arguments: DataArguments, split: str) -> ParallelText | None:

@@ -192,8 +192,13 @@ def check_folder(folder: Path) -> VanillaTransformerConfig:
             raise HubError(f"{folder} has no {code}.py, code of its model. Save it with `save_pretrained`.")
     if not (folder / "tokenizer_config.json").is_file():  # without our class its special tokens are not known
         raise HubError(f"{folder} has no tokenizer_config.json. Save the tokenizer with `save_pretrained`.")
-    load_model(folder, auto_class=auto_class_of((config.architectures or [""])[0]))  # which names what is damaged
+    load_model(folder, auto_class=auto_class_of(architecture_of(config)))  # which names what is damaged
     return config
+
+
+def architecture_of(config: VanillaTransformerConfig) -> str:
+    """The class that a model was saved with."""
+    return config.architectures[0] if config.architectures else ""
 
 
 def needed_code(folder: Path, config: VanillaTransformerConfig) -> set[str]:
@@ -277,9 +282,10 @@ def push_model(folder: Path, repo: str, native: str | None = None) -> list[str]:
     """
     name = folder.resolve().name
     tag = push_folder(folder, ModelPlace(repo, native=native), f"Add {name}")
+    auto_class = auto_class_of(architecture_of(AutoConfig.from_pretrained(folder))).__name__
     lines = [
         f"pushed: {repo}, {tag}",
-        f'load: AutoModelForSeq2SeqLM.from_pretrained("{repo}", revision="{tag}", trust_remote_code=True)',
+        f'load: {auto_class}.from_pretrained("{repo}", revision="{tag}", trust_remote_code=True)',
     ]
     if native is not None:
         with tempfile.TemporaryDirectory() as temporary:

@@ -69,7 +69,7 @@ def describe_run(
         base_model=init_from if init_from is None or on_hub else Path(init_from).resolve().name,
         base_model_on_hub=on_hub,
         source_lang=data.source_lang or base.source_lang,
-        target_lang=data.target_lang or base.target_lang,
+        target_lang=data.target_lang or (base.target_lang if "target_lang" in recipe.task.fields else None),
         license=data.license or base.license,
         datasets=[name] if name is not None and not Path(name).exists() else [],
         data_description=data.data_description or name,

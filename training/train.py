@@ -26,7 +26,7 @@ import torch
 import torch.distributed
 from huggingface_hub.errors import StrictDataclassError
 from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
-from transformers import TrainerState, set_seed
+from transformers import AutoConfig, TrainerState, set_seed
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import logging
 
@@ -85,6 +85,8 @@ def main(arguments: list[str] | None = None) -> int:
         texts = recipe.task.load_texts()
         for split, text in texts.items():
             say(recipe.task.describe(text, split))
+        for note in recipe.task.notes:
+            say(note)
         if recipe.data.report_only:
             report = recipe.task.report(texts["train"])
             if report is not None:
@@ -149,7 +151,8 @@ def run(recipe: Recipe, texts: dict[str, Any], say: Callable[..., None]) -> None
     check_space(args.output_dir, model.num_parameters())
     if args.hub_native_model_id is not None:
         marian_config(model.config)
-    say(f"tokens a step, source and target each: {derive_accumulation(args)}")
+    sides = ", source and target each" if model.config.is_encoder_decoder else ""
+    say(f"tokens a step{sides}: {derive_accumulation(args)}")
     encoded = task.encode_texts(texts, model.config, tokenizer, say)
     trainer = task.trainer_class(
         model=model,
@@ -296,11 +299,18 @@ def load_initial_model(
             f"`init_from` {arguments.init_from} is a model of type {model.config.model_type!r}. Name a folder that "
             "this program wrote, or a repository made from one."
         )
-    damaged = [name for name in new if not name.startswith(("classifier.", "qa_outputs."))]
-    if damaged and model.config.architectures == [task.model_class.__name__]:
+    source = AutoConfig.from_pretrained(str(arguments.init_from))
+    damaged = [name for name in new if is_part_of(name, source)]
+    if damaged:
         raise ModelFolderError(
             f"The weights in {arguments.init_from} lack {len(damaged)} tensors, such as {damaged[0]}."
         )
+    same = source.architectures == [task.model_class.__name__] and source.id2label == model.config.id2label
+    head = getattr(model, "classifier", None)
+    if head is not None and not new and not same:
+        torch.nn.init.xavier_uniform_(head.weight)  # what it told apart are other labels
+        torch.nn.init.zeros_(head.bias)
+        new = ["classifier.bias", "classifier.weight"]
     model.config.validate_architecture()
     fixed = {name: value for name, value in changes.items() if name not in FREE_FIELDS}
     if "preset" in recipe.given:
@@ -321,6 +331,15 @@ def load_initial_model(
             "Leave `tokenizer` out."
         )
     return model.float(), tokenizer, new
+
+
+def is_part_of(name: str, config: VanillaTransformerConfig) -> bool:
+    """Whether a tensor belongs to a stack, or to the embeddings, of a model with that configuration."""
+    stacks = {"encoder": config.has_encoder, "decoder": config.has_decoder}
+    stack = name.removeprefix("model.").partition(".")[0]
+    if ".encoder_attn" in name:
+        return config.is_encoder_decoder
+    return stack == "shared" or stacks.get(stack, False)
 
 
 def load_tokenizer(recipe: Recipe, text: Any, checkpoint: Path | None) -> VanillaTransformerTokenizer:

@@ -193,7 +193,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
                 named = ", ".join(map(str, sorted(rows.tolist())))
                 raise RecipeError(
                     f"The loss is {loss.item()} in step {step:,}, with rows {named} of the "
-                    "training text in its batch. Look at these; if nothing is wrong with them lower `noam_scale`, or "
+                    "training data in its batch. Look at these; if nothing is wrong with them lower `noam_scale`, or "
                     "set `max_grad_norm: 1`. The checkpoints before are whole."
                 )
 

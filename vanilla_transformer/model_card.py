@@ -98,7 +98,8 @@ class ModelCardFacts:
         example: an input for the code that shows the use; several for tasks that need several, such as a question and
             its context.
         results: `{split}_loss` and `{split}_{score}` of `MEASURES` for "validation", "test" and others, with `_before`
-            what it was before training, and `{score}_signature` for those of `SCORES`.
+            what it was before training, `{score}_signature` for those of `SCORES`, and `{split}_parts`, the scores of
+            parts of a text, by their names.
     """
 
     task: str = "translation"
@@ -222,6 +223,7 @@ def render_model_card(
         from_scratch=facts.steps is not None and facts.base_model is None,
         paper_decoding=is_papers(generation_config, config),
         parts=part_rows(facts.results),
+        has_before=any(name.endswith("_before") for name in facts.results),
         limits=facts.limits,
     )
     check_metadata(card.data)
@@ -355,7 +357,12 @@ def architecture_rows(
 
 def cells(rows: list[tuple[str, Any]]) -> list[tuple[str, str]]:
     """Rows with a value, as a table of Markdown can hold them."""
-    return [(name, " ".join(str(value).split()).replace("|", "\\|")) for name, value in rows if value is not None]
+    return [(name, cell(value)) for name, value in rows if value is not None]
+
+
+def cell(value: Any) -> str:
+    """A value as a table of Markdown can hold it."""
+    return " ".join(str(value).split()).replace("|", "\\|")
 
 
 def training_rows(facts: ModelCardFacts, config: VanillaTransformerConfig) -> list[tuple[str, str]]:
@@ -406,19 +413,21 @@ def result_rows(results: dict[str, Any]) -> list[list[str]]:
 
 
 def part_rows(results: dict[str, Any]) -> list[list[str]]:
-    """Scores of parts of a text, `{split}_{score}_{part}`, below their names: of labels and phenomena."""
-    names = {"count": "texts", **{key: MEASURES[key] for key in ("accuracy", "precision", "recall", "f1")}}
-    parts: dict[tuple[str, str], dict[str, str]] = {}
-    for split in splits_of(results):
-        for key in names:
-            start = f"{split}_{key}_"
-            for name, value in results.items():
-                if name.startswith(start) and not name.endswith("_before"):
-                    cell = f"{value:,}" if key == "count" else write_score(key, value)
-                    parts.setdefault((split, name.removeprefix(start)), {})[key] = cell
-    shown = [key for key in names if any(key in cells for cells in parts.values())]
+    """`{split}_parts`, scores of parts of each text such as labels, below their names; none without any."""
+    names = {"count": "texts", **MEASURES}
+    parts = [
+        (split, part, scores)
+        for split in splits_of(results)
+        for part, scores in results.get(f"{split}_parts", {}).items()
+    ]
+    shown = [key for key in names if any(key in scores for _, _, scores in parts)]
     rows = [["set", "part", *(names[key] for key in shown)]]
-    rows += [[*place, *(cells.get(key, "") for key in shown)] for place, cells in parts.items()]
+    for split, part, scores in parts:
+        cells = [
+            "" if key not in scores else f"{scores[key]:,}" if key == "count" else write_score(key, scores[key])
+            for key in shown
+        ]
+        rows.append([split, cell(part), *cells])
     return rows if parts else []
 
 

@@ -1,7 +1,16 @@
 import pytest
 
 from training.arguments import DataArguments, RecipeError
-from training.cleaning import HELD_OUT_SHARE, LanguageEvidence, check_direction, clean, describe, hold_out, report
+from training.cleaning import (
+    HELD_OUT_SHARE,
+    LanguageEvidence,
+    check_direction,
+    clean,
+    describe,
+    hold_out,
+    report_lengths,
+    report_swapped,
+)
 from training.data import ParallelText
 from training.phrasebook import phrasebook
 
@@ -53,7 +62,8 @@ def test_swapped_sides_are_found():
     with pytest.raises(RecipeError, match="100 of the 100 validation pairs read like the other language"):
         check_direction(LanguageEvidence(train), ParallelText(fair.targets, fair.sources, fair.rows), "validation")
     some = [(target, source) if i in (17, 400) else (source, target) for i, (source, target) in enumerate(pairs)]
-    shown = report(ParallelText.from_pairs(some))
+    text = ParallelText.from_pairs(some)
+    shown = report_lengths(text) + report_swapped(text)
     assert "2 pairs look swapped" in shown and "row 18:" in shown and "row 401:" in shown
     assert "usual ratio of target to source: 1." in shown
 

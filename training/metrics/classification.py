@@ -1,5 +1,6 @@
 """Scores of classification: accuracy, and precision, recall and F1 of each label and on average, by scikit-learn."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import datasets
@@ -7,7 +8,9 @@ import evaluate
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 
-def score_labels(predictions: list[int], references: list[int], names: list[str] | None = None) -> dict[str, float]:
+def score_labels(
+    predictions: list[int], references: list[int], names: Sequence[object] | None = None
+) -> dict[str, float]:
     """
     Accuracy, the unweighted means of precision, recall and F1 over the labels, and these three for each label.
 
@@ -28,7 +31,7 @@ def score_labels(predictions: list[int], references: list[int], names: list[str]
             f"There are {len(predictions):,} predictions and {len(references):,} references. Give one for each."
         )
     labels = list(range(len(names))) if names is not None else sorted({*predictions, *references})
-    names = names if names is not None else [str(label) for label in labels]
+    names = names if names is not None else labels
     measured = precision_recall_fscore_support(references, predictions, labels=labels, zero_division=0.0)
     results = {"accuracy": float(accuracy_score(references, predictions))}
     for key, values in zip(("precision", "recall", "f1"), measured, strict=False):

@@ -22,8 +22,9 @@ from vanilla_transformer import (
     VanillaTransformerTokenizer,
 )
 
-# Labels of pairs on which the annotators of SNLI and its followers did not agree.
-NO_LABEL = ("-", "-1")
+# What stands for no label: on pairs the annotators of SNLI and its followers did not always agree, and the labels of
+# some tests are not published.
+NO_LABEL = "-"
 # What makes inference hard, by words of either sentence (MacCartney 2009 and later diagnostic sets look at the same).
 PHENOMENA = {
     "negation": {"not", "no", "never", "nobody", "nothing", "none", "nor", "neither", "n't", "without", "cannot"},
@@ -42,8 +43,9 @@ class LabelledText:
     Attributes:
         texts: one or two sentences of each row.
         labels: as the file writes them.
-        rows: where each stands in what was read: lines of a file, rows of a data set.
-        place: of the rows, for errors, such as "train.tsv, line".
+        rows: where each stands in what was read.
+        place, unit: what was read and what its rows are called, such as "train.tsv" and "line".
+        names: all labels that there can be, in their order, where the text says so.
         dropped: reasons and how many rows were left out for each.
     """
 
@@ -51,6 +53,8 @@ class LabelledText:
     labels: list[str]
     rows: list[int]
     place: str
+    unit: str
+    names: list[str] | None = None
     dropped: Counter[str] = field(default_factory=Counter)
 
     def __len__(self) -> int:
@@ -64,47 +68,50 @@ def read_labelled(path: str | Path, columns: tuple[str, ...], label_column: str 
     Raises:
         TextError, RecipeError: as `read_rows` and `collect_labelled`.
     """
-    return collect_labelled(read_rows(str(path)), f"{path}, line", columns, label_column)
+    found = LabelledText([], [], [], str(path), "line")
+    collect_labelled(found, read_rows(str(path)), columns, label_column)
+    if not len(found):
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in found.dropped.items()) or "it has no rows"
+        raise RecipeError(f"{path} has nothing to learn from: {reasons}.")
+    return found
 
 
 def collect_labelled(
-    rows: Iterable[tuple[int, dict[str, Any]]], place: str, columns: tuple[str, ...], label_column: str
-) -> LabelledText:
+    found: LabelledText, rows: Iterable[tuple[int, dict[str, Any]]], columns: tuple[str, ...], label_column: str
+) -> None:
     """
-    Sentences and labels out of numbered rows. Those with an empty sentence or without a label are left out, and
-    counted.
+    Add sentences and labels of numbered rows to a text. Those with an empty sentence or without a label are left out,
+    and counted.
 
     Raises:
-        RecipeError: for a column that is not there, and if no row is left.
+        RecipeError: for a column that is not there.
     """
-    found = LabelledText([], [], [], place)
+    no_label = (NO_LABEL, "-1") if len(columns) > 1 else (NO_LABEL,)
     for number, row in rows:
         missing = [name for name in (*columns, label_column) if name not in row]
         if missing:
             raise RecipeError(
-                f"{place} {number} has no {missing[0]!r}, only: {', '.join(map(str, row))}. Name the columns "
-                "with `text_columns` and `label_column`."
+                f"{found.place}, {found.unit} {number} has no {missing[0]!r}, only: {', '.join(map(str, row))}. Name "
+                "the columns with `text_columns` and `label_column`."
             )
         texts = tuple(" ".join(str(row[name] if row[name] is not None else "").split()) for name in columns)
         label = str(row[label_column]).strip()
         if not all(texts):
             found.dropped[f"rows without {' or '.join(columns)}"] += 1
-        elif label in NO_LABEL or not label or row[label_column] is None:
-            found.dropped["rows without a label"] += 1
+        elif label in no_label or not label or row[label_column] is None:
+            found.dropped[f"rows without a label (empty, {' or '.join(no_label)})"] += 1
         else:
             found.texts.append(texts)
             found.labels.append(label)
             found.rows.append(number)
-    if not found.texts:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in found.dropped.items()) or "it has no rows"
-        raise RecipeError(f"{place.rpartition(', ')[0]} has nothing to learn from: {reasons}.")
-    return found
 
 
 def label_names(text: LabelledText) -> list[str]:
-    """The labels of a training text, numbers by size and words by the alphabet."""
+    """The labels of a training text as it orders them, or numbers by size and words by the alphabet."""
+    if text.names is not None:
+        return text.names
     names = set(text.labels)
-    return sorted(names, key=int) if all(re.fullmatch(r"\d+", name) for name in names) else sorted(names)
+    return sorted(names, key=int) if all(re.fullmatch(r"-?\d+", name) for name in names) else sorted(names)
 
 
 def number_labels(text: LabelledText, names: list[str]) -> list[int]:
@@ -118,16 +125,25 @@ def number_labels(text: LabelledText, names: list[str]) -> list[int]:
     for label, row in zip(text.labels, text.rows, strict=True):
         if label not in numbers:
             raise RecipeError(
-                f"{text.place} {row} has the label {label!r}, which is none of the training text: {', '.join(names)}."
+                f"{text.place}, {text.unit} {row} has the label {label!r}, which is none of the training text: "
+                f"{', '.join(names)}."
             )
     return [numbers[label] for label in text.labels]
 
 
 def encode_labelled(
-    text: LabelledText, names: list[str], tokenizer: VanillaTransformerTokenizer, max_length: int
+    text: LabelledText,
+    names: list[str],
+    tokenizer: VanillaTransformerTokenizer,
+    max_length: int,
+    split: str = "train",
+    say: Callable[..., None] = print,
 ) -> datasets.Dataset:
     """
     Texts with their token ids, `first </s>` or `first </s> second </s>`; where both are too long, the longer is cut.
+
+    Args:
+        split, say: what to call the text, and where to say how many are cut.
 
     Returns:
         columns `texts` (one or two sentences), `row` (where it stands in what was read), `input_ids`, `labels`,
@@ -135,7 +151,19 @@ def encode_labelled(
     """
     labels = number_labels(text, names)
     sides = [[texts[i] for texts in text.texts] for i in range(len(text.texts[0]))]
-    encoded = tokenizer(*sides, split_special_tokens=True, truncation="longest_first", max_length=max_length).input_ids
+    encoded = tokenizer(*sides, split_special_tokens=True).input_ids
+    too_long = [i for i, ids in enumerate(encoded) if len(ids) > max_length]
+    if too_long:
+        cut = tokenizer(
+            *([side[i] for i in too_long] for side in sides),
+            split_special_tokens=True,
+            truncation="longest_first",
+            max_length=max_length,
+        ).input_ids
+        tokenizer.backend_tokenizer.no_truncation()  # else it is saved with the tokenizer
+        for i, ids in zip(too_long, cut, strict=True):
+            encoded[i] = ids
+        say(f"{split}: {len(too_long):,} texts cut to {max_length:,} tokens")
     lengths = [len(ids) for ids in encoded]
     return datasets.Dataset.from_dict(
         {
@@ -175,6 +203,10 @@ def accuracy_by_phenomenon(texts: Iterable[Sequence[str]], right: np.ndarray) ->
     return found
 
 
+# Scores of a whole text.
+TOTALS = ("accuracy", "precision", "recall", "f1")
+
+
 class ClassificationTrainer(VanillaTransformerTrainer):
     """Train and evaluate a classifier on data sets that `encode_labelled` made."""
 
@@ -190,11 +222,14 @@ class ClassificationTrainer(VanillaTransformerTrainer):
         return outputs.loss.item() * len(indices), list(zip(indices, predicted, strict=True))
 
     def summarize(self, parts: list[Any], dataset: Any) -> tuple[dict[str, float], np.ndarray]:
-        """Mean loss of a row, accuracy, and precision, recall and F1. The predictions are label numbers."""
+        """
+        Mean loss of a row, accuracy, and the means of precision, recall and F1 over the labels. The predictions are
+        label numbers.
+        """
         predictions = [label for _, label in sorted(each for _, pairs in parts for each in pairs)]
-        names = list(self.model.config.id2label.values())
-        scores = score_labels(predictions, list(dataset["labels"]), names)
-        return {"loss": sum(loss for loss, _ in parts) / len(predictions), **scores}, np.array(predictions)
+        scores = score_labels(predictions, list(dataset["labels"]), range(self.model.config.num_labels))
+        loss = sum(loss for loss, _ in parts) / len(predictions)
+        return {"loss": loss, **{key: scores[key] for key in TOTALS}}, np.array(predictions)
 
 
 class TextClassification(FileTask):
@@ -207,17 +242,39 @@ class TextClassification(FileTask):
     fields = frozenset({"text_columns", "label_column"})
     length = 512
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(self.data.text_columns or ["sentence"])
+
     def read_file(self, path: str) -> LabelledText:
-        return read_labelled(path, tuple(self.data.text_columns), self.data.label_column)
+        return read_labelled(path, self.columns, self.data.label_column)
 
     def read_dataset(self, dataset: datasets.Dataset, place: str) -> LabelledText:
-        """Labels that are numbers with names get their names."""
+        """Labels that are numbers with names get their names, in their order."""
         column = self.data.label_column
-        names = getattr(dataset.features.get(column), "names", None)
-        rows = (dict(row) for row in dataset)
+        names: list[str] | None = getattr(dataset.features.get(column), "names", None)
+        rows: Iterable[dict[str, Any]] = (dict(row) for row in dataset)
         if names is not None:
-            rows = ({**row, column: names[row[column]] if row[column] >= 0 else NO_LABEL[0]} for row in rows)
-        return collect_labelled(enumerate(rows, start=1), place, tuple(self.data.text_columns), column)
+            known = dict(enumerate(names))
+            rows = ({**row, column: known.get(row[column], NO_LABEL)} for row in rows)
+        found = LabelledText([], [], [], place, "row", names)
+        collect_labelled(found, enumerate(rows, start=1), self.columns, column)
+        return found
+
+    def arrange(self, texts: dict[str, Any]) -> dict[str, Any]:
+        """
+        Leave out texts without any label: tests whose labels are not published.
+
+        Raises:
+            RecipeError: if the training text is one.
+        """
+        if not len(texts["train"]):
+            raise RecipeError(f"{texts['train'].place} has no row with a label, or none at all.")
+        for split, text in texts.items():
+            if not len(text):
+                reasons = ", ".join(f"{count:,} {reason}" for reason, count in text.dropped.items())
+                self.notes.append(f"{split}: no text is left: {reasons}")
+        return {split: text for split, text in texts.items() if len(text)}
 
     def lines(self, text: LabelledText) -> list[str]:
         return [sentence for sentences in text.texts for sentence in sentences]
@@ -236,10 +293,14 @@ class TextClassification(FileTask):
         names = label_names(text)
         if len(names) == 1:
             raise RecipeError(
-                f"{text.place.rpartition(', ')[0]} has the label {names[0]!r} alone. There is nothing to tell apart: "
+                f"{text.place} has the label {names[0]!r} alone. There is nothing to tell apart: "
                 "give texts of two labels or more."
             )
-        return {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+        return {
+            "id2label": dict(enumerate(names)),
+            "label2id": {name: i for i, name in enumerate(names)},
+            "problem_type": "single_label_classification",
+        }
 
     def encode(
         self,
@@ -250,14 +311,23 @@ class TextClassification(FileTask):
         longest: int,
         say: Callable[..., None],
     ) -> datasets.Dataset:
-        return encode_labelled(text, [config.id2label[i] for i in range(config.num_labels)], tokenizer, longest)
+        names = [config.id2label[i] for i in range(config.num_labels)]
+        return encode_labelled(text, names, tokenizer, longest, split, say)
 
     def score(self, trainer: VanillaTransformerTrainer, dataset: datasets.Dataset, split: str) -> dict[str, Any]:
-        """Also, of pairs, the accuracy on those with a phenomenon, and how many these are."""
+        """Also `{split}_parts`: precision, recall and F1 of each label, and accuracy on pairs with a phenomenon."""
         output = trainer.predict(dataset, metric_key_prefix=split)
-        results = self.without_speed(output.metrics)
-        if len(self.data.text_columns) > 1:
-            right = output.predictions == np.array(dataset["labels"])
-            for name, (count, accuracy) in accuracy_by_phenomenon(dataset["texts"], right).items():
-                results |= {f"{split}_accuracy_{name}": accuracy, f"{split}_count_{name}": count}
-        return results
+        labels, names = np.array(dataset["labels"]), trainer.model.config.id2label
+        scores = score_labels(output.predictions.tolist(), labels.tolist(), range(len(names)))
+        parts: dict[str, dict[str, float]] = {
+            f"label {name}": {
+                "count": int((labels == i).sum()),
+                **{key: scores[f"{key}_{i}"] for key in ("precision", "recall", "f1")},
+            }
+            for i, name in names.items()
+        }
+        if len(self.columns) > 1:
+            by_phenomenon = accuracy_by_phenomenon(dataset["texts"], output.predictions == labels)
+            for name, (count, accuracy) in by_phenomenon.items():
+                parts[f"pairs with {name}"] = {"count": count, "accuracy": accuracy}
+        return {**self.without_speed(output.metrics), f"{split}_parts": parts}

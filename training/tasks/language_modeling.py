@@ -6,7 +6,7 @@ cut into blocks of equal length, so that nothing is padded and long texts are no
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import DataCollatorForLanguageModeling
 
 from training.arguments import RecipeError, TrainingArguments
@@ -36,18 +37,18 @@ MASK = "<mask>"
 @dataclass
 class PlainText:
     """
-    Texts, or dialogues.
+    Texts, or the turns of dialogues, each of which gets a `</s>`.
 
     Attributes:
-        texts: the turns of each; one for a text that is no dialogue.
+        turns: in their order; a text that is no dialogue is one turn.
         dropped: reasons and how many texts were left out for each.
     """
 
-    texts: list[list[str]]
+    turns: list[str]
     dropped: Counter[str] = field(default_factory=Counter)
 
     def __len__(self) -> int:
-        return len(self.texts)
+        return len(self.turns)
 
 
 def read_texts(path: str, turn_separator: str | None = None) -> PlainText:
@@ -57,68 +58,61 @@ def read_texts(path: str, turn_separator: str | None = None) -> PlainText:
     Raises:
         TextError, RecipeError: as `read_lines` and `part_turns`.
     """
-    return part_turns(read_lines(path), turn_separator)
+    return part_turns(read_lines(path), path, turn_separator)
 
 
-def part_turns(lines: Iterable[str], turn_separator: str | None = None) -> PlainText:
+def part_turns(texts: Iterable[str | list[str]], place: str, turn_separator: str | None = None) -> PlainText:
     """
-    The turns of each text that is not blank; one where no separator stands.
+    The turns of each text that is not blank.
+
+    Args:
+        texts: each a text, or the turns of a dialogue.
+        place: what to call all of it in an error.
+        turn_separator: what stands between the turns of a dialogue that is one text.
 
     Raises:
-        RecipeError: for an empty separator.
+        RecipeError: for an empty separator, and if all texts are blank.
     """
     if turn_separator == "":
         raise RecipeError("`turn_separator` is empty. Give what stands between turns, such as '\\t', or leave it out.")
     found = PlainText([])
-    for line in lines:
-        turns = line.split(turn_separator) if turn_separator is not None else [line]
-        turns = [turn.strip() for turn in turns if turn.strip()]
-        if turns:
-            found.texts.append(turns)
-        else:
+    for text in texts:
+        parts = [text] if isinstance(text, str) else text
+        if turn_separator is not None:
+            parts = [turn for part in parts for turn in part.split(turn_separator)]
+        turns = [turn.strip() for turn in parts if turn.strip()]
+        found.turns += turns
+        if not turns:
             found.dropped["that are blank"] += 1
+    if not found.turns:
+        raise RecipeError(f"{place} has no text: every line is blank.")
     return found
 
 
 def encode_blocks(
-    texts: list[list[str]], tokenizer: VanillaTransformerTokenizer, block_size: int, drop_short: bool = True
+    turns: list[str], tokenizer: VanillaTransformerTokenizer, block_size: int, drop_short: bool = True
 ) -> datasets.Dataset:
     """
-    Texts one after the other, each turn with its `</s>`, cut into blocks of so many tokens.
+    Texts one after the other, each with its `</s>`, cut into blocks of so many tokens.
 
     Args:
         drop_short: whether a last block that is shorter is left out, as in training, where all are of one length.
 
     Returns:
         columns `row` (position of the block), `input_ids`, `source_length`, `target_length`.
-
-    Raises:
-        RecipeError: if the texts do not fill a block.
     """
-    blocks: list[list[int]] = []
-    block: list[int] = []
-    for ids in encode_turns(texts, tokenizer):
-        block += ids
-        while len(block) >= block_size:
-            blocks.append(block[:block_size])
-            block = block[block_size:]
-    if len(block) > 1 and not (drop_short and blocks):
-        blocks.append(block)
-    if not blocks:
-        raise RecipeError(f"The text has {len(block)} tokens, which make no block. Give more text.")
+    parts = []
+    for start in range(0, len(turns), 1000):
+        encoded = tokenizer(turns[start : start + 1000], split_special_tokens=True).input_ids
+        parts.append(np.concatenate([np.array(ids, dtype=np.int32) for ids in encoded]))
+    tokens = np.concatenate(parts)
+    blocks = [tokens[start : start + block_size] for start in range(0, len(tokens), block_size)]
+    if len(blocks) > 1 and len(blocks[-1]) < (block_size if drop_short else 2):
+        blocks.pop()
     lengths = [len(ids) for ids in blocks]
     return datasets.Dataset.from_dict(
         {"row": list(range(len(blocks))), "input_ids": blocks, "source_length": lengths, "target_length": lengths}
     )
-
-
-def encode_turns(
-    texts: list[list[str]], tokenizer: VanillaTransformerTokenizer, at_once: int = 1000
-) -> Iterator[list[int]]:
-    """The ids of each turn."""
-    turns = [turn for text in texts for turn in text]
-    for start in range(0, len(turns), at_once):
-        yield from tokenizer(turns[start : start + at_once], split_special_tokens=True).input_ids
 
 
 class CausalLanguageModelingTrainer(VanillaTransformerTrainer):
@@ -148,7 +142,8 @@ class CausalLanguageModelingTrainer(VanillaTransformerTrainer):
 class MaskedLanguageModelingTrainer(CausalLanguageModelingTrainer):
     """
     Train and evaluate a model that fills in 15% of the tokens (Devlin et al. 2019): 80% of them are masked, 10% are
-    others at random, 10% stay. In training they are drawn anew each time, in evaluation they are always the same.
+    others at random, 10% stay. In training they are drawn anew in each epoch, in evaluation they are always the same,
+    whichever process has a block and after whatever interruption.
     """
 
     def __init__(self, model: Any, args: TrainingArguments, processing_class: Any = None, **kwargs: Any):
@@ -157,18 +152,24 @@ class MaskedLanguageModelingTrainer(CausalLanguageModelingTrainer):
 
     def collate(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """input_ids with masks, attention_mask, and labels (B, T), -100 where nothing is to be filled in."""
-        # As many seeds as there are first rows: the same in every evaluation, whatever shares the work.
-        seeded = DataCollatorForLanguageModeling(self.processing_class, seed=int(rows[0]["row"]))
-        return self.mask(seeded, rows)
+        return self.mask(rows)
 
     def collate_training(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        return {**self.mask(self.collator, rows), "row": torch.tensor([row["row"] for row in rows])}
+        epoch = 0 if self.train_sampler is None else self.train_sampler.epoch
+        return {**self.mask(rows, self.args.seed, 1 + epoch), "row": torch.tensor([row["row"] for row in rows])}
 
-    @staticmethod
-    def mask(collator: DataCollatorForLanguageModeling, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """A batch with some tokens masked."""
-        batch: dict[str, torch.Tensor] = dict(collator([{"input_ids": row["input_ids"]} for row in rows]))
-        return batch
+    def mask(self, rows: list[dict[str, Any]], *seeds: int) -> dict[str, torch.Tensor]:
+        """A batch with some tokens masked, which depend on the block and the seeds alone."""
+        masked = []
+        for row in rows:
+            (seed,) = np.random.SeedSequence((*seeds, row["row"])).generate_state(1)
+            self.collator.generator = torch.Generator().manual_seed(int(seed))
+            masked.append(self.collator([{"input_ids": row["input_ids"]}]))
+        padding = {"input_ids": self.processing_class.pad_token_id, "attention_mask": 0, "labels": IGNORED_LABEL}
+        return {
+            name: pad_sequence([each[name][0] for each in masked], batch_first=True, padding_value=value)
+            for name, value in padding.items()
+        }
 
     def count_predicted(self, labels: torch.Tensor) -> int:
         return int((labels != IGNORED_LABEL).sum())
@@ -178,38 +179,41 @@ class LanguageModeling(FileTask):
     """What both kinds of language models share."""
 
     unit = "texts"
-    fields = frozenset({"text_column", "turn_separator", "example"})
+    fields = frozenset({"text_columns", "turn_separator", "example"})
     length = 256
 
     def read_file(self, path: str) -> PlainText:
         """A text a line, or a column of a `.tsv`, `.csv` or `.jsonl` file."""
         if Path(path.removesuffix(".gz")).suffix in COLUMNED:
-            return self.collect((row for _, row in read_rows(path)), path)
-        return self.checked(read_texts(path, self.data.turn_separator), path)
+            return self.collect(read_rows(path), path, "line")
+        return read_texts(path, self.data.turn_separator)
 
     def read_dataset(self, dataset: datasets.Dataset, place: str) -> PlainText:
-        return self.collect((dict(row) for row in dataset), place.removesuffix(", row"))
+        return self.collect(enumerate((dict(row) for row in dataset), start=1), place, "row")
 
-    def collect(self, rows: Iterable[dict[str, Any]], place: str) -> PlainText:
-        """The lines of a column."""
-        lines: list[str] = []
-        for row in rows:
-            if self.data.text_column not in row:
+    def collect(self, rows: Iterable[tuple[int, dict[str, Any]]], place: str, unit: str) -> PlainText:
+        """The lines of a column; a list of them is a dialogue."""
+        columns = self.data.text_columns or ["text"]
+        if len(columns) > 1:
+            raise RecipeError(f"`text_columns` is {columns}. {self.name} reads one column: name that.")
+        texts: list[str | list[str]] = []
+        for number, row in rows:
+            text = row.get(columns[0], self)
+            if text is None:
+                texts.append("")
+            elif isinstance(text, str):
+                texts += text.split("\n")
+            elif isinstance(text, list) and all(isinstance(turn, str) for turn in text):
+                texts.append(text)
+            else:
                 raise RecipeError(
-                    f"{place} has no {self.data.text_column!r}, only: {', '.join(map(str, row))}. Name the column "
-                    "with `text_column`."
+                    f"{place}, {unit} {number} has no text under {columns[0]!r}, only: {', '.join(map(str, row))}. "
+                    "Name the column with `text_columns`."
                 )
-            lines += str(row[self.data.text_column]).split("\n")
-        return self.checked(part_turns(lines, self.data.turn_separator), place)
-
-    @staticmethod
-    def checked(text: PlainText, place: str) -> PlainText:
-        if not len(text):
-            raise RecipeError(f"{place} has no text: every line is blank.")
-        return text
+        return part_turns(texts, place, self.data.turn_separator)
 
     def lines(self, text: PlainText) -> list[str]:
-        return [turn for turns in text.texts for turn in turns]
+        return text.turns
 
     def encode(
         self,
@@ -220,12 +224,12 @@ class LanguageModeling(FileTask):
         longest: int,
         say: Callable[..., None],
     ) -> datasets.Dataset:
-        return encode_blocks(text.texts, tokenizer, longest, drop_short=split == "train")
+        return encode_blocks(text.turns, tokenizer, longest, drop_short=split == "train")
 
     def words(self, text: PlainText) -> list[str]:
-        """Of the recipe's example, or of a text that it learns from: the first that has several and fits on a line."""
-        lines = self.lines(text)
-        return (self.data.example or next((line for line in lines if 20 <= len(line) <= 80), text.texts[0][0])).split()
+        """Of the recipe's example, or of a text that it learns from: a dozen of the first that fills half a line."""
+        given = (self.data.example or "").split()
+        return given or next((line for line in text.turns if len(line) >= 40), text.turns[0]).split()[:12]
 
 
 class CausalLanguageModeling(LanguageModeling):

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from training.arguments import RecipeError
+from training.data import check_characters
 from training.metrics.question_answering import score_answers
 from training.tasks.task import FileTask
 from training.trainer import VanillaTransformerTrainer
@@ -52,20 +53,32 @@ class Questions:
     The questions of a file.
 
     Attributes:
+        place: what was read.
         questions: in its order, each with an answer at least.
         misplaced: answers that do not stand where the file says, and were left out.
         dropped: reasons and how many questions were left out for each.
+        ids: of all that were read.
     """
 
+    place: str
     questions: list[Question] = field(default_factory=list)
     misplaced: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
+    ids: set[str] = field(default_factory=set)
 
     def __len__(self) -> int:
         return len(self.questions)
 
     def add(self, question: Question) -> None:
-        """Check a question's answers, and keep it if one is right."""
+        """
+        Check a question's answers, and keep it if one is right.
+
+        Raises:
+            RecipeError: for an id that another question has.
+        """
+        if question.id in self.ids:
+            raise RecipeError(f"{self.place} has two questions with the id {question.id!r}. Give each its own.")
+        self.ids.add(question.id)
         right = [
             (text, start)
             for text, start in question.answers
@@ -74,7 +87,8 @@ class Questions:
         misplaced = len(question.answers) - len(right)
         self.misplaced += misplaced
         if right:
-            self.questions.append(dataclasses.replace(question, answers=right))
+            # Some questions of SQuAD begin with many spaces, which would take a window's room.
+            self.questions.append(dataclasses.replace(question, text=" ".join(question.text.split()), answers=right))
         elif misplaced:
             self.dropped["whose answers are not where the file says"] += 1
         else:
@@ -95,17 +109,14 @@ def read_squad(path: str | Path) -> Questions:
         raise RecipeError(f"{path} cannot be read: {error.strerror}.") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not JSON: {error}.") from error
-    found = Questions()
-    seen: set[str] = set()
+    check_characters(content, str(path))
+    found = Questions(str(path))
     try:
         for article in content["data"]:
             for paragraph in article["paragraphs"]:
                 context = paragraph["context"]
                 for entry in paragraph["qas"]:
                     given = [(str(answer["text"]), int(answer["answer_start"])) for answer in entry.get("answers", [])]
-                    if entry["id"] in seen:
-                        raise RecipeError(f"{path} has two questions with the id {entry['id']!r}. Give each its own.")
-                    seen.add(entry["id"])
                     found.add(Question(entry["id"], entry["question"], context, given))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, RecipeError):
@@ -114,10 +125,10 @@ def read_squad(path: str | Path) -> Questions:
             f"{path} is not in the form of SQuAD: {type(error).__name__}: {error}. It has data / paragraphs / context "
             "and qas / id, question, answers / text, answer_start."
         ) from error
-    return check_questions(found, str(path))
+    return check_questions(found)
 
 
-def check_questions(found: Questions, place: str) -> Questions:
+def check_questions(found: Questions) -> Questions:
     """
     Refuse a text without questions.
 
@@ -126,7 +137,7 @@ def check_questions(found: Questions, place: str) -> Questions:
     """
     if not found.questions:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in found.dropped.items()) or "it has none"
-        raise RecipeError(f"{place} has no question to learn: {reasons}.")
+        raise RecipeError(f"{found.place} has no question to learn: {reasons}.")
     return found
 
 
@@ -146,24 +157,21 @@ def encode_questions(
     Returns:
         columns `row` (the question's number), `id`, `question`, `context`, `answers`, `input_ids`, `offsets`
         (characters of the context, -1 outside it), `start_positions`, `end_positions`, `source_length`,
-        `target_length`.
-
-    Raises:
-        RecipeError: for a question that leaves no room for its context.
+        `target_length`. A question that leaves no room for its context is left out.
     """
     names = ("row", "id", "question", "context", "answers", "input_ids", "offsets", "start_positions", "end_positions")
     columns: dict[str, list[Any]] = {name: [] for name in names}
+    context_text, context = "", tokenizer("", return_offsets_mapping=True)
     for row, question in enumerate(questions):
         ids = tokenizer(question.text, split_special_tokens=True).input_ids
         room = max_length - len(ids) - 1  # for the context, before its </s>
         if room <= stride:
-            raise RecipeError(
-                f"The question {question.id!r} has {len(ids)} tokens, which leaves {max(room, 0)} of a window of "
-                f"{max_length} for its context, with a stride of {stride}. Raise `max_length`, or shorten it."
+            continue
+        if question.context != context_text:  # the questions of one context follow each other
+            context_text = question.context
+            context = tokenizer(
+                context_text, split_special_tokens=True, add_special_tokens=False, return_offsets_mapping=True
             )
-        context = tokenizer(
-            question.context, split_special_tokens=True, add_special_tokens=False, return_offsets_mapping=True
-        )
         first = 0
         while True:
             part = slice(first, first + room)
@@ -198,8 +206,8 @@ def find_answers(
     windows: datasets.Dataset,
     start_logits: Sequence[np.ndarray],
     end_logits: Sequence[np.ndarray],
-    longest: int = 30,
-    best: int = 20,
+    max_answer_length: int = 30,
+    n_best_size: int = 20,
 ) -> dict[str, str]:
     """
     The best answer to each question, out of all of its windows.
@@ -210,8 +218,8 @@ def find_answers(
     Args:
         windows: as `encode_questions` makes them.
         start_logits, end_logits: of each window, arrays of shape (S,).
-        longest: tokens of an answer.
-        best: starts and ends that are tried in each window.
+        max_answer_length: in tokens.
+        n_best_size: starts and ends that are tried in each window.
 
     Returns:
         question id -> answer.
@@ -224,9 +232,9 @@ def find_answers(
             continue
         elsewhere = inside[0] - 1
         nothing = starts[elsewhere] + ends[elsewhere]
-        for start in inside[np.argsort(-starts[inside])[:best]]:
-            for end in inside[np.argsort(-ends[inside])[:best]]:
-                if not start <= end < start + longest:
+        for start in inside[np.argsort(-starts[inside])[:n_best_size]]:
+            for end in inside[np.argsort(-ends[inside])[:n_best_size]]:
+                if not start <= end < start + max_answer_length:
                     continue
                 score = float(starts[start] + ends[end] - nothing)
                 text = window["context"][offsets[start, 0] : offsets[end, 1]].strip()
@@ -285,17 +293,18 @@ class QuestionAnswering(FileTask):
 
     def read_dataset(self, dataset: datasets.Dataset, place: str) -> Questions:
         """A data set in the form of `squad`: `answers` has `text` and `answer_start`, a list each."""
-        found = Questions()
+        found = Questions(place)
         for number, row in enumerate(dataset, start=1):
             try:
                 answers = list(zip(row["answers"]["text"], row["answers"]["answer_start"], strict=True))
-                found.add(Question(str(row["id"]), row["question"], row["context"], answers))
+                question = Question(str(row["id"]), row["question"], row["context"], answers)
             except (KeyError, TypeError, ValueError) as error:
                 raise RecipeError(
-                    f"{place} {number} is not in the form of SQuAD: {type(error).__name__}: {error}. It has id, "
+                    f"{place}, row {number} is not in the form of SQuAD: {type(error).__name__}: {error}. It has id, "
                     "question, context, and answers with text and answer_start."
                 ) from error
-        return check_questions(found, place.removesuffix(", row"))
+            found.add(question)
+        return check_questions(found)
 
     def describe(self, text: Questions, split: str) -> str:
         line = super().describe(text, split)
@@ -323,16 +332,22 @@ class QuestionAnswering(FileTask):
         Windows; of training text without questions whose answer is whole in none of them.
 
         Raises:
-            RecipeError: if there is no other question.
+            RecipeError: if there is no other question, or every one is too long.
         """
         windows = encode_questions(text.questions, tokenizer, longest, self.data.stride)
+        too_long = len(text) - len(set(windows["id"]))
+        if too_long:
+            what = f"that leave no room in a window of {longest} tokens with a stride of {self.data.stride}"
+            if too_long == len(text):
+                raise RecipeError(f"{text.place} has only questions {what}. Raise `max_length`, or lower `stride`.")
+            say(f"{split}: {too_long:,} questions {what}, left out")
         lost = set(answerless(windows))
         if lost:
             what = "left out" if split == "train" else "kept, and scored as all others"
             say(f"{split}: {len(lost):,} questions whose answer is whole in no window of {longest} tokens, {what}")
         if not lost or split != "train":
             return windows
-        if len(lost) == len(text):
+        if len(lost) == len(text) - too_long:
             raise RecipeError(
                 f"No answer of the training text is whole in a window of {longest} tokens with a stride of "
                 f"{self.data.stride}. Raise `stride` or `max_length`."

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from training.cleaning import report_lengths
 from training.data import ParallelText
 from training.metrics.summarization import rouge
 from training.tasks.translation import Translation, TranslationTrainer
@@ -21,6 +22,9 @@ class Summarization(Translation):
 
     def check_languages(self, texts: dict[str, ParallelText]) -> None:
         """Nothing: both sides are of one language."""
+
+    def report(self, text: ParallelText) -> str:
+        return report_lengths(text)
 
     def final_scores(self, output: Any, references: list[str], split: str) -> dict[str, Any]:
         return {name: value for name, value in output.metrics.items() if name.startswith(f"{split}_rouge")}

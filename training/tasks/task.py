@@ -40,6 +40,7 @@ class Task(ABC):
         data, args: the recipe's.
 
     Attributes:
+        notes: what there is to say of the texts besides.
         name: as the Hub names the task, and the recipe's field `task`.
         model_class, trainer_class: what learns it.
         unit: what its texts are counted in.
@@ -54,6 +55,7 @@ class Task(ABC):
 
     def __init__(self, data: DataArguments, args: TrainingArguments):
         self.data, self.args = data, args
+        self.notes: list[str] = []
 
     # ----- text -----
 
@@ -80,7 +82,7 @@ class Task(ABC):
         return "No training text. Name `train_file` or `dataset_name`."
 
     def no_validation_text(self) -> str:
-        return "Name some with `validation_file`."
+        return "Name some with `validation_file`, or a split of a data set with `validation_split`."
 
     @abstractmethod
     def read(self, split: str) -> Any:
@@ -157,7 +159,7 @@ class FileTask(Task):
         if file:
             return self.read_file(file)
         dataset = load_dataset(self.data, split) if self.data.dataset_name else None
-        return None if dataset is None else self.read_dataset(dataset, f"{self.data.dataset_name}, {split}, row")
+        return None if dataset is None else self.read_dataset(dataset, f"{self.data.dataset_name}, {split}")
 
     def read_test_set(self, name: str, files: tuple[str, ...]) -> Any:
         if len(files) != 1:
@@ -170,7 +172,7 @@ class FileTask(Task):
 
     @abstractmethod
     def read_dataset(self, dataset: datasets.Dataset, place: str) -> Any:
-        """The same from a data set; `place` and a row's number say in an error where it was."""
+        """The same from a data set; `place` is what to call it in an error."""
 
     def encode_texts(
         self,
@@ -179,9 +181,15 @@ class FileTask(Task):
         tokenizer: VanillaTransformerTokenizer,
         say: Callable[..., None],
     ) -> dict[str, datasets.Dataset]:
-        limit = config.position_limit or sys.maxsize
-        longest = min(self.data.max_length or self.length, limit, batch_budget(self.args))
-        return {split: self.encode(text, split, config, tokenizer, longest, say) for split, text in texts.items()}
+        longest = min(self.data.max_length or self.length, config.position_limit or sys.maxsize)
+        encoded = {split: self.encode(text, split, config, tokenizer, longest, say) for split, text in texts.items()}
+        budget, needed = batch_budget(self.args), int(lengths(encoded["train"])[0].max())
+        if needed > budget:  # what is learned must not depend on what fits on a device
+            raise RecipeError(
+                f"A training input has {needed:,} tokens and a batch {budget:,}. Raise `tokens_per_step` or "
+                f"`tokens_per_device`, or lower `max_length`, which is {longest:,}."
+            )
+        return encoded
 
     @abstractmethod
     def encode(
@@ -193,4 +201,4 @@ class FileTask(Task):
         longest: int,
         say: Callable[..., None],
     ) -> datasets.Dataset:
-        """A text with its token ids, `longest` of them in an input."""
+        """A text with its token ids, at most `longest` of them in an input."""

@@ -12,7 +12,7 @@ from transformers import DataCollatorForSeq2Seq
 
 from training.arguments import RecipeError, TrainingArguments
 from training.batching import batch_budget
-from training.cleaning import LanguageEvidence, check_direction, clean, hold_out, report
+from training.cleaning import LanguageEvidence, check_direction, clean, hold_out, report_lengths, report_swapped
 from training.data import ParallelText, load_split, read_two_files
 from training.encoding import encode, within
 from training.metrics.language_modeling import perplexity
@@ -118,7 +118,7 @@ class Translation(Task):
             *("source_column", "target_column", "corpus", "target_lang", "example"),
             *("hold_out", "drop_duplicates", "max_length_ratio", "label_smoothing", "bpe_dropout", "r_drop_alpha"),
             *("predict_with_generate", "generation_num_beams", "length_penalty", "bleu_tokenize"),
-            "hub_native_model_id",
+            *("hub_native_model_id", "preprocessing_num_workers"),
         }
     )
 
@@ -157,7 +157,7 @@ class Translation(Task):
                 check_direction(evidence, text, split)
 
     def report(self, text: ParallelText) -> str:
-        return report(text)
+        return f"{report_lengths(text)}\n{report_swapped(text)}"
 
     def lines(self, text: ParallelText) -> list[str]:
         """Both sides, for a joint vocabulary (§5.1)."""

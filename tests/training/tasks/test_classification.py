@@ -24,7 +24,7 @@ def test_rows_are_read_and_incomplete_ones_counted(pairs):
     text = read_labelled(pairs, ("premise", "hypothesis"))
     assert text.texts == [("a man sleeps", "a man rests"), ("a cat sits", "it flies")]
     assert (text.labels, text.rows) == (["0", "2"], [2, 5])
-    assert text.dropped == {"rows without premise or hypothesis": 2, "rows without a label": 1}
+    assert text.dropped == {"rows without premise or hypothesis": 2, "rows without a label (empty, - or -1)": 1}
 
 
 def test_labels_are_numbered_by_size_or_alphabet(tmp_path):
@@ -65,7 +65,9 @@ def test_pairs_are_encoded_with_an_end_after_each(pairs, tokenizer):
         "target_length": len(first),
     }
     assert encoded["labels"] == [0, 2]
-    short = encode_labelled(text, ["0", "1", "2"], tokenizer, max_length=8)
+    said = []
+    short = encode_labelled(text, ["0", "1", "2"], tokenizer, 8, "test", said.append)
+    assert said == ["test: 2 texts cut to 8 tokens"] and tokenizer.backend_tokenizer.truncation is None
     assert max(short["source_length"]) == 8 and all(ids.count(2) == 2 for ids in short["input_ids"])
 
 

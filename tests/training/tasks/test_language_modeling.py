@@ -7,15 +7,20 @@ from training.tasks.language_modeling import encode_blocks, read_texts
 def test_lines_are_texts_and_turns_are_told_apart(tmp_path):
     path = tmp_path / "t.txt"
     path.write_text("Hello.\tHi!\t\n\n  \nHow are you?\n", encoding="utf-8")
-    assert read_texts(str(path)).texts == [["Hello.\tHi!"], ["How are you?"]]
-    assert read_texts(str(path), "\t").texts == [["Hello.", "Hi!"], ["How are you?"]]
+    assert read_texts(str(path)).turns == ["Hello.\tHi!", "How are you?"]
+    dialogues = read_texts(str(path), "\t")
+    assert dialogues.turns == ["Hello.", "Hi!", "How are you?"] and dialogues.dropped == {"that are blank": 2}
     with pytest.raises(RecipeError, match="`turn_separator` is empty"):
         read_texts(str(path), "")
+    path.write_text("\t\n \nx\n")
+    assert read_texts(str(path), "x\n").turns == ["x"]
+    with pytest.raises(RecipeError, match=r"t\.txt has no text: every line is blank"):
+        read_texts(str(path), "x")
 
 
 def test_blocks_hold_every_token_in_order(tokenizer):
-    texts = [["the house is red", "the red car"], ["the red car is new"]] * 30
-    whole = [token for text in texts for turn in text for token in tokenizer(turn).input_ids]
+    texts = ["the house is red", "the red car", "the red car is new"] * 30
+    whole = [token for text in texts for token in tokenizer(text).input_ids]
     blocks = encode_blocks(texts, tokenizer, 16, drop_short=False)
     assert [token for ids in blocks["input_ids"] for token in ids] == whole
     assert set(blocks["source_length"][:-1]) == {16} and whole.count(2) == 90
@@ -24,7 +29,5 @@ def test_blocks_hold_every_token_in_order(tokenizer):
     assert blocks["row"] == list(range(len(blocks)))
 
 
-def test_a_text_shorter_than_a_block_is_one_and_nothing_is_refused(tokenizer):
-    assert encode_blocks([["the house"]], tokenizer, 1000)["source_length"][0] > 2
-    with pytest.raises(RecipeError, match="The text has 0 tokens"):
-        encode_blocks([], tokenizer, 16)
+def test_a_text_shorter_than_a_block_is_one(tokenizer):
+    assert encode_blocks(["the house"], tokenizer, 1000)["source_length"][0] > 2

@@ -65,7 +65,7 @@ def test_two_questions_of_one_id_are_refused(tmp_path):
     path = tmp_path / "q.json"
     entry = {"id": "7", "question": "What?", "answers": []}
     path.write_text(json.dumps({"data": [{"paragraphs": [{"context": "a", "qas": [entry, entry]}]}]}))
-    with pytest.raises(RecipeError, match="two questions with the id '7'"):
+    with pytest.raises(RecipeError, match=r"q\.json has two questions with the id '7'"):
         read_squad(path)
 
 
@@ -99,10 +99,9 @@ def test_an_answer_longer_than_every_overlap_can_be_in_no_window(tokenizer):
     assert answerless(windows) == ["q"]
 
 
-def test_what_does_not_fit_is_named(tokenizer):
+def test_a_question_that_leaves_no_room_is_left_out(tokenizer):
     question = Question("q", "the house is red " * 20, "the house", [("house", 4)])
-    with pytest.raises(RecipeError, match=r"'q' has \d+ tokens, which leaves 0 of a window of 60"):
-        encode_questions([question], tokenizer, max_length=60, stride=20)
+    assert not len(encode_questions([question], tokenizer, max_length=60, stride=20))
 
 
 def test_windows_are_compared_by_what_they_say_of_elsewhere(tokenizer):
@@ -125,7 +124,7 @@ def test_the_right_labels_answer_squad(tokenizer):
         pytest.skip(f"{SQUAD} is not here")
     questions = read_squad(SQUAD).questions[:300]
     windows = encode_questions(questions, tokenizer, max_length=384, stride=128)
-    answers = find_answers(windows, *oracle(windows), longest=200)
+    answers = find_answers(windows, *oracle(windows), max_answer_length=200)
     results = score_answers(answers, {each.id: [text for text, _ in each.answers] for each in questions})
     assert results["exact_match"] > 99 and results["unanswered"] == 0
     assert answerless(windows) == []

@@ -52,7 +52,7 @@ def test_classification(build, tokenizer):
         label = str(i % 2)
         texts.append((f"the {words[label][i // 2 % 2]} house",))
         labels.append(label)
-    text = LabelledText(texts, labels, list(range(40)), "here")
+    text = LabelledText(texts, labels, list(range(40)), "here", "line")
     dataset = encode_labelled(text, ["0", "1"], tokenizer, 50)
     trainer = build(ClassificationTrainer, VanillaTransformerForSequenceClassification, dataset, 40, num_labels=2)
     before = trainer.predict(dataset)
@@ -92,7 +92,7 @@ def test_question_answering(build, tokenizer):
     ],
 )
 def test_language_models(build, tokenizer, trainer_class, model_class):
-    texts = [["the house is red"], ["the red car is new"], ["el coche rojo es nuevo", "la casa es roja"]] * 30
+    texts = ["the house is red", "the red car is new", "el coche rojo es nuevo", "la casa es roja"] * 30
     dataset = encode_blocks(texts, tokenizer, 32, drop_short=False)
     trainer = build(trainer_class, model_class, dataset, 150)
     before = trainer.evaluate()
@@ -105,10 +105,9 @@ def test_language_models(build, tokenizer, trainer_class, model_class):
 
 
 def test_masks_are_bert_s(build, tokenizer):
-    texts = [["the house is red and the red car is new"]] * 400
+    texts = ["the house is red and the red car is new"] * 400
     dataset = encode_blocks(texts, tokenizer, 64)
     trainer = build(MaskedLanguageModelingTrainer, VanillaTransformerForMaskedLM, dataset, 1)
-    torch.manual_seed(0)
     rows = list(dataset)
     batch = trainer.collate_training(rows)
     original = torch.tensor(dataset["input_ids"])
@@ -118,7 +117,13 @@ def test_masks_are_bert_s(build, tokenizer):
     assert (batch["input_ids"][~chosen] == original[~chosen]).all()
     masked = (batch["input_ids"] == tokenizer.mask_token_id)[chosen].float().mean().item()
     assert masked == pytest.approx(0.8, abs=0.03)
+    # Drawn anew in each epoch, and the same whatever else is in the batch, and whatever was drawn before.
+    assert torch.equal(trainer.collate_training(rows[5:9])["labels"], batch["labels"][5:9])
+    evaluated = trainer.collate(rows)["labels"]
+    trainer.train_sampler = trainer.make_train_sampler()
+    trainer.train_sampler.set_epoch(1)
     assert not torch.equal(trainer.collate_training(rows)["labels"], batch["labels"])
-    assert torch.equal(trainer.collate(rows)["labels"], trainer.collate(rows)["labels"])
+    assert torch.equal(trainer.collate(rows[2:])["labels"], evaluated[2:])
+    assert not torch.equal(evaluated, batch["labels"])
     special = original == 2
     assert not chosen[special].any()
