@@ -3,11 +3,12 @@
 import signal
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm.auto import tqdm
-from transformers import ProgressCallback, TrainerCallback
+from transformers import ProgressCallback, TrainerCallback, TrainerState
 from transformers.trainer_callback import ExportableState
 
 from training.checkpoints import patience_is_over
@@ -57,6 +58,39 @@ class LossWindowCallback(TrainerCallback, ExportableState):
         if state.global_step and saved is not None:
             self.trainer._tr_loss += torch.tensor(saved["attributes"]["total"])
             self.trainer._globalstep_last_logged = saved["attributes"]["last_logged"]
+
+
+class StopwatchCallback(TrainerCallback, ExportableState):
+    """
+    Counts the seconds of a training over all its sittings, evaluations included.
+
+    Attributes:
+        seconds: so far; those of steps that were taken again count once.
+    """
+
+    def __init__(self) -> None:
+        self._before = 0.0
+        self._started: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        return self._before + (0.0 if self._started is None else time.perf_counter() - self._started)
+
+    def state(self) -> dict[str, Any]:
+        return {"args": {}, "attributes": {"seconds": self.seconds}}
+
+    def resume(self, state: TrainerState) -> None:
+        """Go on from what a checkpoint says."""
+        saved = state.stateful_callbacks.get(type(self).__name__)
+        if state.global_step and saved is not None:
+            self._before = saved["attributes"]["seconds"]
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.resume(state)
+        self._started = time.perf_counter()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._before, self._started = self.seconds, None
 
 
 class PatienceCallback(TrainerCallback):

@@ -54,7 +54,6 @@ def describe_run(
     results: dict[str, Any],
     example: str | list[str],
     averaged: int | None = None,
-    seconds: float | None = None,
 ) -> ModelCardFacts:
     """What the model card says of a training."""
     args, data = recipe.training, recipe.data
@@ -84,7 +83,7 @@ def describe_run(
         optimizer=f"Adam, β1 {args.adam_beta1:g}, β2 {args.adam_beta2:g}, ε {args.adam_epsilon:g}",
         regularization=", ".join(regularization) or None,
         precision="bfloat16 mixed" if args.bf16 else "float16 mixed" if args.fp16 else "float32",
-        seconds=seconds,
+        seconds=round(trainer.stopwatch.seconds, 1),
         hardware=describe_hardware(args),
         example=example,
         results=results,
@@ -186,8 +185,7 @@ def describe_hardware(args: TrainingArguments) -> str:
 def summarize(recipe: Recipe, results: dict[str, Any], example: str | list[str], say: Callable[..., None]) -> None:
     """One screen: what came out, and what to do with it."""
     output_dir = Path(recipe.training.output_dir)
-    duration = f" in {results['train_seconds']:,.0f} s" if "train_seconds" in results else ""
-    say(f"\n{results['steps']:,} steps{duration}")
+    say(f"\n{results['steps']:,} steps in {results['train_seconds']:,.0f} s")
     for split in splits_of(results):
         before = describe_scores(results, split, "_before")
         say(f"{split}: {describe_scores(results, split)}" + (f" (before: {before})" if before else ""))

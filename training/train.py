@@ -16,7 +16,6 @@ import re
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -194,7 +193,6 @@ def train_and_save(
 ) -> bool:
     """From the first step, or from a checkpoint, to the folder with the result; whether it got there."""
     args, model = recipe.training, trainer.model
-    started = time.perf_counter()
     if checkpoint is not None:
         say(f"going on from {checkpoint}")
         logging.set_verbosity_error()  # Trainer's comparison of settings, which knows less than ours
@@ -204,6 +202,7 @@ def train_and_save(
         say(f"{checkpoint} is the last step: no training is left")
         model.load_state_dict(average_weights([checkpoint]), strict=False)
         trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        trainer.stopwatch.resume(trainer.state)
     else:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if trainer.termination.obeyed:
@@ -212,15 +211,17 @@ def train_and_save(
             "with `--resume_from_checkpoint true`."
         )
         return False
-    seconds = None if checkpoint else round(time.perf_counter() - started, 1)  # the first part's is not known
 
     averaged = choose_weights(trainer, say)
-    results = {**before, **score(recipe, trainer, encoded), "steps": trainer.state.global_step}
-    if seconds is not None:
-        results["train_seconds"] = seconds
+    results = {
+        **before,
+        **score(recipe, trainer, encoded),
+        "steps": trainer.state.global_step,
+        "train_seconds": round(trainer.stopwatch.seconds, 1),
+    }
     if args.process_index == 0:
         trainer.restore_settings()
-        facts = describe_run(recipe, trainer, results, example, averaged, seconds)
+        facts = describe_run(recipe, trainer, results, example, averaged)
         save_result(trainer, facts, ModelPlace(repo or args.hub_model_id or str(args.output_dir)), say)
     summarize(recipe, results, example, say)
     return True

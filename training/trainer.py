@@ -24,6 +24,7 @@ from training.callbacks import (
     EpochCallback,
     LossWindowCallback,
     PatienceCallback,
+    StopwatchCallback,
     TerminationCallback,
     TrainingProgressCallback,
 )
@@ -92,8 +93,9 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         self._unchecked: list[tuple[int, torch.Tensor, torch.Tensor]] = []  # steps, rows and losses of batches
         self._writes_aside = False
         self.loss_window, self.termination = LossWindowCallback(self), TerminationCallback(self)
+        self.stopwatch = StopwatchCallback()
         self.remove_callback(ProgressCallback)
-        for callback in (EpochCallback(self), self.loss_window, PatienceCallback(), self.termination):
+        for callback in (self.stopwatch, EpochCallback(self), self.loss_window, PatienceCallback(), self.termination):
             self.add_callback(callback)
         if not args.disable_tqdm:
             self.add_callback(TrainingProgressCallback())

@@ -92,6 +92,10 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(recipe, tmp_path):
     resumed = load_file(tmp_path / "again" / "model.safetensors")
     for name, tensor in expected.items():
         assert torch.equal(tensor, resumed[name]), name
+    # The time of both sittings.
+    first = json.loads((tmp_path / "again" / "checkpoint-8" / "trainer_state.json").read_text())
+    seconds = first["stateful_callbacks"]["StopwatchCallback"]["attributes"]["seconds"]
+    assert 0 < seconds < json.loads((tmp_path / "again" / "all_results.json").read_text())["train_seconds"]
 
 
 def test_auto_goes_on_where_there_is_something_to_go_on_from(recipe, tmp_path):
@@ -109,7 +113,8 @@ def test_resuming_what_is_finished_trains_no_further(recipe, tmp_path, capsys):
     again = load_file(tmp_path / "run" / "model.safetensors")
     assert all(torch.equal(tensor, again[name]) for name, tensor in expected.items())
     after = json.loads((tmp_path / "run" / "all_results.json").read_text())
-    assert {name: after[name] for name in after} == {name: before[name] for name in after}
+    assert 0 < after.pop("train_seconds") <= before.pop("train_seconds")  # up to the last checkpoint
+    assert after == before
 
 
 def test_going_on_with_other_settings_is_refused(recipe, tmp_path, capsys):
