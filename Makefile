@@ -10,8 +10,9 @@ endif
 .PHONY: demo test lint conformance test-oldest
 
 demo: $(ENVIRONMENT)
+	$(VENV)/bin/python -m training.demo checkpoints/tiny-en-es
 	$(VENV)/bin/python -m training.train training/recipes/demo.yaml --run_on $(DEVICE)
-	$(VENV)/bin/python -m training.demo
+	$(VENV)/bin/python -m training.demo runs/demo
 
 test: $(ENVIRONMENT)
 	$(VENV)/bin/python -m pytest

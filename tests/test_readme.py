@@ -13,9 +13,10 @@ PYTHON = [code for language, code in BLOCKS if language == "python"]
 @pytest.mark.parametrize("code", PYTHON, ids=["use", "pipeline", "fine-tune"])
 def test_python_runs(code, model_folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs").mkdir()
-    model_folder.rename(tmp_path / "runs" / "demo")
-    code = code.replace('"NAME", revision="v1"', '"runs/demo"')  # a folder in the place of a repository
+    (tmp_path / "checkpoints").mkdir()
+    model_folder.rename(tmp_path / "checkpoints" / "tiny-en-es")  # a smaller one in its place
+    # A folder in the place of a repository.
+    code = code.replace('"NAME", revision="v1"', '"checkpoints/tiny-en-es"')
     exec(compile(code, "README.md", "exec"), {})
     if "print(" in code:
         assert capsys.readouterr().out.strip()

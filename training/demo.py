@@ -1,9 +1,11 @@
 """
-Show what the demo's model has learned. It runs in a process of its own: what it translates with is what was saved.
+Show what a model translates. It runs in a process of its own: what it translates with is what was saved.
 
-    python -m training.demo
+    python -m training.demo checkpoints/tiny-en-es   # comes with the project
+    python -m training.demo runs/demo                # what `make demo` trains
 """
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -15,36 +17,70 @@ import vanilla_transformer  # noqa: F401  (registers the Auto classes)
 from training.phrasebook import phrasebook
 from training.results import translate_command
 
-MODEL = Path("runs/demo")
+TRAINED = Path("runs/demo")
 UNSEEN = 5
+TUTORIAL = "How are you?"
+# None of these stands in the training text of checkpoints/tiny-en-es.
+EVERYDAY = (
+    "Where can I buy a ticket?",
+    "Can you help me carry this box?",
+    "It was raining when we left the house.",
+    "My sister has lived in this city for ten years.",
+    "I would like a cup of coffee, please.",
+    "She told me that she was tired.",
+    "Have you ever been to Spain?",
+)
 
 
-def main() -> int:
-    if not (MODEL / "model.safetensors").is_file():
-        print(f"error: {MODEL} has no model. Train it: python -m training.train training/recipes/demo.yaml")
+def main(arguments: list[str] | None = None) -> int:
+    """Translate some sentences; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m training.demo", description="Show what a model translates.")
+    parser.add_argument("model", type=Path, help=f"folder of a model; {TRAINED} is shown on the phrasebook")
+    model = parser.parse_args(arguments).model
+    if not (model / "model.safetensors").is_file():
+        print(f"error: {model} has no model. Train it: python -m training.train training/recipes/demo.yaml")
         return 2
     logging.disable_progress_bar()
-    tokenizer = AutoTokenizer.from_pretrained(MODEL)
-    model = AutoModelForSeq2SeqLM.from_pretrained(MODEL)
+    sentence = show_phrasebook(model) if model == TRAINED else show_everyday(model)
+    print("\nTry a sentence of your own:")
+    print(f"  {translate_command(model, sentence)}\n")
+    return 0
 
+
+def translate(folder: Path, sentences: list[str]) -> list[str]:
+    """The translations of a model in a folder."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSeq2SeqLM.from_pretrained(folder)
+    print(f"\nLoaded {folder} through AutoModelForSeq2SeqLM and AutoTokenizer.")
+    inputs = tokenizer(sentences, return_tensors="pt", padding=True)
+    translations: list[str] = tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)
+    return translations
+
+
+def show_everyday(folder: Path) -> str:
+    """Sentences of everyday life; returns another one to try."""
+    sentences = [TUTORIAL, *EVERYDAY]
+    translations = translate(folder, sentences)
+    print()
+    for english, spanish in zip(sentences, translations, strict=True):
+        print(f"  {english}  ->  {spanish}")
+    return "What time does the next train leave?"
+
+
+def show_phrasebook(folder: Path) -> str:
+    """The tutorial's sentence, and some of the test part; returns another one to try."""
     corpus = phrasebook()
-    tutorial = corpus["train"][0]
     unseen = corpus["test"][:: len(corpus["test"]) // UNSEEN][:UNSEEN]
-    inputs = tokenizer([english for english, _ in (tutorial, *unseen)], return_tensors="pt", padding=True)
-    translations = tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)
-
-    print(f"\nLoaded {MODEL} through AutoModelForSeq2SeqLM and AutoTokenizer.")
+    tutorial, *translations = translate(folder, [TUTORIAL, *(english for english, _ in unseen)])
     print("\nFrom the training part:")
-    print(f"  {tutorial[0]}  ->  {translations[0]}")
-    results = json.loads((MODEL / "all_results.json").read_text(encoding="utf-8"))
+    print(f"  {TUTORIAL}  ->  {tutorial}")
+    results = json.loads((folder / "all_results.json").read_text(encoding="utf-8"))
     print(f"\nCombinations of words that training never showed (BLEU of all {len(corpus['test'])}: ", end="")
     print(f"{results['test_bleu']:.1f}):")
-    for (english, spanish), translation in zip(unseen, translations[1:], strict=True):
+    for (english, spanish), translation in zip(unseen, translations, strict=True):
         mark = "" if translation == spanish else f"    (expected: {spanish})"
         print(f"  {english}  ->  {translation}{mark}")
-    print("\nTry a sentence of your own:")
-    print(f"  {translate_command(MODEL, 'Where is the yellow hat?')}")
-    return 0
+    return "Where is the yellow hat?"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+../../vanilla_transformer/generation_vanilla_transformer.py

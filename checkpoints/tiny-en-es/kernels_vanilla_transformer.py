@@ -1,0 +1,1 @@
+../../vanilla_transformer/kernels_vanilla_transformer.py

@@ -1,0 +1,1 @@
+../../vanilla_transformer/loss_vanilla_transformer.py

@@ -1,0 +1,1 @@
+../../vanilla_transformer/pipeline_vanilla_transformer.py

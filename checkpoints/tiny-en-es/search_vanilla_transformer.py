@@ -1,0 +1,1 @@
+../../vanilla_transformer/search_vanilla_transformer.py

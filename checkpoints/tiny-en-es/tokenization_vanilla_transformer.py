@@ -1,0 +1,1 @@
+../../vanilla_transformer/tokenization_vanilla_transformer.py

@@ -1,0 +1,134 @@
+"""The model that comes with the project: checkpoints/tiny-en-es."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors import safe_open
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    DataCollatorForSeq2Seq,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    pipeline,
+)
+
+import vanilla_transformer
+from training.demo import main
+from training.push import check_folder
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+FOLDER = REPOSITORY / "checkpoints" / "tiny-en-es"
+# Of a subject that neither Tatoeba nor the phrasebook dwells on.
+SAILING = [
+    ("The skipper hoists the mainsail.", "El patrón iza la vela mayor."),
+    ("The skipper lowers the mainsail.", "El patrón arría la vela mayor."),
+    ("The sailor hoists the jib.", "El marinero iza el foque."),
+    ("The sailor lowers the jib.", "El marinero arría el foque."),
+    ("The skipper trims the mainsail.", "El patrón caza la vela mayor."),
+    ("The sailor trims the jib.", "El marinero caza el foque."),
+    ("The mainsail is torn.", "La vela mayor está rasgada."),
+    ("The jib is torn.", "El foque está rasgado."),
+    ("The skipper steers to port.", "El patrón gobierna a babor."),
+    ("The skipper steers to starboard.", "El patrón gobierna a estribor."),
+    ("The sailor drops the anchor.", "El marinero fondea el ancla."),
+    ("The sailor weighs the anchor.", "El marinero leva el ancla."),
+    ("We tack to port.", "Viramos a babor."),
+    ("We tack to starboard.", "Viramos a estribor."),
+    ("The keel touches the sandbank.", "La quilla toca el banco de arena."),
+    ("The rudder touches the sandbank.", "El timón toca el banco de arena."),
+    ("The skipper reefs the mainsail.", "El patrón riza la vela mayor."),
+    ("The sailor coils the halyard.", "El marinero aduja la driza."),
+    ("The halyard is torn.", "La driza está rasgada."),
+    ("The sailor steers to port.", "El marinero gobierna a babor."),
+]
+HELD_OUT = [
+    ("The sailor hoists the mainsail.", "El marinero iza la vela mayor."),
+    ("The skipper lowers the jib.", "El patrón arría el foque."),
+    ("The sailor steers to starboard.", "El marinero gobierna a estribor."),
+    ("The skipper weighs the anchor.", "El patrón leva el ancla."),
+]
+
+
+@pytest.fixture
+def tokenizer():
+    return AutoTokenizer.from_pretrained(FOLDER)
+
+
+@pytest.fixture
+def model():
+    return AutoModelForSeq2SeqLM.from_pretrained(FOLDER)
+
+
+def test_the_tutorials_sentence_is_translated(model, tokenizer):
+    inputs = tokenizer("How are you?", return_tensors="pt")
+    assert tokenizer.decode(model.generate(**inputs)[0], skip_special_tokens=True) == "¿Cómo estás?"
+    translator = pipeline("translation", model=str(FOLDER), trust_remote_code=True)
+    assert translator("How are you?")[0]["translation_text"] == "¿Cómo estás?"
+
+
+def test_it_is_small_and_float32(model):
+    assert model.dtype == torch.float32 and json.loads((FOLDER / "config.json").read_text())["dtype"] == "float32"
+    with safe_open(FOLDER / "model.safetensors", "pt") as weights:
+        assert {weights.get_tensor(name).dtype for name in weights.keys()} == {torch.float32}  # noqa: SIM118
+    assert sum(file.stat().st_size for file in FOLDER.iterdir()) <= 16e6
+
+
+def test_it_is_ready_for_the_hub():
+    check_folder(FOLDER)
+    package = Path(vanilla_transformer.__file__).parent
+    for file in FOLDER.glob("*.py"):  # links to the one place where the code is
+        assert file.resolve() == package / file.name
+    for file in FOLDER.iterdir():
+        assert file.suffix in (".py", ".json", ".png", ".md", ".safetensors")
+
+
+def test_its_card_says_what_it_is_made_of_and_what_it_cannot_do():
+    card = (FOLDER / "README.md").read_text(encoding="utf-8")
+    metadata = yaml.safe_load(card.split("---")[1])
+    assert metadata["license"] == "cc-by-2.0" and metadata["language"] == ["en", "es"]
+    assert {"bleu", "chrf", "ter", "meteor"} <= set(metadata["metrics"])
+    for said in ("https://tatoeba.org", "CC BY 2.0", "phrasebook", "(curves.png)", "translates badly or makes up"):
+        assert said in card
+    assert (FOLDER / "curves.png").stat().st_size > 10_000
+
+
+def test_a_plain_trainer_goes_on_from_it(model, tokenizer, tmp_path):
+    """What it learns in three epochs helps with sentences of the same subject that it was not shown."""
+
+    def encode(pairs):
+        return [dict(tokenizer(source, text_target=target)) for source, target in pairs]
+
+    trainer = Seq2SeqTrainer(
+        model=model,
+        args=Seq2SeqTrainingArguments(
+            output_dir=str(tmp_path),
+            num_train_epochs=3,
+            per_device_train_batch_size=4,
+            learning_rate=5e-4,
+            report_to="none",
+            save_strategy="no",
+            disable_tqdm=True,
+            use_cpu=True,
+        ),
+        train_dataset=encode(SAILING),
+        data_collator=DataCollatorForSeq2Seq(tokenizer, model=model),
+        processing_class=tokenizer,
+    )
+    before = [trainer.evaluate(encode(pairs))["eval_loss"] for pairs in (SAILING, HELD_OUT)]
+    trainer.train()
+    after = [trainer.evaluate(encode(pairs))["eval_loss"] for pairs in (SAILING, HELD_OUT)]
+    assert after[0] < before[0] - 0.5 and after[1] < before[1] - 0.5
+    assert model.dtype == torch.float32
+
+
+def test_the_demo_shows_it(capsys, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    assert main(["checkpoints/tiny-en-es"]) == 0
+    printed = capsys.readouterr().out
+    assert "How are you?  ->  ¿Cómo estás?" in printed
+    assert "translate --model checkpoints/tiny-en-es" in printed
+    assert main(["checkpoints/absent"]) == 2
