@@ -17,11 +17,15 @@ from transformers import (
 )
 
 import vanilla_transformer
+from tests.plain import PLAIN
 from training.demo import main
+from training.phrasebook import phrasebook
 from training.push import check_folder
+from vanilla_transformer.text import read_lines
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FOLDER = REPOSITORY / "checkpoints" / "tiny-en-es"
+TATOEBA = REPOSITORY.parent / "shared" / "data" / "tatoeba_en_es" / "test.en"
 # Of a subject that neither Tatoeba nor the phrasebook dwells on.
 SAILING = [
     ("The skipper hoists the mainsail.", "El patrón iza la vela mayor."),
@@ -68,6 +72,27 @@ def test_the_tutorials_sentence_is_translated(model, tokenizer):
     assert tokenizer.decode(model.generate(**inputs)[0], skip_special_tokens=True) == "¿Cómo estás?"
     translator = pipeline("translation", model=str(FOLDER), trust_remote_code=True)
     assert translator("How are you?")[0]["translation_text"] == "¿Cómo estás?"
+
+
+@pytest.mark.parametrize("num_beams", [1, 4])
+def test_the_fast_search_translates_real_sentences_as_the_plain_one_does(model, tokenizer, num_beams):
+    """500 sentences, in batches as they come, and in others by length."""
+    sentences = read_lines(TATOEBA) if TATOEBA.is_file() else [english for english, _ in phrasebook()["test"]]
+    sentences = sentences[:500]
+
+    def translate(order, size, **arguments):
+        found = {}
+        for start in range(0, len(order), size):
+            chosen = order[start : start + size]
+            inputs = tokenizer([sentences[i] for i in chosen], return_tensors="pt", padding=True)
+            outputs = model.generate(**inputs, num_beams=num_beams, **arguments).tolist()
+            found |= {i: [token for token in ids if token != 1] for i, ids in zip(chosen, outputs, strict=True)}
+        return found
+
+    plain = translate(range(len(sentences)), 50, logits_processor=PLAIN)
+    by_length = sorted(range(len(sentences)), key=lambda i: len(sentences[i]))
+    assert translate(range(len(sentences)), 50) == plain
+    assert translate(by_length, 37) == plain
 
 
 def test_it_is_small_and_float32(model):

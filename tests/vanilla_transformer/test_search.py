@@ -3,21 +3,12 @@
 import pytest
 import torch
 from torch import nn
-from transformers import LogitsProcessor, LogitsProcessorList
 from transformers.generation import MaxLengthCriteria, StoppingCriteriaList
 
+from tests.plain import PLAIN
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
 from vanilla_transformer import search_vanilla_transformer as search
 
-
-class Unchanged(LogitsProcessor):
-    """Changes nothing, and keeps `generate` on the plain path."""
-
-    def __call__(self, input_ids, scores):
-        return scores
-
-
-PLAIN = LogitsProcessorList([Unchanged()])
 LENGTHS = (11, 3, 5, 8, 2, 10, 6)
 
 
