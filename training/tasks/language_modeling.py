@@ -198,8 +198,8 @@ class LanguageModeling(FileTask):
             raise RecipeError(f"`text_columns` is {columns}. {self.name} reads one column: name that.")
         texts: list[str | list[str]] = []
         for number, row in rows:
-            text = row.get(columns[0], self)
-            if text is None:
+            text = row.get(columns[0])
+            if text is None and columns[0] in row:  # an empty cell
                 texts.append("")
             elif isinstance(text, str):
                 texts += text.split("\n")

@@ -155,11 +155,11 @@ def encode_questions(
         stride: tokens of the context that a window shares with the next.
 
     Returns:
-        columns `row` (the question's number), `id`, `question`, `context`, `answers`, `input_ids`, `offsets`
-        (characters of the context, -1 outside it), `start_positions`, `end_positions`, `source_length`,
-        `target_length`. A question that leaves no room for its context is left out.
+        columns `row` (the question's number), `id`, `context`, `answers`, `input_ids`, `offsets` (characters of the
+        context, -1 outside it), `start_positions`, `end_positions`, `source_length`, `target_length`. A question that
+        leaves no room for its context is left out.
     """
-    names = ("row", "id", "question", "context", "answers", "input_ids", "offsets", "start_positions", "end_positions")
+    names = ("row", "id", "context", "answers", "input_ids", "offsets", "start_positions", "end_positions")
     columns: dict[str, list[Any]] = {name: [] for name in names}
     context_text, context = "", tokenizer("", return_offsets_mapping=True)
     for row, question in enumerate(questions):
@@ -178,7 +178,6 @@ def encode_questions(
             offsets = context.offset_mapping[part]
             columns["row"].append(row)
             columns["id"].append(question.id)
-            columns["question"].append(question.text)
             columns["context"].append(question.context)
             columns["answers"].append([text for text, _ in question.answers])
             columns["input_ids"].append([*ids, *context.input_ids[part], tokenizer.eos_token_id])
