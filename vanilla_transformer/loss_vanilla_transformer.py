@@ -147,6 +147,24 @@ def label_smoothed_loss(
     )
 
 
+def mean_loss(
+    total: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
+) -> torch.Tensor:
+    """
+    A sum of losses over their number: of the whole optimizer step where that is given, else of the labels here.
+
+    Args:
+        total (`torch.Tensor` of shape ()): the sum.
+        labels (`torch.LongTensor`): those that were to be predicted, -100 where there is none.
+        num_items_in_batch (`torch.Tensor` or `int`): labels of the optimizer step, as Trainer counts them.
+    """
+    if num_items_in_batch is None:
+        return total / (labels != IGNORED_LABEL).sum().clamp(min=1)
+    if isinstance(num_items_in_batch, torch.Tensor):
+        num_items_in_batch = num_items_in_batch.to(total.device).squeeze()
+    return total / num_items_in_batch
+
+
 def check_labels(labels: torch.Tensor | None, number: int) -> None:
     """
     Refuse labels outside of 0 to `number` - 1 that are not -100.

@@ -17,6 +17,8 @@ The heads on one stack: what descends from the paper, on the decoder (GPT) and o
 Shapes: B batch, S or T sequence, V vocabulary.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 from transformers.cache_utils import Cache
@@ -35,7 +37,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .configuration_vanilla_transformer import VanillaTransformerConfig
 from .generation_vanilla_transformer import VanillaTransformerCausalGenerationMixin
-from .loss_vanilla_transformer import check_labels
+from .loss_vanilla_transformer import check_labels, mean_loss
 from .modeling_vanilla_transformer import VanillaTransformerModel, VanillaTransformerPreTrainedModel
 
 
@@ -69,6 +71,8 @@ class VanillaTransformerForCausalLM(VanillaTransformerCausalGenerationMixin, Van
         super().__init__(config)
         self.model = VanillaTransformerModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        # In training mode: `label_smoothed_loss`, say, which needs no logits, so that none are made.
+        self.training_loss: Callable[..., torch.Tensor] | None = None
         self.generation_config = self.default_generation_config(config)
         self.post_init()
 
@@ -96,7 +100,8 @@ class VanillaTransformerForCausalLM(VanillaTransformerCausalGenerationMixin, Van
         All other arguments are those of [`VanillaTransformerModel.forward`] for the decoder.
 
         Returns:
-            [`~modeling_outputs.CausalLMOutputWithPast`]: `loss` (), `logits` (B, T, V).
+            [`~modeling_outputs.CausalLMOutputWithPast`]: `loss` (), `logits` (B, T, V), which are `None` in training
+            mode if `training_loss` is set.
         """
         check_labels(labels, self.config.vocab_size)
         outputs: BaseModelOutputWithPastAndCrossAttentions = self.model(
@@ -108,11 +113,16 @@ class VanillaTransformerForCausalLM(VanillaTransformerCausalGenerationMixin, Van
             use_cache=use_cache,
             **kwargs,
         )
-        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self.lm_head(outputs.last_hidden_state[:, kept])  # (B, T, V)
-        loss = None
-        if labels is not None:
-            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
+        loss, logits = None, None
+        if labels is not None and self.training and self.training_loss is not None:
+            labels = labels[:, 1:].to(outputs.last_hidden_state.device)
+            total = self.training_loss(outputs.last_hidden_state[:, :-1], self.lm_head, labels, 0.0)
+            loss = mean_loss(total, labels, kwargs.get("num_items_in_batch"))
+        else:
+            kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            logits = self.lm_head(outputs.last_hidden_state[:, kept])  # (B, T, V)
+            if labels is not None:
+                loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,
@@ -156,6 +166,7 @@ class VanillaTransformerForMaskedLM(VanillaTransformerEncoderHead):
     def __init__(self, config: VanillaTransformerConfig):
         super().__init__(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.training_loss: Callable[..., torch.Tensor] | None = None  # as of `VanillaTransformerForCausalLM`
         self.post_init()
 
     @can_return_tuple
@@ -177,7 +188,8 @@ class VanillaTransformerForMaskedLM(VanillaTransformerEncoderHead):
         All other arguments are those of [`VanillaTransformerModel.forward`] for the encoder.
 
         Returns:
-            [`~modeling_outputs.MaskedLMOutput`]: `loss` (), `logits` (B, S, V).
+            [`~modeling_outputs.MaskedLMOutput`]: `loss` (), `logits` (B, S, V), which are `None` in training mode if
+            `training_loss` is set.
         """
         check_labels(labels, self.config.vocab_size)
         outputs: BaseModelOutput = self.model(
@@ -187,10 +199,15 @@ class VanillaTransformerForMaskedLM(VanillaTransformerEncoderHead):
             inputs_embeds=inputs_embeds,
             **kwargs,
         )
-        logits = self.lm_head(outputs.last_hidden_state)  # (B, S, V)
-        loss = None
-        if labels is not None:
-            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
+        loss, logits = None, None
+        if labels is not None and self.training and self.training_loss is not None:
+            labels = labels.to(outputs.last_hidden_state.device)
+            total = self.training_loss(outputs.last_hidden_state, self.lm_head, labels, 0.0)
+            loss = mean_loss(total, labels, kwargs.get("num_items_in_batch"))
+        else:
+            logits = self.lm_head(outputs.last_hidden_state)  # (B, S, V)
+            if labels is not None:
+                loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
         return MaskedLMOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )

@@ -45,7 +45,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from .configuration_vanilla_transformer import VanillaTransformerConfig
 from .generation_vanilla_transformer import VanillaTransformerGenerationMixin
 from .kernels_vanilla_transformer import dropout
-from .loss_vanilla_transformer import IGNORED_LABEL, check_labels, label_smoothed_loss
+from .loss_vanilla_transformer import IGNORED_LABEL, check_labels, label_smoothed_loss, mean_loss
 
 if TYPE_CHECKING:  # Saving a model copies the files that are named here and in them: these must travel with it.
     from .modeling_heads_vanilla_transformer import VanillaTransformerForCausalLM as VanillaTransformerForCausalLM
@@ -875,12 +875,7 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerGenerationMix
         if labels is not None and self.training:
             labels = labels.to(hidden_states.device)
             total = self.training_loss(hidden_states, self.lm_head, labels, self.config.label_smoothing)
-            count = kwargs.get("num_items_in_batch")
-            if count is None:
-                count = (labels != IGNORED_LABEL).sum().clamp(min=1)
-            elif isinstance(count, torch.Tensor):
-                count = count.to(total.device).squeeze()
-            loss = total / count
+            loss = mean_loss(total, labels, kwargs.get("num_items_in_batch"))
         else:
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             logits = self.lm_head(hidden_states[:, kept])  # (B, T, V)

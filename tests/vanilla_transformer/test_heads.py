@@ -17,6 +17,7 @@ from vanilla_transformer import (
     VanillaTransformerForTokenClassification,
     VanillaTransformerModel,
 )
+from vanilla_transformer.loss_vanilla_transformer import label_smoothed_loss
 
 # What each class has besides the matrix that all share.
 PARTS = {
@@ -221,6 +222,28 @@ def test_every_head_overfits_50_examples(small_config, examples):
     target = torch.cat([ids[:, :4].flip(1), torch.full((50, 1), 2)], dim=1)
     model = overfit(VanillaTransformerForConditionalGeneration(config), {**examples, "labels": target}, 400)
     assert torch.equal(model.generate(**examples)[:, 1:6], target)
+
+
+@pytest.mark.parametrize("head", [VanillaTransformerForCausalLM, VanillaTransformerForMaskedLM])
+@pytest.mark.parametrize("number", [None, 7])
+def test_a_loss_without_logits_is_that_of_logits(head, number, small_config):
+    torch.manual_seed(0)
+    model = head(small_config(dropout=0.0)).train()
+    ids = torch.randint(3, 50, (3, 9))
+    labels = torch.where(torch.rand(ids.shape) < 0.5, ids, -100)
+    batch = {"input_ids": ids, "labels": labels} | ({} if number is None else {"num_items_in_batch": number})
+    losses, gradients = [], []
+    for training_loss in (None, label_smoothed_loss):
+        model.training_loss = training_loss
+        model.zero_grad()
+        outputs = model(**batch)
+        assert (outputs.logits is None) == (training_loss is not None)
+        outputs.loss.backward()
+        losses.append(outputs.loss.detach())
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    torch.testing.assert_close(*losses)
+    torch.testing.assert_close(*gradients)
+    assert model.eval()(**batch).logits.shape == (3, 9, model.config.vocab_size)
 
 
 def test_the_masked_head_reads_both_sides_and_the_causal_one_only_the_left(small_config):

@@ -28,7 +28,7 @@ from vanilla_transformer import (
     VanillaTransformerForMaskedLM,
     VanillaTransformerTokenizer,
 )
-from vanilla_transformer.loss_vanilla_transformer import IGNORED_LABEL
+from vanilla_transformer.loss_vanilla_transformer import IGNORED_LABEL, label_smoothed_loss
 from vanilla_transformer.text import read_lines
 
 MASK = "<mask>"
@@ -117,6 +117,10 @@ def encode_blocks(
 
 class CausalLanguageModelingTrainer(VanillaTransformerTrainer):
     """Train and evaluate a model that predicts each token from those before it, on what `encode_blocks` made."""
+
+    def __init__(self, model: Any, args: TrainingArguments, **kwargs: Any):
+        model.training_loss = label_smoothed_loss  # with ε = 0; the logits of a batch are never made
+        super().__init__(model, args, **kwargs)
 
     def collate(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """input_ids, attention_mask and labels (B, T); the head shifts the labels."""
