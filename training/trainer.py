@@ -359,3 +359,33 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         self.restore_settings()
         super()._save(output_dir, state_dict)
+
+
+class RowLossTrainer(VanillaTransformerTrainer):
+    """
+    One whose model gives the mean loss of the rows of a batch, and not of tokens.
+
+    Each row of a step counts the same, however many of them a device has: batches are cut by tokens, so that one of
+    short texts has more rows than another.
+    """
+
+    loss_is_scaled_for_ga = True  # by `compute_loss`, for the batches that a step accumulates and for the devices
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor:
+        """Rows of a step, on all devices."""
+        rows = torch.tensor(sum(len(batch["input_ids"]) for batch in batch_samples), device=device)
+        count: torch.Tensor = self.accelerator.reduce(rows, reduction="sum")
+        return count
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | None = None,
+    ) -> Any:
+        """The share of a batch in the mean loss of the step's rows, times the devices, over which it is averaged."""
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
+        if num_items_in_batch is not None:
+            loss = loss * len(inputs["input_ids"]) * self.args.world_size / num_items_in_batch
+        return (loss, outputs) if return_outputs else loss

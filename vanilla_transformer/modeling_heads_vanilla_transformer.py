@@ -398,7 +398,8 @@ class VanillaTransformerForQuestionAnswering(VanillaTransformerEncoderHead):
         All other arguments are those of [`VanillaTransformerModel.forward`] for the encoder.
 
         Returns:
-            [`~modeling_outputs.QuestionAnsweringModelOutput`]: `loss` (), `start_logits` and `end_logits` (B, S).
+            [`~modeling_outputs.QuestionAnsweringModelOutput`]: `loss` (), `start_logits` and `end_logits` (B, S), the
+            lowest number where there is padding.
         """
         outputs: BaseModelOutput = self.model(
             input_ids=input_ids,
@@ -408,6 +409,9 @@ class VanillaTransformerForQuestionAnswering(VanillaTransformerEncoderHead):
             **kwargs,
         )
         logits = self.qa_outputs(self.dropout(outputs.last_hidden_state))  # (B, S, 2)
+        if attention_mask is not None and attention_mask.dim() == 2:  # no answer begins or ends in padding
+            padding = attention_mask.to(logits.device) == 0
+            logits = logits.masked_fill(padding.unsqueeze(-1), torch.finfo(logits.dtype).min)
         start_logits, end_logits = (part.contiguous() for part in logits.unbind(dim=-1))
         loss = None
         if start_positions is not None and end_positions is not None:

@@ -246,6 +246,19 @@ def test_a_loss_without_logits_is_that_of_logits(head, number, small_config):
     assert model.eval()(**batch).logits.shape == (3, 9, model.config.vocab_size)
 
 
+def test_padding_is_no_answer(small_config):
+    torch.manual_seed(0)
+    model = VanillaTransformerForQuestionAnswering(small_config()).eval()
+    ids = torch.randint(3, 50, (2, 7))
+    positions = {"start_positions": torch.tensor([1, 4]), "end_positions": torch.tensor([2, 6])}
+    alone = model(input_ids=ids, attention_mask=torch.ones_like(ids), **positions)
+    padded = torch.nn.functional.pad(ids, (0, 5), value=model.config.pad_token_id)
+    beside = model(input_ids=padded, attention_mask=(torch.arange(12) < 7).expand(2, 12).long(), **positions)
+    torch.testing.assert_close(beside.loss, alone.loss)
+    torch.testing.assert_close(beside.start_logits[:, :7], alone.start_logits)
+    assert beside.start_logits.softmax(-1)[:, 7:].sum() == 0
+
+
 def test_the_masked_head_reads_both_sides_and_the_causal_one_only_the_left(small_config):
     """The hidden token stands again two places to its right, and nothing to its left tells of it."""
     torch.manual_seed(0)

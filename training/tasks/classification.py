@@ -15,7 +15,7 @@ from training.arguments import RecipeError
 from training.data import read_rows
 from training.metrics.classification import score_labels
 from training.tasks.task import FileTask, choose_short
-from training.trainer import VanillaTransformerTrainer
+from training.trainer import RowLossTrainer, VanillaTransformerTrainer
 from vanilla_transformer import (
     VanillaTransformerConfig,
     VanillaTransformerForSequenceClassification,
@@ -207,7 +207,7 @@ def accuracy_by_phenomenon(texts: Iterable[Sequence[str]], right: np.ndarray) ->
 TOTALS = ("accuracy", "precision", "recall", "f1")
 
 
-class ClassificationTrainer(VanillaTransformerTrainer):
+class ClassificationTrainer(RowLossTrainer):
     """Train and evaluate a classifier on data sets that `encode_labelled` made."""
 
     def collate(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:

@@ -22,7 +22,7 @@ from training.arguments import RecipeError
 from training.data import check_characters
 from training.metrics.question_answering import score_answers
 from training.tasks.task import FileTask
-from training.trainer import VanillaTransformerTrainer
+from training.trainer import RowLossTrainer
 from vanilla_transformer import (
     VanillaTransformerConfig,
     VanillaTransformerForQuestionAnswering,
@@ -250,7 +250,7 @@ def answerless(windows: datasets.Dataset) -> list[str]:
     return [question for question, is_held in held.items() if not is_held]
 
 
-class QuestionAnsweringTrainer(VanillaTransformerTrainer):
+class QuestionAnsweringTrainer(RowLossTrainer):
     """Train and evaluate on data sets that `encode_questions` made."""
 
     def collate(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:

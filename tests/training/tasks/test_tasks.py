@@ -326,3 +326,15 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(train, task):
     assert status == 0 and "going on from" in output, errors
     weights = [load_file(folder / "model.safetensors") for folder in (whole, parted)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.parametrize("task", ["text-classification", "question-answering", "fill-mask"])
+def test_two_processes_end_where_one_does(train, launch, tmp_path, task):
+    """The same steps: each row counts the same, whichever process has it."""
+    _, alone, _, errors = train(task, "alone", dropout=0.0, noam_scale=0.3)
+    done = launch(str(tmp_path / "recipe.yaml"), "--output_dir", str(tmp_path / "both"), processes=2)
+    assert done.returncode == 0, errors + done.stderr
+    scores = [json.loads((folder / "all_results.json").read_text()) for folder in (alone, tmp_path / "both")]
+    assert scores[0].keys() == scores[1].keys()
+    losses = [each["test_loss"] for each in scores]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
