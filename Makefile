@@ -7,7 +7,7 @@ VENV := .venv
 ENVIRONMENT := .venv/.installed
 endif
 
-.PHONY: demo test lint conformance test-oldest
+.PHONY: demo test lint conformance test-oldest bench
 
 demo: $(ENVIRONMENT)
 	$(VENV)/bin/python -m training.demo checkpoints/tiny-en-es
@@ -25,6 +25,18 @@ lint: $(ENVIRONMENT)
 
 conformance: $(ENVIRONMENT)
 	$(VENV)/bin/python tests/conformance/run.py
+
+BENCH := benchmarks/results
+
+bench: $(ENVIRONMENT)
+	rm -f $(BENCH)/training.md $(BENCH)/generation.md $(BENCH)/imports.md $(BENCH)/scaling.md
+	$(VENV)/bin/python -m benchmarks.training --shape tiny --output $(BENCH)/training.md
+	$(VENV)/bin/python -m benchmarks.training --shape base --steps 1 --rounds 5 --output $(BENCH)/training.md
+	$(VENV)/bin/python -m benchmarks.training --shape base --steps 1 --rounds 5 --precision bfloat16 \
+	    --systems ours marian marian-fp32 --output $(BENCH)/training.md
+	$(VENV)/bin/python -m benchmarks.generation --shape base --output $(BENCH)/generation.md
+	$(VENV)/bin/python -m benchmarks.imports --output $(BENCH)/imports.md
+	$(VENV)/bin/python -m benchmarks.scaling --output $(BENCH)/scaling.md
 
 test-oldest: .venv-oldest/.installed
 	.venv-oldest/bin/python -m pytest tests/vanilla_transformer tests/parity

@@ -329,12 +329,14 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(train, task):
 
 
 @pytest.mark.parametrize("task", ["text-classification", "question-answering", "fill-mask"])
-def test_two_processes_end_where_one_does(train, launch, tmp_path, task):
-    """The same steps: each row counts the same, whichever process has it."""
-    _, alone, _, errors = train(task, "alone", dropout=0.0, noam_scale=0.3)
+def test_two_processes_or_accumulation_end_where_one_batch_does(train, launch, tmp_path, task):
+    """The same steps: each row counts the same, whichever batch has it."""
+    _, _, output, errors = train(task, "parts", dropout=0.0, noam_scale=0.3, tokens_per_device=200)
+    assert "tokens a step: 400 = 1 process x 200 x 2" in output, errors
+    train(task, "alone", dropout=0.0, noam_scale=0.3)
     done = launch(str(tmp_path / "recipe.yaml"), "--output_dir", str(tmp_path / "both"), processes=2)
-    assert done.returncode == 0, errors + done.stderr
-    scores = [json.loads((folder / "all_results.json").read_text()) for folder in (alone, tmp_path / "both")]
-    assert scores[0].keys() == scores[1].keys()
+    assert done.returncode == 0, done.stderr
+    scores = [json.loads((tmp_path / name / "all_results.json").read_text()) for name in ("alone", "parts", "both")]
+    assert scores[0].keys() == scores[1].keys() == scores[2].keys()
     losses = [each["test_loss"] for each in scores]
-    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert losses[1:] == pytest.approx([losses[0]] * 2, rel=1e-4)

@@ -1,0 +1,195 @@
+"""
+How time and memory of our model grow with the length of sentences, the batch, the beam and the layers.
+
+    python -m benchmarks.scaling --output benchmarks/results/scaling.md
+
+Each point is measured in a process of its own, on a tiny model of random weights. Beside it stands what is expected:
+the terms that theory gives (§4, Table 1 for the length), with the factors that fit the measured points best.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import nnls
+
+from benchmarks.generation_systems import END
+from benchmarks.machine import describe, resident_bytes, show_table
+from benchmarks.systems import SHAPES, our_config
+from benchmarks.workers import Worker, serve
+from vanilla_transformer import VanillaTransformerForConditionalGeneration
+
+MODULE = "benchmarks.scaling"
+
+
+@dataclass(frozen=True)
+class Point:
+    """
+    What is done at one point of a curve.
+
+    Attributes:
+        length: tokens of a source, and of its target.
+        batch: pairs at once.
+        beams: of a translation; none for a step of training (forward, loss and backward).
+        layers: of the encoder, and of the decoder.
+    """
+
+    length: int = 32
+    batch: int = 16
+    beams: int | None = None
+    layers: int = 4
+
+
+@dataclass(frozen=True)
+class Curve:
+    """
+    Points that differ in one size.
+
+    Attributes:
+        title: what is done.
+        size: the field of `Point` that differs.
+        values: of it.
+        point: the rest.
+        terms: expected in time and memory, as powers of the size.
+    """
+
+    title: str
+    size: str
+    values: tuple[int, ...]
+    point: Point
+    terms: tuple[int, ...] = (0, 1)
+
+    @property
+    def expected(self) -> str:
+        """The terms in words."""
+        return " + ".join({0: "a", 1: "b n", 2: "c n²"}[power] for power in self.terms)
+
+
+CURVES = {
+    "length": Curve(
+        "training, one pair", "length", (16, 32, 64, 128, 256, 512, 1024, 2048, 4096), Point(batch=1), terms=(0, 1, 2)
+    ),
+    "batch": Curve("training, 32 tokens a side", "batch", (1, 2, 4, 8, 16, 32, 64, 128), Point()),
+    "beam": Curve("translating 16 sentences of 32 tokens", "beams", (1, 2, 4, 8, 16, 32), Point()),
+    "layers": Curve("training, 16 pairs of 32 tokens a side", "layers", (1, 2, 4, 8, 16, 32), Point()),
+}
+
+
+def run_once(point: Point) -> Callable[[], Any]:
+    """What a point does, ready to be timed."""
+    torch.manual_seed(0)
+    shape = replace(SHAPES["tiny"], layers=point.layers)
+    model = VanillaTransformerForConditionalGeneration(our_config(shape))
+    source, target = torch.randint(4, shape.vocab_size, (2, point.batch, point.length))
+    if point.beams is None:
+        model.train()
+        return lambda: model(input_ids=source, labels=target).loss.backward()
+    with torch.no_grad():
+        model.lm_head.weight[END] = 0.0  # a logit of 0, which is never the highest of many
+    model.eval()
+    return lambda: model.generate(source, num_beams=point.beams, max_new_tokens=point.length)
+
+
+def work(point: Point, repeats: int) -> None:
+    """The process of one point: the median of its seconds, and its highest memory above what importing takes."""
+
+    def answer(_: dict[str, Any]) -> dict[str, Any]:
+        before = resident_bytes()
+        run = run_once(point)
+        run()
+        seconds = []
+        for _ in range(repeats):
+            started = time.perf_counter()
+            run()
+            seconds.append(time.perf_counter() - started)
+        return {"seconds": statistics.median(seconds), "memory": resident_bytes(peak=True) - before}
+
+    serve(answer)
+
+
+def measure(curve: Curve, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Seconds and bytes at each value of a curve."""
+    found = []
+    for value in curve.values:
+        point = replace(curve.point, **{curve.size: value})
+        arguments = ["--point", json.dumps(vars(point)), "--repeats", str(options.repeats)]
+        worker = Worker(MODULE, arguments, options.threads)
+        try:
+            answer = worker.ask()
+        finally:
+            worker.end()
+        if "error" in answer:
+            raise RuntimeError(f"{curve.size} {value}: {answer['error']}")
+        found.append(answer)
+    return found
+
+
+def fit(values: tuple[int, ...], measured: list[float], terms: tuple[int, ...]) -> list[float]:
+    """The sum of terms, with factors of 0 or more, that is nearest to what was measured, in relative errors."""
+    sizes, found = np.array(values, dtype=float), np.array(measured)
+    powers = np.stack([sizes**power for power in terms], axis=1)
+    factors, _ = nnls(powers / found[:, None], np.ones(len(found)))
+    return list(map(float, powers @ factors))
+
+
+def plot(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    """A picture with time and memory of every curve, and what is expected as dashes."""
+    from matplotlib.figure import Figure  # without pyplot no window system is looked for
+
+    figure = Figure(figsize=(4 * len(results), 7), layout="constrained")
+    grid = figure.subplots(2, len(results), squeeze=False)
+    for column, (name, found) in enumerate(results.items()):
+        curve = CURVES[name]
+        for row, (key, scale, label) in enumerate((("seconds", 1e3, "milliseconds"), ("memory", 1e-6, "megabytes"))):
+            measured = [answer[key] * scale for answer in found]
+            axes = grid[row][column]
+            axes.loglog(curve.values, measured, "o", base=2, label="measured")
+            axes.loglog(curve.values, fit(curve.values, measured, curve.terms), "--", base=2, label=curve.expected)
+            axes.set(xlabel=name, ylabel=label, title=curve.title if row == 0 else None)
+            axes.legend()
+            axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=100)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description="Measure how time and memory grow.")
+    parser.add_argument("--curves", nargs="+", choices=CURVES, default=list(CURVES))
+    parser.add_argument("--threads", type=int, default=1, help="(1)")
+    parser.add_argument("--repeats", type=int, default=3, help="of each point, after one to warm up (3)")
+    parser.add_argument("--output", type=Path, help="file that the tables are added to; the picture stands beside it")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--point", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        work(Point(**json.loads(options.point)), options.repeats)
+        return 0
+    results = {name: measure(CURVES[name], options) for name in options.curves}
+    for name, found in results.items():
+        curve = CURVES[name]
+        times, memory = [answer["seconds"] for answer in found], [answer["memory"] for answer in found]
+        rows = [
+            {
+                name: value,
+                "ms": f"{1e3 * times[i]:,.1f}",
+                f"expected, {curve.expected}": f"{1e3 * fit(curve.values, times, curve.terms)[i]:,.1f}",
+                "memory, MB": f"{memory[i] / 1e6:,.0f}",
+                "expected, MB": f"{fit(curve.values, memory, curve.terms)[i] / 1e6:,.0f}",
+            }
+            for i, value in enumerate(curve.values)
+        ]
+        show_table(f"{name}: {curve.title}; tiny, {describe(options.threads)}", rows, options.output)
+    if options.output is not None:
+        plot(results, options.output.with_suffix(".png"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
