@@ -5,6 +5,7 @@ How long `import vanilla_transformer` takes, beside what it needs of transformer
 """
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -24,7 +25,8 @@ IMPORTS = {
 def seconds(statement: str) -> float:
     """How long a statement takes in a new process, its start not counted."""
     timed = f"import time; start = time.perf_counter(); {statement}; print(time.perf_counter() - start)"
-    done = subprocess.run([sys.executable, "-c", timed], capture_output=True, text=True, check=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", timed], capture_output=True, text=True, check=True, env=environment)
     return float(done.stdout.split()[-1])
 
 

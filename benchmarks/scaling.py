@@ -4,7 +4,8 @@ How time and memory of our model grow with the length of sentences, the batch, t
     python -m benchmarks.scaling --output benchmarks/results/scaling.md
 
 Each point is measured in a process of its own, on a tiny model of random weights. Beside it stands what is expected:
-the terms that theory gives (§4, Table 1 for the length), with the factors that fit the measured points best.
+the terms that theory gives (§4, Table 1 for the length), with the factors that fit all points but the largest, which
+is thereby foretold.
 """
 
 import argparse
@@ -133,10 +134,10 @@ def measure(curve: Curve, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def fit(values: tuple[int, ...], measured: list[float], terms: tuple[int, ...]) -> list[float]:
-    """The sum of terms, with factors of 0 or more, that is nearest to what was measured, in relative errors."""
-    sizes, found = np.array(values, dtype=float), np.array(measured)
+    """The sum of terms, with factors of 0 or more, nearest in relative error to all that was measured but the last."""
+    sizes, known = np.array(values, dtype=float), np.array(measured[:-1])
     powers = np.stack([sizes**power for power in terms], axis=1)
-    factors, _ = nnls(powers / found[:, None], np.ones(len(found)))
+    factors, _ = nnls(powers[:-1] / known[:, None], np.ones(len(known)))
     return list(map(float, powers @ factors))
 
 

@@ -30,7 +30,7 @@ def main() -> int:
     paragraphs = [paragraph(each) for each in chosen]
     options.output.write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}), encoding="utf-8")
     lengths = [len(each.context) for each in chosen[: options.questions // 2]]
-    print(f"{len(chosen)} questions; contexts of the late ones have {min(lengths):,} to {max(lengths):,} characters")
+    print(f"{len(chosen)} questions; the longest contexts have up to {max(lengths, default=0):,} characters")
     return 0
 
 

@@ -24,6 +24,10 @@ CONFIG_FIELDS = {f.name for f in dataclasses.fields(VanillaTransformerConfig)} |
 }
 
 
+# Of the configuration: what a trained model does not lose its shape by.
+FREE_FIELDS = ("dropout", "attention_dropout", "activation_dropout", "classifier_dropout", "label_smoothing")
+
+
 class RecipeError(ValueError):
     """A recipe, a file or a setting that cannot work, in words for the person who wrote it."""
 

@@ -16,7 +16,14 @@ from typing import Any
 import yaml
 from transformers import HfArgumentParser
 
-from training.arguments import CONFIG_FIELDS, DataArguments, ModelArguments, RecipeError, TrainingArguments
+from training.arguments import (
+    CONFIG_FIELDS,
+    FREE_FIELDS,
+    DataArguments,
+    ModelArguments,
+    RecipeError,
+    TrainingArguments,
+)
 from training.tasks import TASKS
 from training.tasks.task import Task
 
@@ -90,6 +97,9 @@ def parse_recipe(arguments: list[str], pairs: int | None = None) -> Recipe:
     from_model = ("preset", "vocab_size") if settings.get("init_from") or "init_from" in on_command_line else ()
     if "init_from" in on_command_line:  # a recipe for new models, which says what they are
         settings = {name: value for name, value in settings.items() if name not in from_model}
+        overrides = settings.get("config_overrides")
+        if isinstance(overrides, dict):
+            settings["config_overrides"] = {name: overrides[name] for name in overrides if name in FREE_FIELDS}
     row = {name: value for name, value in row.items() if name not in {*settings, *on_command_line, *from_model}}
     fields = {name: value for name, value in row.items() if name not in ROW_NOTES}
     given = {*fields, *settings, *on_command_line}

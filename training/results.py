@@ -80,7 +80,11 @@ def describe_run(
         noam_scale=args.noam_scale,
         seed=args.seed,
         averaged=averaged,
-        optimizer=f"Adam, β1 {args.adam_beta1:g}, β2 {args.adam_beta2:g}, ε {args.adam_epsilon:g}",
+        schedule=None
+        if args.noam
+        else f"{args.learning_rate:g} at most, {args.lr_scheduler_type.value}, {args.warmup_steps:g} warm-up steps",
+        optimizer=f"Adam, β1 {args.adam_beta1:g}, β2 {args.adam_beta2:g}, ε {args.adam_epsilon:g}"
+        + (f", decoupled weight decay {args.weight_decay:g}" if args.weight_decay else ""),
         regularization=", ".join(regularization) or None,
         precision="bfloat16 mixed" if args.bf16 else "float16 mixed" if args.fp16 else "float32",
         seconds=round(trainer.stopwatch.seconds, 1),

@@ -29,7 +29,7 @@ from transformers import AutoConfig, TrainerState, set_seed
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import logging
 
-from training.arguments import ModelArguments, RecipeError
+from training.arguments import FREE_FIELDS, ModelArguments, RecipeError
 from training.averaging import average_weights
 from training.batching import derive_accumulation
 from training.checkpoints import (
@@ -60,7 +60,6 @@ from vanilla_transformer.model_card import ModelCardError, ModelPlace, describe_
 from vanilla_transformer.text import TextError
 
 # What may change in a trained model.
-FREE_FIELDS = ("dropout", "attention_dropout", "activation_dropout", "classifier_dropout", "label_smoothing")
 
 
 class Terminated(BaseException):

@@ -369,7 +369,9 @@ class RowLossTrainer(VanillaTransformerTrainer):
     short texts has more rows than another.
     """
 
-    loss_is_scaled_for_ga = True  # by `compute_loss`, for the batches that a step accumulates and for the devices
+    def __init__(self, *arguments: Any, **kwargs: Any):
+        super().__init__(*arguments, **kwargs)
+        self.model_accepts_loss_kwargs = True  # Trainer divides no more: `compute_loss` does
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor:
         """Rows of a step, on all devices."""
@@ -385,7 +387,8 @@ class RowLossTrainer(VanillaTransformerTrainer):
         num_items_in_batch: torch.Tensor | None = None,
     ) -> Any:
         """The share of a batch in the mean loss of the step's rows, times the devices, over which it is averaged."""
-        loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
+        outputs = model(**inputs)
+        loss = outputs.loss
         if num_items_in_batch is not None:
             loss = loss * len(inputs["input_ids"]) * self.args.world_size / num_items_in_batch
         return (loss, outputs) if return_outputs else loss

@@ -151,7 +151,7 @@ def mean_loss(
     total: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
 ) -> torch.Tensor:
     """
-    A sum of losses over their number: of the whole optimizer step where that is given, else of the labels here.
+    A sum of losses over the number of labels: of the whole optimizer step where that is given, else of those here.
 
     Args:
         total (`torch.Tensor` of shape ()): the sum.
@@ -159,10 +159,9 @@ def mean_loss(
         num_items_in_batch (`torch.Tensor` or `int`): labels of the optimizer step, as Trainer counts them.
     """
     if num_items_in_batch is None:
-        return total / (labels != IGNORED_LABEL).sum().clamp(min=1)
-    if isinstance(num_items_in_batch, torch.Tensor):
-        num_items_in_batch = num_items_in_batch.to(total.device).squeeze()
-    return total / num_items_in_batch
+        num_items_in_batch = (labels != IGNORED_LABEL).sum()
+    count = torch.as_tensor(num_items_in_batch, device=total.device).squeeze()
+    return total / count.clamp(min=1)  # without any label the sum is 0
 
 
 def check_labels(labels: torch.Tensor | None, number: int) -> None:

@@ -93,7 +93,8 @@ class ModelCardFacts:
         data_description, limits: the data, and what the model cannot do, in words.
         train_rows, steps, tokens_per_step, warmup_steps, noam_scale, seed, averaged: the training; rows are what the
             task counts, tokens those of either side, averaged is the number of checkpoints.
-        optimizer, regularization, precision: in words; regularization besides dropout and label smoothing.
+        schedule, optimizer, regularization, precision: in words; the schedule where it is not the paper's,
+            regularization besides dropout and label smoothing.
         seconds, hardware: how long it took on what.
         example: an input for the code that shows the use; several for tasks that need several, such as a question and
             its context.
@@ -117,6 +118,7 @@ class ModelCardFacts:
     tokens_per_step: int | None = None
     warmup_steps: int | None = None
     noam_scale: float | int = 1.0
+    schedule: str | None = None
     seed: int | None = None
     averaged: int | None = None
     optimizer: str | None = None
@@ -367,7 +369,7 @@ def cell(value: Any) -> str:
 
 def training_rows(facts: ModelCardFacts, config: VanillaTransformerConfig) -> list[tuple[str, str]]:
     """Names and values of what is known of the training."""
-    schedule, both = None, config.is_encoder_decoder
+    schedule, both = facts.schedule, config.is_encoder_decoder
     if facts.warmup_steps is not None:
         scale = "" if facts.noam_scale == 1 else f", scaled by {facts.noam_scale:g}"
         schedule = f"the paper's (§5.3), {facts.warmup_steps:,} warm-up steps{scale}"

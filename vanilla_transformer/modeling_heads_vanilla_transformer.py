@@ -20,6 +20,7 @@ Shapes: B batch, S or T sequence, V vocabulary.
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import (
@@ -37,7 +38,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .configuration_vanilla_transformer import VanillaTransformerConfig
 from .generation_vanilla_transformer import VanillaTransformerCausalGenerationMixin
-from .loss_vanilla_transformer import check_labels, mean_loss
+from .loss_vanilla_transformer import IGNORED_LABEL, check_labels, mean_loss
 from .modeling_vanilla_transformer import VanillaTransformerModel, VanillaTransformerPreTrainedModel
 
 
@@ -71,7 +72,7 @@ class VanillaTransformerForCausalLM(VanillaTransformerCausalGenerationMixin, Van
         super().__init__(config)
         self.model = VanillaTransformerModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        # In training mode: `label_smoothed_loss`, say, which needs no logits, so that none are made.
+        # In training mode: `label_smoothed_loss`, for one, which needs no logits, so that none are made.
         self.training_loss: Callable[..., torch.Tensor] | None = None
         self.generation_config = self.default_generation_config(config)
         self.post_init()
@@ -115,9 +116,11 @@ class VanillaTransformerForCausalLM(VanillaTransformerCausalGenerationMixin, Van
         )
         loss, logits = None, None
         if labels is not None and self.training and self.training_loss is not None:
-            labels = labels[:, 1:].to(outputs.last_hidden_state.device)
-            total = self.training_loss(outputs.last_hidden_state[:, :-1], self.lm_head, labels, 0.0)
-            loss = mean_loss(total, labels, kwargs.get("num_items_in_batch"))
+            shifted = kwargs.get("shift_labels")
+            shifted = F.pad(labels[:, 1:], (0, 1), value=IGNORED_LABEL) if shifted is None else shifted
+            shifted = shifted.to(outputs.last_hidden_state.device)
+            total = self.training_loss(outputs.last_hidden_state, self.lm_head, shifted, 0.0)
+            loss = mean_loss(total, shifted, kwargs.get("num_items_in_batch"))
         else:
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             logits = self.lm_head(outputs.last_hidden_state[:, kept])  # (B, T, V)
@@ -143,6 +146,16 @@ class VanillaTransformerEncoderHead(VanillaTransformerPreTrainedModel):
         self.model = VanillaTransformerModel(config)
         self.dropout = nn.Dropout(config.dropout if config.classifier_dropout is None else config.classifier_dropout)
 
+    @staticmethod
+    def real_tokens(attention_mask: torch.Tensor) -> torch.Tensor:
+        """A mask (B, S) that says which tokens are no padding, as booleans; no other shape does."""
+        if attention_mask.dim() != 2:
+            raise ValueError(
+                f"`attention_mask` is {tuple(attention_mask.shape)}, which does not say which tokens are padding. "
+                "Give one of shape (B, S)."
+            )
+        return attention_mask != 0
+
 
 class VanillaTransformerForMaskedLM(VanillaTransformerEncoderHead):
     r"""
@@ -166,7 +179,7 @@ class VanillaTransformerForMaskedLM(VanillaTransformerEncoderHead):
     def __init__(self, config: VanillaTransformerConfig):
         super().__init__(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.training_loss: Callable[..., torch.Tensor] | None = None  # as of `VanillaTransformerForCausalLM`
+        self.training_loss: Callable[..., torch.Tensor] | None = None  # as in the causal head
         self.post_init()
 
     @can_return_tuple
@@ -231,7 +244,7 @@ class VanillaTransformerForSequenceClassification(VanillaTransformerEncoderHead)
     ```
     """
 
-    # The loss is the mean of a batch: Trainer divides it by the steps that it accumulates.
+    # The loss is the mean of a batch, which Trainer divides by the batches that it accumulates.
     accepts_loss_kwargs = False
 
     def __init__(self, config: VanillaTransformerConfig):
@@ -273,13 +286,8 @@ class VanillaTransformerForSequenceClassification(VanillaTransformerEncoderHead)
         hidden_states = outputs.last_hidden_state  # (B, S, D)
         if attention_mask is None:
             pooled = hidden_states.mean(dim=1)
-        elif attention_mask.dim() != 2:
-            raise ValueError(
-                f"`attention_mask` is {tuple(attention_mask.shape)}, which does not say of which tokens to take the "
-                "mean. Give one of shape (B, S)."
-            )
         else:
-            real = attention_mask.to(hidden_states).unsqueeze(-1)  # (B, S, 1)
+            real = self.real_tokens(attention_mask).to(hidden_states).unsqueeze(-1)  # (B, S, 1)
             pooled = (hidden_states * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
         logits = self.classifier(self.dropout(pooled))  # (B, num_labels)
         loss = None
@@ -369,7 +377,7 @@ class VanillaTransformerForQuestionAnswering(VanillaTransformerEncoderHead):
     ```
     """
 
-    # The loss is the mean of a batch: Trainer divides it by the steps that it accumulates.
+    # The loss is the mean of a batch, which Trainer divides by the batches that it accumulates.
     accepts_loss_kwargs = False
 
     def __init__(self, config: VanillaTransformerConfig):
@@ -401,6 +409,8 @@ class VanillaTransformerForQuestionAnswering(VanillaTransformerEncoderHead):
             [`~modeling_outputs.QuestionAnsweringModelOutput`]: `loss` (), `start_logits` and `end_logits` (B, S), the
             lowest number where there is padding.
         """
+        self.check_positions("start_positions", start_positions)
+        self.check_positions("end_positions", end_positions)
         outputs: BaseModelOutput = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -409,9 +419,11 @@ class VanillaTransformerForQuestionAnswering(VanillaTransformerEncoderHead):
             **kwargs,
         )
         logits = self.qa_outputs(self.dropout(outputs.last_hidden_state))  # (B, S, 2)
-        if attention_mask is not None and attention_mask.dim() == 2:  # no answer begins or ends in padding
-            padding = attention_mask.to(logits.device) == 0
+        if attention_mask is not None:  # no answer begins or ends in padding
+            padding = ~self.real_tokens(attention_mask).to(logits.device)
             logits = logits.masked_fill(padding.unsqueeze(-1), torch.finfo(logits.dtype).min)
+            start_positions = self.leave_out(start_positions, padding)
+            end_positions = self.leave_out(end_positions, padding)
         start_logits, end_logits = (part.contiguous() for part in logits.unbind(dim=-1))
         loss = None
         if start_positions is not None and end_positions is not None:
@@ -423,6 +435,24 @@ class VanillaTransformerForQuestionAnswering(VanillaTransformerEncoderHead):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+    @staticmethod
+    def check_positions(name: str, positions: torch.Tensor | None) -> None:
+        """Refuse negative positions, on a CPU alone, as `check_labels` does."""
+        if positions is None or positions.device.type != "cpu" or torch.compiler.is_compiling():
+            return
+        if (positions < 0).any():
+            raise ValueError(f"`{name}` has {int(positions.min())}. Give positions of tokens, from 0.")
+
+    @staticmethod
+    def leave_out(positions: torch.Tensor | None, padding: torch.Tensor) -> torch.Tensor | None:
+        """Positions (B,) of which those in padding (B, S) are S, which the loss leaves out."""
+        if positions is None:
+            return None
+        positions = positions.to(padding.device).flatten()
+        longest = padding.shape[1]
+        is_outside = padding.gather(1, positions.clamp(0, longest - 1).unsqueeze(1)).squeeze(1)
+        return positions.masked_fill(is_outside, longest)
 
 
 __all__ = [

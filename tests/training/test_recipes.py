@@ -23,6 +23,15 @@ def test_recipes_are_read_with_every_row_of_their_tables(path):
         assert recipe.row == (choose_row(table, pairs) if recipe.has_table else {})
 
 
+@pytest.mark.parametrize("name", ["sst2", "masked_lm"])
+def test_a_recipe_for_new_models_starts_from_a_model_of_any_shape(name):
+    files = ["--train_file", "train.tsv", "--validation_file", "validation.tsv"]
+    path = str(TRAINING / "recipes" / f"{name}.yaml")
+    assert parse_recipe([path, *files]).model.config_overrides == {"encoder_layers": 2}
+    recipe = parse_recipe([path, *files, "--init_from", "runs/other"])
+    assert recipe.model.config_overrides == {} and recipe.model.dropout is not None
+
+
 @pytest.mark.parametrize(
     ("name", "processes", "machines"), [("one_gpu", 1, 1), ("multi_gpu", 8, 1), ("multi_node", 16, 2)]
 )

@@ -257,6 +257,14 @@ def test_padding_is_no_answer(small_config):
     torch.testing.assert_close(beside.loss, alone.loss)
     torch.testing.assert_close(beside.start_logits[:, :7], alone.start_logits)
     assert beside.start_logits.softmax(-1)[:, 7:].sum() == 0
+    mask = (torch.arange(12) < torch.tensor([[7], [4]])).long()  # the second answer is cut off: it does not count
+    short = model(input_ids=padded, attention_mask=mask, **positions).loss
+    first = model(input_ids=ids[:1], **{name: values[:1] for name, values in positions.items()}).loss
+    torch.testing.assert_close(short, first)
+    with pytest.raises(ValueError, match="`end_positions` has -1"):
+        model(input_ids=ids, **{**positions, "end_positions": torch.tensor([2, -1])})
+    with pytest.raises(ValueError, match="does not say which tokens are padding"):
+        model(input_ids=ids, attention_mask=torch.ones(2, 1, 1, 7, dtype=torch.bool))
 
 
 def test_the_masked_head_reads_both_sides_and_the_causal_one_only_the_left(small_config):

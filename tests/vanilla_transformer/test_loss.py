@@ -136,8 +136,9 @@ def test_num_items_in_batch_makes_parts_add_up_to_the_whole(model, batch, traini
     torch.testing.assert_close(sum(parts), whole, rtol=0, atol=1e-6)
 
 
-def test_labels_that_are_all_ignored_give_zero(model, batch):
+@pytest.mark.parametrize("number", [{}, {"num_items_in_batch": 0}, {"num_items_in_batch": torch.tensor([0])}])
+def test_labels_that_are_all_ignored_give_zero(model, batch, number):
     batch["labels"][:] = -100
-    loss = model.train()(**batch).loss
+    loss = model.train()(**batch, **number).loss
     assert loss == 0
     loss.backward()

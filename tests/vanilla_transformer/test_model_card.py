@@ -53,6 +53,17 @@ def metadata_of(text):
     return yaml.safe_load(text.split("---")[1])
 
 
+def test_another_schedule_than_the_paper_s_is_on_the_card(facts):
+    assert "| learning rate | the paper's (§5.3), 300 warm-up steps, scaled by 0.3 |" in str(
+        render_model_card(facts, CONFIG, 1_446_912, REPOSITORY)
+    )
+    facts.warmup_steps, facts.schedule = None, "0.001 at most, linear, 100 warm-up steps"
+    facts.optimizer += ", decoupled weight decay 20"
+    text = str(render_model_card(facts, CONFIG, 1_446_912, REPOSITORY))
+    assert "| learning rate | 0.001 at most, linear, 100 warm-up steps |" in text
+    assert "decoupled weight decay 20 |" in text
+
+
 def test_every_fact_is_on_the_card(facts):
     text = str(render_model_card(facts, CONFIG, 1_446_912, REPOSITORY))
     for shown in (

@@ -27,10 +27,14 @@ from vanilla_transformer import (
 NO_LABEL = "-"
 # What makes inference hard, by words of either sentence (MacCartney 2009 and later diagnostic sets look at the same).
 PHENOMENA = {
-    "negation": {"not", "no", "never", "nobody", "nothing", "none", "nor", "neither", "n't", "without", "cannot"},
-    "quantifiers": {"all", "some", "every", "each", "any", "most", "many", "few", "several", "both", "none"},
+    "negation": {"not", "no", "never", "nobody", "noone", "nothing", "nowhere", "none", "nor", "neither", "n't",
+                 "without", "cannot"},
+    "quantifiers": {"all", "some", "every", "each", "any", "most", "many", "much", "few", "several", "both", "half",
+                    "no", "none", "everyone", "everybody", "everything", "someone", "somebody", "something", "anyone",
+                    "anybody", "anything", "nobody", "nothing"},
     "pronouns": {"he", "she", "it", "they", "him", "her", "them", "his", "hers", "its", "their", "theirs", "himself",
-                 "herself", "itself", "themselves", "we", "us", "our", "i", "me", "my", "you", "your"},
+                 "herself", "itself", "themselves", "we", "us", "our", "ours", "ourselves", "i", "me", "my", "mine",
+                 "myself", "you", "your", "yours", "yourself", "who", "whom", "whose"},
 }  # fmt: skip
 WORD = re.compile(r"n't\b|[a-z]+?(?=n't\b)|[a-z]+")
 
@@ -192,14 +196,15 @@ def accuracy_by_phenomenon(texts: Iterable[Sequence[str]], right: np.ndarray) ->
         right: whether each row is, an array of shape (len(texts),).
 
     Returns:
-        phenomenon -> number of rows, accuracy; only those that there are.
+        phenomenon, or "none of these" -> number of rows, accuracy; only those that there are.
     """
     has = [phenomena(sentences) for sentences in texts]
     found = {}
-    for name in PHENOMENA:
-        chosen = np.array([name in each for each in has])
-        if chosen.any():
-            found[name] = (int(chosen.sum()), float(right[chosen].mean()))
+    chosen = {name: np.array([name in each for each in has], dtype=bool) for name in PHENOMENA}
+    chosen["none of these"] = np.array([not each for each in has], dtype=bool)
+    for name, rows in chosen.items():
+        if rows.any():
+            found[name] = (int(rows.sum()), float(right[rows].mean()))
     return found
 
 
@@ -275,6 +280,11 @@ class TextClassification(FileTask):
                 reasons = ", ".join(f"{count:,} {reason}" for reason, count in text.dropped.items())
                 self.notes.append(f"{split}: no text is left: {reasons}")
         return {split: text for split, text in texts.items() if len(text)}
+
+    def describe(self, text: LabelledText, split: str) -> str:
+        counts = Counter(text.labels)
+        named = [f"{label} {counts[label]:,}" for label in sorted(counts)[:10]]
+        return f"{super().describe(text, split)}; labels {', '.join(named)}{', ...' if len(counts) > 10 else ''}"
 
     def lines(self, text: LabelledText) -> list[str]:
         return [sentence for sentences in text.texts for sentence in sentences]

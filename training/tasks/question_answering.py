@@ -110,20 +110,21 @@ def read_squad(path: str | Path) -> Questions:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not JSON: {error}.") from error
     check_characters(content, str(path))
-    found = Questions(str(path))
+    found, name = Questions(str(path)), ""
     try:
         for article in content["data"]:
             for paragraph in article["paragraphs"]:
                 context = paragraph["context"]
                 for entry in paragraph["qas"]:
+                    name = f" with the question {entry['id']!r}"
                     given = [(str(answer["text"]), int(answer["answer_start"])) for answer in entry.get("answers", [])]
                     found.add(Question(entry["id"], entry["question"], context, given))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, RecipeError):
             raise
         raise RecipeError(
-            f"{path} is not in the form of SQuAD: {type(error).__name__}: {error}. It has data / paragraphs / context "
-            "and qas / id, question, answers / text, answer_start."
+            f"{path} is not in the form of SQuAD{name}: {type(error).__name__}: {error}. That has data / paragraphs / "
+            "context and qas / id, question, answers / text, answer_start."
         ) from error
     return check_questions(found)
 

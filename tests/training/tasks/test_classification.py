@@ -80,4 +80,7 @@ def test_phenomena_are_found_by_their_words():
 
 def test_accuracy_is_told_for_each_phenomenon(pairs):
     text = read_labelled(pairs, ("premise", "hypothesis"))
-    assert accuracy_by_phenomenon(text.texts, np.array([True, False])) == {"pronouns": (1, 0.0)}
+    assert accuracy_by_phenomenon(text.texts, np.array([True, False])) == {
+        "pronouns": (1, 0.0),
+        "none of these": (1, 1.0),
+    }

@@ -50,6 +50,10 @@ def test_questions_are_read_and_wrong_spans_counted(tmp_path):
         ("[]", "not in the form of SQuAD"),
         ('{"data": []}', "has no question to learn: it has none"),
         ('{"data": [{"paragraphs": [{"context": "a", "qas": [{"id": "1"}]}]}]}', "not in the form of SQuAD.*question"),
+        (
+            '{"data": [{"paragraphs": [{"context": "a", "qas": [{"id": "q7", "question": "b", "answers": 3}]}]}]}',
+            "not in the form of SQuAD with the question 'q7'",
+        ),
     ],
 )
 def test_files_of_another_form_are_refused(tmp_path, content, message):
