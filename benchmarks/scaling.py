@@ -84,7 +84,7 @@ CURVES = {
 }
 
 
-def run_once(point: Point) -> Callable[[], Any]:
+def prepare(point: Point) -> Callable[[], Any]:
     """What a point does, ready to be timed."""
     torch.manual_seed(0)
     shape = replace(SHAPES["tiny"], layers=point.layers)
@@ -104,7 +104,7 @@ def work(point: Point, repeats: int) -> None:
 
     def answer(_: dict[str, Any]) -> dict[str, Any]:
         before = resident_bytes()
-        run = run_once(point)
+        run = prepare(point)
         run()
         seconds = []
         for _ in range(repeats):
@@ -175,16 +175,18 @@ def main() -> int:
     results = {name: measure(CURVES[name], options) for name in options.curves}
     for name, found in results.items():
         curve = CURVES[name]
-        times, memory = [answer["seconds"] for answer in found], [answer["memory"] for answer in found]
+        times, memory = (
+            fit(curve.values, [answer[key] for answer in found], curve.terms) for key in ("seconds", "memory")
+        )
         rows = [
             {
                 name: value,
-                "ms": f"{1e3 * times[i]:,.1f}",
-                f"expected, {curve.expected}": f"{1e3 * fit(curve.values, times, curve.terms)[i]:,.1f}",
-                "memory, MB": f"{memory[i] / 1e6:,.0f}",
-                "expected, MB": f"{fit(curve.values, memory, curve.terms)[i] / 1e6:,.0f}",
+                "ms": f"{1e3 * answer['seconds']:,.1f}",
+                f"expected, {curve.expected}": f"{1e3 * seconds:,.1f}",
+                "memory, MB": f"{answer['memory'] / 1e6:,.0f}",
+                "expected, MB": f"{size / 1e6:,.0f}",
             }
-            for i, value in enumerate(curve.values)
+            for value, answer, seconds, size in zip(curve.values, found, times, memory, strict=True)
         ]
         show_table(f"{name}: {curve.title}; tiny, {describe(options.threads)}", rows, options.output)
     if options.output is not None:

@@ -67,6 +67,19 @@ def test_classification(build, tokenizer):
     assert after.metrics["test_loss"] < 0.1 and after.metrics["test_f1"] == 1.0
 
 
+def test_rows_of_a_step_count_the_same_in_batches_of_any_size(build, tokenizer):
+    words = ["red", "new", "old", "big", "small", "black"]
+    texts = [(f"the {word} house",) for word in words]
+    text = LabelledText(texts, ["0", "1"] * 3, list(range(6)), "here", "line")
+    rows = list(encode_labelled(text, ["0", "1"], tokenizer, 50))
+    trainer = build(ClassificationTrainer, VanillaTransformerForSequenceClassification, None, 1, num_labels=2)
+    trainer.model.train()
+    parts = [trainer.collate(rows[:1]), trainer.collate(rows[1:])]
+    count = trainer._get_num_items_in_batch(parts, trainer.args.device)
+    shares = [trainer.compute_loss(trainer.model, part, num_items_in_batch=count) for part in parts]
+    torch.testing.assert_close(sum(shares), trainer.model(**trainer.collate(rows)).loss)
+
+
 def test_question_answering(build, tokenizer):
     """Which word comes after the one that is asked for; half of the answers stand in a second window."""
     questions = []
