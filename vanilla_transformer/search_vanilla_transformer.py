@@ -22,7 +22,7 @@ plain path has; `can_search` says where.
 
 import functools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,8 @@ WEIGHT_PRECISIONS = (None, "bfloat16", "int8")
 PACKED_ROWS = 16
 # Positions by which caches of keys and values grow.
 CACHE_BLOCK = 32
+# Rows of logits at once: few enough that their memory is used again instead of being asked for anew each time.
+LOGIT_ROWS = 64
 NEVER = -1.0e9  # a score that nothing has
 
 
@@ -129,8 +131,8 @@ class StepDecoder:
         table: torch.Tensor = self.embed_positions(torch.arange(count, device=weight.device))
         return table.to(weight.dtype)
 
-    def __call__(self, tokens: torch.Tensor, position: torch.Tensor, state: "SearchState") -> torch.Tensor:
-        """tokens (N,), position (D,) -> logits (N, V) in float32."""
+    def __call__(self, tokens: torch.Tensor, position: torch.Tensor, state: "SearchState") -> Iterator[torch.Tensor]:
+        """tokens (N,), position (D,) -> logits in float32, (R, V) of some rows at a time and in the end of all."""
         states = self.embedding(tokens) + position
         for index, layer in enumerate(self.layers):
             states = self.residual(layer, states, layer.self_attn_layer_norm, self.attend_to_target, index, state)
@@ -138,7 +140,7 @@ class StepDecoder:
             states = self.residual(layer, states, layer.final_layer_norm, self.feed_forward, index, state)
         if self.last_norm is not None:
             states = self.last_norm(states)
-        return self.lm_head(states).float()
+        return (self.lm_head(rows).float() for rows in states.split(LOGIT_ROWS))
 
     @staticmethod
     def residual(
@@ -171,9 +173,11 @@ class StepDecoder:
         keys, values = state.source[index]
         sentences, heads = keys.shape[0], keys.shape[1]
         queries = self.cross_queries[index](states).view(sentences, -1, heads, self.config.query_key_size)
-        attended = F.scaled_dot_product_attention(
-            queries.transpose(1, 2), keys, values, state.source_mask, scale=self.layers[index].encoder_attn.scaling
-        )
+        # Written out: for so few queries it is faster than the fused kernel.
+        scores = torch.matmul(queries.transpose(1, 2) * self.layers[index].encoder_attn.scaling, keys.transpose(2, 3))
+        if state.source_mask is not None:
+            scores = scores + state.source_mask
+        attended = torch.matmul(scores.softmax(dim=-1), values)  # (B, H, N / B, d_v)
         return self.cross_outputs[index](attended.transpose(1, 2).reshape(len(states), -1))
 
     def feed_forward(self, index: int, states: torch.Tensor, state: "SearchState") -> torch.Tensor:
@@ -188,7 +192,7 @@ class SearchState:
 
     Attributes:
         source: keys (B, H, S, K) and values (B, H, S, d_v) of each layer.
-        source_mask (`torch.Tensor` of shape (B, 1, 1, S) or `None`): true for tokens; none where all are.
+        source_mask (`torch.Tensor` of shape (B, 1, 1, S) or `None`): added to scores; none where all are tokens.
         target: keys (N, H, capacity, K) and values of each layer, of which `length` positions are filled.
     """
 
@@ -197,7 +201,10 @@ class SearchState:
         heads, rows = config.num_attention_heads, encoded.shape[0] * beams
         self.source = [layer.encoder_attn.project_keys_and_values(encoded) for layer in decoder.layers]
         self.source = [(keys.contiguous(), values.contiguous()) for keys, values in self.source]
-        self.source_mask = None if mask is None or bool(mask.all()) else mask.bool()[:, None, None, :]
+        self.source_mask = None
+        if mask is not None and not bool(mask.all()):
+            padding = ~mask.bool()[:, None, None, :]
+            self.source_mask = encoded.new_zeros(padding.shape).masked_fill(padding, torch.finfo(encoded.dtype).min)
         self.length = 0
         self.target = [
             [encoded.new_empty(rows, heads, CACHE_BLOCK, size) for size in (config.query_key_size, config.value_size)]
@@ -221,18 +228,59 @@ class SearchState:
         """Go to the next position."""
         self.length += 1
 
-    def select(self, rows: torch.Tensor, sentences: torch.Tensor | None) -> None:
-        """Keep the beams of some rows (N',), in that order, and if they are fewer the sentences (B',)."""
-        if len(rows) != len(self.target[0][0]) or not torch.equal(rows, torch.arange(len(rows), device=rows.device)):
+    def copy_beams(self, origins: torch.Tensor, places: torch.Tensor) -> None:
+        """Write the beams of some rows (M,) over those of other rows (M,)."""
+        if len(origins):
             for layer in self.target:
-                for side, cache in enumerate(layer):
-                    chosen = cache.new_empty(len(rows), *cache.shape[1:])
-                    chosen[:, :, : self.length] = cache[:, :, : self.length].index_select(0, rows)
-                    layer[side] = chosen
-        if sentences is not None:
-            self.source = [(keys[sentences], values[sentences]) for keys, values in self.source]
-            if self.source_mask is not None:
-                self.source_mask = self.source_mask[sentences]
+                for cache in layer:
+                    filled = cache[:, :, : self.length]
+                    filled.index_copy_(0, places, filled.index_select(0, origins))
+
+    def shorten(self, order: torch.Tensor) -> None:
+        """Keep the sentences of `order` (B',), see `filling_order`: each at its place or at that of a dropped one."""
+        count, beams = len(order), len(self.target[0][0]) // len(self.source[0][0])
+        places = (order >= count).nonzero().squeeze(-1)
+        origins = order[places]
+        rows = torch.arange(beams, device=order.device)
+        self.copy_beams(*((beams * each.unsqueeze(-1) + rows).flatten() for each in (origins, places)))
+        self.target = [[cache[: count * beams] for cache in layer] for layer in self.target]
+        for layer in self.source:
+            for states in layer:
+                states[places] = states[origins]
+        self.source = [(keys[:count], values[:count]) for keys, values in self.source]
+        if self.source_mask is not None:
+            self.source_mask = self.source_mask[order]
+
+
+def filling_order(is_kept: torch.Tensor) -> torch.Tensor:
+    """The sentences that are kept, of (B,), so that few of them move: the last ones take the places of the dropped."""
+    kept = is_kept.nonzero().squeeze(-1)
+    order = torch.arange(len(kept), device=kept.device)
+    order[~is_kept[: len(kept)]] = kept[kept >= len(kept)]
+    return order
+
+
+def places_of_beams(parents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Where the new beams of each sentence go so that few have to be copied: one of them to the place of its parent, and
+    those that have the same parent to the places that no beam comes from.
+
+    Args:
+        parents (`torch.Tensor` of shape (B, K)): the place of each new beam's parent, from 0 to K - 1.
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor]`: which new beam each place gets (B, K), and whether it stays in the place
+        of its parent (B, K).
+    """
+    beams = parents.shape[1]
+    is_same = parents.unsqueeze(2) == parents.unsqueeze(1)
+    is_first = ~is_same.tril(-1).any(dim=2)
+    is_parent = torch.zeros_like(is_first).scatter(1, parents, True)
+    free = is_parent.int().argsort(dim=1, stable=True)  # places that no beam comes from, in front
+    rank = ((~is_first).cumsum(dim=1) - 1).clamp(min=0)
+    places = torch.where(is_first, parents, free.gather(1, rank))
+    beam_at = torch.empty_like(places).scatter(1, places, torch.arange(beams, device=places.device).expand_as(places))
+    return beam_at, is_parent
 
 
 @dataclass
@@ -393,18 +441,24 @@ def greedy_search(model: Any, request: Request) -> torch.Tensor:
     active = torch.arange(len(output), device=output.device)
     tokens, width = request.start, 1
     for step in range(longest):
-        tokens = decoder(tokens, positions[step], state).argmax(dim=-1)
+        tokens = torch.cat([logits.argmax(dim=-1) for logits in decoder(tokens, positions[step], state)])
         state.advance()
         output[active, step + 1] = tokens
         width = step + 2
         going_on = ~torch.isin(tokens, request.ends) & (request.limits[active] > step + 1)
         if not bool(going_on.all()):
-            kept = going_on.nonzero().squeeze(-1)
+            kept = filling_order(going_on)
             if not len(kept):
                 break
             active, tokens = active[kept], tokens[kept]
-            state.select(kept, kept)
+            state.shorten(kept)
     return output[:, :width]
+
+
+def most_probable(logits: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (R, V) -> the highest log-probabilities (R, C), C = min(count, V), and the ids they are of (R, C)."""
+    best, ids = logits.topk(min(count, logits.shape[-1]), dim=-1)
+    return best - logits.logsumexp(dim=-1, keepdim=True), ids
 
 
 @without_autocast
@@ -445,11 +499,11 @@ def beam_search(
     tokens = request.start.repeat_interleave(beams)
     for step in range(longest):
         length = step + 1
-        logits = decoder(tokens, positions[step], state)  # (N, V)
-        state.advance()
         # The best of all beams are among the best of each, so that no table of them all is needed.
-        best, ids = logits.topk(min(candidates, logits.shape[-1]), dim=-1)  # (N, C)
-        summed = (best - logits.logsumexp(dim=-1, keepdim=True)).view(len(active), beams, -1) + scores.unsqueeze(-1)
+        found = [most_probable(logits, candidates) for logits in decoder(tokens, positions[step], state)]
+        best, ids = (torch.cat(parts) for parts in zip(*found, strict=True))  # (N, C)
+        state.advance()
+        summed = best.view(len(active), beams, -1) + scores.unsqueeze(-1)
         top_scores, top = summed.flatten(1).topk(candidates, dim=-1)  # (B, C)
         top_beams = top // best.shape[-1]
         top_tokens = ids.view(len(active), -1).gather(1, top)
@@ -469,27 +523,28 @@ def beam_search(
             finished_scores[active] = best_scores
 
         scores, chosen = (top_scores + ending * NEVER).topk(beams, dim=-1)
+        beam_at, is_kept = places_of_beams(top_beams.gather(1, chosen))
+        scores, chosen = scores.gather(1, beam_at), chosen.gather(1, beam_at)
         running = top_running.gather(1, chosen.unsqueeze(-1).expand(-1, -1, longest))
-        chosen_beams = top_beams.gather(1, chosen)
         tokens = top_tokens.gather(1, chosen)
 
         # A sentence is done when no beam can be better than the worst of enough finished hypotheses.
         far = limits if early_stopping == "never" and is_rising else length
         full = (finished_scores[active] > NEVER).all(dim=-1)
-        possible = scores[:, 0] / penalty(far) > finished_scores[active].amin(dim=-1)
+        possible = scores.amax(dim=-1) / penalty(far) > finished_scores[active].amin(dim=-1)
         done = (full & ~possible) | ending.all(dim=-1)
         if early_stopping is True:
             done |= full
-        rows = chosen_beams + beams * torch.arange(len(active), device=device).unsqueeze(-1)
+        is_copied = (~is_kept & ~done.unsqueeze(-1)).flatten()
+        rows = (top_beams.gather(1, chosen) + beams * torch.arange(len(active), device=device).unsqueeze(-1)).flatten()
+        state.copy_beams(rows[is_copied], is_copied.nonzero().squeeze(-1))
         if bool(done.any()):
-            kept = (~done).nonzero().squeeze(-1)
+            kept = filling_order(~done)
             if not len(kept):
                 break
             active, limits, running, scores = active[kept], limits[kept], running[kept], scores[kept]
-            tokens, rows = tokens[kept], rows[kept]
-            state.select(rows.flatten(), kept)
-        else:
-            state.select(rows.flatten(), None)
+            tokens = tokens[kept]
+            state.shorten(kept)
         tokens = tokens.flatten()
 
     output = finished[:, :returned].flatten(0, 1)  # (B * returned, longest)

@@ -88,6 +88,16 @@ def test_finished_sentences_leave_the_batch(config, steps):
     assert steps[0] == 4 * len(LENGTHS) and steps[-1] < steps[0] and steps == sorted(steps, reverse=True)
 
 
+def test_few_beams_and_sentences_move():
+    parents = torch.tensor([[2, 0, 2, 2], [0, 1, 2, 3], [1, 1, 1, 1], [3, 0, 1, 0]])
+    beam_at, is_parent = search.places_of_beams(parents)
+    # Places: the first beam of each parent stays there, the others fill the free ones in order.
+    assert beam_at.tolist() == [[1, 2, 0, 3], [0, 1, 2, 3], [1, 0, 2, 3], [1, 2, 3, 0]]
+    assert is_parent.int().tolist() == [[1, 0, 1, 0], [1, 1, 1, 1], [0, 1, 0, 0], [1, 1, 0, 1]]
+    assert search.filling_order(torch.tensor([1, 0, 1, 0, 1, 1]).bool()).tolist() == [0, 4, 2, 5]
+    assert search.filling_order(torch.zeros(3).bool()).tolist() == []
+
+
 @pytest.mark.parametrize("num_beams", [1, 4])
 def test_a_sentence_is_translated_the_same_in_any_batch(config, num_beams):
     model, source = ending_model(config), ragged_source()
@@ -152,7 +162,7 @@ def test_weights_of_another_precision_are_near_and_are_not_kept(small_config, st
     for name in (None, precision):
         decoder = search.step_decoder(model, name)
         state = search.SearchState(decoder, encoded, source["attention_mask"], 1)
-        logits[name] = decoder(torch.full((len(LENGTHS),), 5), decoder.positions(1)[0], state)
+        (logits[name],) = decoder(torch.full((len(LENGTHS),), 5), decoder.positions(1)[0], state)
     error = (logits[precision] - logits[None]).norm() / logits[None].norm()
     assert 1e-4 < error < 3e-2
     before = model.generate(**source)
