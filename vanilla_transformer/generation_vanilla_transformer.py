@@ -120,7 +120,8 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
       2016, §7, as §6.1 of the paper uses it); `"power"` by log P(Y|X) / |Y|^`length_penalty`, as transformers does.
     * `source_length_offset`: generate at most |X| + `source_length_offset` tokens for each sentence.
     * `weight_precision`: `"bfloat16"` or `"int8"` for the decoder's weights in greedy and beam search, which is faster
-      on a CPU (int8 works there alone); `None` for their own.
+      on a CPU (int8 works there alone); `None` for their own. With int8 what they multiply is rounded as well, by one
+      scale for the whole batch, so that a translation can depend on the sentences beside it.
 
     |X| and |Y| count `</s>`, and neither padding nor the tokens that the decoder starts with. A `max_length` or
     `max_new_tokens` that is passed to the call, or stands in a `GenerationConfig` passed to it, takes the place of the
@@ -166,10 +167,14 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
             or a `ModelOutput` with `return_dict_in_generate=True`.
         """
         ids = inputs if inputs is not None else kwargs.get("input_ids")
-        if kwargs.get("attention_mask") is None and ids is not None and ids.dim() == 2:
+        padding = self.config.pad_token_id
+        if kwargs.get("attention_mask") is None and padding is not None and ids is not None and ids.dim() == 2:
             # transformers makes a missing mask for decoder-only models alone; padding is no text here either.
-            kwargs["attention_mask"] = (ids != self.config.pad_token_id).long()
-        precision = kwargs.pop("weight_precision", getattr(generation_config, "weight_precision", None))
+            kwargs["attention_mask"] = (ids != padding).long()
+        precision = self._requested(generation_config, kwargs, "weight_precision")
+        if precision is None:
+            precision = getattr(self.generation_config, "weight_precision", None)
+        kwargs.pop("weight_precision", None)
         if precision is not None:
             self._check_weight_precision(precision)
         offset = self._requested(generation_config, kwargs, "source_length_offset")
@@ -191,7 +196,7 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
                 generation_config.max_new_tokens = longest
             else:
                 kwargs.update(max_new_tokens=longest, max_length=None)
-        if precision is not None:
+        if precision != getattr(generation_config or self.generation_config, "weight_precision", None):
             generation_config = copy.deepcopy(generation_config or self.generation_config)
             generation_config.weight_precision = precision
         return super().generate(inputs, generation_config, logits_processor, stopping_criteria, **kwargs)

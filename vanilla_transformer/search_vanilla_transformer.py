@@ -78,7 +78,10 @@ class Projection:
     def packed(self) -> Callable[[torch.Tensor], torch.Tensor]:
         """The product with packed weights, or where they cannot be packed with the weights as they are."""
         weight, bias = self.weight, self.bias
-        if CAN_PACK and weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16):
+        is_packable = weight.dtype == torch.float32 or (
+            weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        )
+        if CAN_PACK and torch.backends.mkldnn.enabled and weight.device.type == "cpu" and is_packable:
             packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), PACKED_ROWS)
             return lambda states: torch.ops.mkldnn._linear_pointwise(states, packed, bias, "none", [], "")
         return lambda states: F.linear(states, weight, bias)
@@ -132,7 +135,7 @@ class StepDecoder:
         return table.to(weight.dtype)
 
     def __call__(self, tokens: torch.Tensor, position: torch.Tensor, state: "SearchState") -> Iterator[torch.Tensor]:
-        """tokens (N,), position (D,) -> logits in float32, (R, V) of some rows at a time and in the end of all."""
+        """tokens (N,), position (D,) -> logits in float32, in chunks of rows (R, V)."""
         states = self.embedding(tokens) + position
         for index, layer in enumerate(self.layers):
             states = self.residual(layer, states, layer.self_attn_layer_norm, self.attend_to_target, index, state)
@@ -177,7 +180,8 @@ class StepDecoder:
         scores = torch.matmul(queries.transpose(1, 2) * self.layers[index].encoder_attn.scaling, keys.transpose(2, 3))
         if state.source_mask is not None:
             scores = scores + state.source_mask
-        attended = torch.matmul(scores.softmax(dim=-1), values)  # (B, H, N / B, d_v)
+        weights = scores.softmax(dim=-1, dtype=torch.float32).to(values.dtype)
+        attended = torch.matmul(weights, values)  # (B, H, N / B, d_v)
         return self.cross_outputs[index](attended.transpose(1, 2).reshape(len(states), -1))
 
     def feed_forward(self, index: int, states: torch.Tensor, state: "SearchState") -> torch.Tensor:
@@ -236,7 +240,7 @@ class SearchState:
                     filled = cache[:, :, : self.length]
                     filled.index_copy_(0, places, filled.index_select(0, origins))
 
-    def shorten(self, order: torch.Tensor) -> None:
+    def keep_sentences(self, order: torch.Tensor) -> None:
         """Keep the sentences of `order` (B',), see `filling_order`: each at its place or at that of a dropped one."""
         count, beams = len(order), len(self.target[0][0]) // len(self.source[0][0])
         places = (order >= count).nonzero().squeeze(-1)
@@ -346,7 +350,8 @@ def can_search(
     """Whether a call asks for nothing that this search does not have, of a model that is as it was built."""
     cache = model_kwargs.get("past_key_values")
     is_new_cache = cache is None or (
-        type(cache) is EncoderDecoderCache
+        not getattr(cache, "_is_user_defined", False)
+        and type(cache) is EncoderDecoderCache
         and type(cache.self_attention_cache) is DynamicCache
         and cache.get_seq_length() == 0
         and not cache.is_updated.get(0)
@@ -355,27 +360,44 @@ def can_search(
     given = {name for name, value in model_kwargs.items() if value is not None}
     return (
         len(logits_processor) == 0
-        and all(type(each) in (EosTokenCriteria, MaxLengthCriteria, *known_criteria) for each in stopping_criteria)
+        and all(is_own_criterion(each, generation_config, known_criteria) for each in stopping_criteria)
         and not (generation_config.do_sample or generation_config.return_dict_in_generate or synced_gpus)
         and streamer is None
+        and generation_config.cache_implementation is None
         and generation_config._eos_token_tensor is not None
         and input_ids.shape[1] == 1
+        and (model.config.position_limit is None or generation_config.max_length <= model.config.position_limit)
         and given <= plain_arguments
         and is_new_cache
         and bool(model_kwargs.get("use_cache"))
-        and not model.training
+        and autocast_dtype(input_ids.device) in (None, torch.bfloat16)
         and model.config._attn_implementation in ("sdpa", "eager")
+        and model_kwargs["encoder_outputs"][0].device == input_ids.device == model.lm_head.weight.device
         and is_as_built(model)
     )
 
 
+def is_own_criterion(criterion: Any, generation_config: GenerationConfig, known: tuple[type, ...]) -> bool:
+    """Whether a criterion is one that `generate` makes from its settings; the caller's take the places of these."""
+    if type(criterion) is EosTokenCriteria:
+        return set(criterion.eos_token_id.tolist()) == set(generation_config._eos_token_tensor.tolist())
+    if type(criterion) is MaxLengthCriteria:
+        return bool(criterion.max_length == generation_config.max_length)
+    return type(criterion) in known
+
+
 def is_as_built(model: Any) -> bool:
-    """Whether every layer of the decoder is the plain one: no adapter, no quantised weight, no hook, one device."""
-    modules = [*model.model.decoder.modules(), model.lm_head]
+    """
+    Whether every layer of the decoder is the plain one: no adapter, no quantised weight, no hook, no other `forward`,
+    one device, and none in training.
+    """
+    modules = [model, model.model, *model.model.decoder.modules(), model.lm_head]
     parameters = [*model.model.decoder.parameters(), model.lm_head.weight]
     return (
         type(model.lm_head) is nn.Linear
         and all(not (each._forward_hooks or each._forward_pre_hooks or hasattr(each, "_hf_hook")) for each in modules)
+        and all("forward" not in vars(each) and has_known_forward(each) for each in modules)
+        and not any(each.training for each in modules)
         and all(
             type(layer) is nn.Linear
             for each in model.model.decoder.layers
@@ -386,6 +408,12 @@ def is_as_built(model: Any) -> bool:
         and not any(parameter.is_inference() for parameter in parameters)
         and not any(hasattr(each, "parametrizations") for each in modules)
     )
+
+
+def has_known_forward(module: nn.Module) -> bool:
+    """Whether `forward` of a module's class is this package's, torch's, or an activation of transformers."""
+    package = __name__.rpartition(".")[0]
+    return str(type(module).forward.__module__).startswith((f"{package}.", "torch.nn.", "transformers.activations"))
 
 
 def request_of(
@@ -451,7 +479,7 @@ def greedy_search(model: Any, request: Request) -> torch.Tensor:
             if not len(kept):
                 break
             active, tokens = active[kept], tokens[kept]
-            state.shorten(kept)
+            state.keep_sentences(kept)
     return output[:, :width]
 
 
@@ -544,14 +572,12 @@ def beam_search(
                 break
             active, limits, running, scores = active[kept], limits[kept], running[kept], scores[kept]
             tokens = tokens[kept]
-            state.shorten(kept)
+            state.keep_sentences(kept)
         tokens = tokens.flatten()
 
     output = finished[:, :returned].flatten(0, 1)  # (B * returned, longest)
-    is_end = torch.isin(output, request.ends)
-    ended_at = torch.where(
-        is_end.any(dim=-1), is_end.int().argmax(dim=-1) + 1, request.limits.repeat_interleave(returned)
-    )
+    is_end, limits = torch.isin(output, request.ends), request.limits.repeat_interleave(returned)
+    ended_at = torch.where(is_end.any(dim=-1), is_end.int().argmax(dim=-1) + 1, limits).minimum(limits)
     return torch.cat(
         [request.start.repeat_interleave(returned).unsqueeze(-1), output[:, : int(ended_at.max())]], dim=1
     )

@@ -3,7 +3,8 @@
 import pytest
 import torch
 from torch import nn
-from transformers.generation import MaxLengthCriteria, StoppingCriteriaList
+from transformers import DynamicCache, EncoderDecoderCache
+from transformers.generation import EosTokenCriteria, MaxLengthCriteria, StoppingCriteriaList
 
 from tests.plain import PLAIN
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
@@ -149,8 +150,11 @@ def test_new_weights_are_seen(config, steps):
 def test_bfloat16_and_double_work(config, steps):
     for dtype in (torch.bfloat16, torch.float64):
         model = ending_model(config).to(dtype)
-        assert model.generate(**ragged_source()).shape[0] == len(LENGTHS)
+        with torch.inference_mode():
+            found = model.generate(**ragged_source())
+        assert found.shape[0] == len(LENGTHS)
     assert steps
+    assert torch.equal(found, model.generate(**ragged_source(), logits_processor=PLAIN))  # in double
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
@@ -181,6 +185,24 @@ def test_a_precision_that_is_not_there_is_refused(config):
         model.to("meta").generate(**ragged_source(), weight_precision="int8")
 
 
+def test_the_precision_of_the_model_s_settings_holds_unless_the_call_has_one(config, steps, monkeypatch):
+    seen = []
+    plain = search.StepDecoder.__init__
+    monkeypatch.setattr(
+        search.StepDecoder,
+        "__init__",
+        lambda self, model, precision: seen.append(precision) or plain(self, model, precision),
+    )
+    model = ending_model(config)
+    model.generation_config.weight_precision = "int8"
+    for arguments in ({}, {"weight_precision": "bfloat16"}):
+        model.generate(**ragged_source(), **arguments)
+    assert seen == ["int8", "bfloat16"]
+    model.generation_config.weight_precision = "int4"
+    with pytest.raises(ValueError, match=r"`weight_precision` is 'int4'\. Choose one of"):
+        model.generate(**ragged_source())
+
+
 @pytest.mark.parametrize(
     "request_",
     [
@@ -189,11 +211,14 @@ def test_a_precision_that_is_not_there_is_refused(config):
         {"min_new_tokens": 3},
         {"return_dict_in_generate": True, "output_scores": True},
         {"stopping_criteria": StoppingCriteriaList([type("Own", (MaxLengthCriteria,), {})(20)])},
+        {"stopping_criteria": StoppingCriteriaList([MaxLengthCriteria(4)])},
+        {"stopping_criteria": StoppingCriteriaList([EosTokenCriteria(7)])},
         {"decoder_input_ids": torch.tensor([[0, 5]] * len(LENGTHS))},
         {"use_cache": False},
         {"cache_implementation": "static"},
+        {"past_key_values": EncoderDecoderCache(DynamicCache(), DynamicCache())},
     ],
-    ids=lambda request: next(iter(request)),
+    ids=lambda request: " ".join(f"{name} {type(value).__name__}" for name, value in request.items()),
 )
 def test_what_only_the_plain_path_has_stays_there(config, steps, request_):
     ending_model(config).generate(**ragged_source(), max_new_tokens=8, **request_)
@@ -215,4 +240,32 @@ def test_a_changed_model_stays_on_the_plain_path(config, steps):
     assert torch.equal(hooked.generate(**ragged_source()), adapted.generate(**ragged_source()))
     in_training = ending_model(config).train()
     in_training.generate(**ragged_source(), max_new_tokens=5)
+    one_in_training = ending_model(config)
+    one_in_training.model.decoder.layers[1].train()
+    one_in_training.generate(**ragged_source(), max_new_tokens=5)
+    watched, calls = ending_model(config), []
+    watched.register_forward_hook(lambda module, inputs, output: calls.append(output))
+    watched.generate(**ragged_source(), max_new_tokens=5)
+    assert calls and not steps
+    replaced = ending_model(config)
+    plain_forward = replaced.model.decoder.forward
+    replaced.model.decoder.forward = lambda *arguments, **kwargs: (
+        calls.append(None) or plain_forward(*arguments, **kwargs)
+    )
+    replaced.generate(**ragged_source(), max_new_tokens=5)
+
+    class Own(VanillaTransformerForConditionalGeneration):
+        def forward(self, *arguments, **kwargs):
+            return super().forward(*arguments, **kwargs)
+
+    Own(config).eval().generate(**ragged_source(), max_new_tokens=5)
+    assert calls[-1] is None and not steps
+
+
+def test_positions_that_are_not_there_are_refused_when_they_are_reached(small_config, steps):
+    model = ending_model(small_config(position_embedding_type="learned", max_position_embeddings=12))
+    with pytest.raises(ValueError, match="`max_position_embeddings` is 12"):
+        model.generate(**ragged_source(), max_new_tokens=40, eos_token_id=59)
     assert not steps
+    assert model.generate(**ragged_source()).shape[1] <= 12
+    assert steps
