@@ -33,8 +33,9 @@ bench: $(ENVIRONMENT)
 	$(VENV)/bin/python -m benchmarks.training --shape tiny --output $(BENCH)/training.md
 	$(VENV)/bin/python -m benchmarks.training --shape base --steps 1 --rounds 5 --output $(BENCH)/training.md
 	$(VENV)/bin/python -m benchmarks.training --shape base --steps 1 --rounds 5 --precision bfloat16 \
-	    --systems ours marian marian-fp32 --output $(BENCH)/training.md
+	    --systems ours marian marian-eager marian-fp32 --output $(BENCH)/training.md
 	$(VENV)/bin/python -m benchmarks.generation --shape base --output $(BENCH)/generation.md
+	$(VENV)/bin/python -m benchmarks.generation --shape base --threads 2 --output $(BENCH)/generation.md
 	$(VENV)/bin/python -m benchmarks.imports --output $(BENCH)/imports.md
 	$(VENV)/bin/python -m benchmarks.scaling --output $(BENCH)/scaling.md
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.utils import logging
 
 from benchmarks.generation_systems import END, GENERATION_SYSTEMS, PADDING
-from benchmarks.machine import describe, resident_bytes, show_table
+from benchmarks.machine import describe, reset_peak, resident_bytes, show_table
 from benchmarks.systems import SHAPES, our_config
 from benchmarks.text import pad, sentence_pairs
 from benchmarks.workers import Worker, serve
@@ -57,10 +58,13 @@ def work(options: argparse.Namespace) -> None:
     before = resident_bytes()
     model = build(options)
     rows = sentences(options, model.config.vocab_size)
+    logging.set_verbosity_error()
     translate = GENERATION_SYSTEMS[options.systems[0]](model)
+    del model  # others have converted it
+    reset_peak()
 
     def answer(request: dict[str, Any]) -> dict[str, Any]:
-        batch = pad(rows[request["first"] : request["first"] + request["size"]])
+        batch = pad([rows[i % len(rows)] for i in range(request["first"], request["first"] + request["size"])])
         started = time.perf_counter()
         with torch.no_grad():
             output = translate(batch, request["beams"], request["tokens"])

@@ -1,5 +1,7 @@
 """Real sentences as batches of token ids: the same for every system."""
 
+import itertools
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,14 +59,16 @@ def token_batches(vocab_size: int, tokens: int, count: int, seed: int = 0) -> li
     source_ids, target_ids = encoded(vocab_size)
     lengths = [np.array([len(ids) for ids in side]) for side in (source_ids, target_ids)]
     sampler = TokenBudgetBatchSampler(*lengths, tokens, seed=seed)
-    rows = [batch for batch, _ in zip(sampler, range(count), strict=False)]
+    rows = list(itertools.islice(itertools.cycle(list(sampler)), count))
     return [Batch(pad([source_ids[i] for i in row]), pad([target_ids[i] for i in row])) for row in rows]
 
 
 def random_batches(vocab_size: int, sentences: int, count: int, seed: int = 0) -> list[Batch]:
     """So many batches of so many sentences of any length, as a Trainer makes them unasked."""
     source_ids, target_ids = encoded(vocab_size)
-    order = np.random.default_rng(seed).permutation(len(source_ids))[: sentences * count].reshape(count, sentences)
+    rng, needed = np.random.default_rng(seed), sentences * count
+    epochs = [rng.permutation(len(source_ids)) for _ in range(math.ceil(needed / len(source_ids)))]
+    order = np.concatenate(epochs)[:needed].reshape(count, sentences)
     return [Batch(pad([source_ids[i] for i in row]), pad([target_ids[i] for i in row])) for row in order]
 
 

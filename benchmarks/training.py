@@ -2,7 +2,7 @@
 How fast systems train, side by side: the same batches of real text, the same shape, one process each, in turn.
 
     python -m benchmarks.training --shape tiny --threads 1
-    python -m benchmarks.training --shape base --precision bfloat16 --systems ours marian marian-fp32
+    python -m benchmarks.training --shape base --precision bfloat16 --systems ours marian marian-eager marian-fp32
     python -m benchmarks.training --shape tiny --profile
 
 Every step is forward, label-smoothed loss, backward and fused Adam. Speed is source and target tokens a second,
@@ -143,8 +143,8 @@ def main() -> int:
     if options.worker:
         work(options)
         return 0
-    if options.precision == "float32":  # there it is the same as marian
-        options.systems = [name for name in options.systems if name != "marian-fp32"]
+    if options.precision == "float32":  # there they are the same as marian, or slower
+        options.systems = [name for name in options.systems if name not in ("marian-fp32", "marian-eager")]
     shape = SHAPES[options.shape]
     needed = options.steps * (options.rounds + 1)
     ours = token_batches(shape.vocab_size, options.tokens, max(needed, 6))

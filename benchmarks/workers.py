@@ -4,6 +4,7 @@ Systems that are measured in turn, each in a process of its own that waits while
 A worker is a module that answers lines of its standard input: `serve` in it, `Worker` here.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -33,8 +34,9 @@ class Worker:
     def ask(self, **request: Any) -> dict[str, Any]:
         """Send a request and wait for the answer, which has "error" in it if the system failed."""
         assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has ended: there is nothing to read either
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
         for line in self.process.stdout:
             if line.startswith("ANSWER "):
                 return dict(json.loads(line.removeprefix("ANSWER ")))

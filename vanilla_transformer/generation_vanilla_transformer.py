@@ -199,6 +199,8 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
         if precision != getattr(generation_config or self.generation_config, "weight_precision", None):
             generation_config = copy.deepcopy(generation_config or self.generation_config)
             generation_config.weight_precision = precision
+            for name in [each for each in kwargs if hasattr(generation_config, each)]:
+                setattr(generation_config, name, kwargs.pop(name))  # transformers wants settings in one place
         return super().generate(inputs, generation_config, logits_processor, stopping_criteria, **kwargs)
 
     def _check_weight_precision(self, precision: Any) -> None:

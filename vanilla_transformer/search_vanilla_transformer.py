@@ -21,6 +21,7 @@ plain path has; `can_search` says where.
 """
 
 import functools
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -91,9 +92,10 @@ class Projection:
         weight, bias = self.weight.float(), None if self.bias is None else self.bias.float()
         scales = (weight.abs().amax(dim=1) / 127).clamp(min=1e-12).double()
         zeros = torch.zeros(len(weight), dtype=torch.long)
-        packed = torch.ops.quantized.linear_prepack(
-            torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8), bias
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.quantize_per_tensor", UserWarning)  # it is to move to torchao
+            quantized = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
+        packed = torch.ops.quantized.linear_prepack(quantized, bias)
         # Without VNNI the sums of two products can overflow: states then get 7 bits.
         reduce_range = not torch.cpu._is_vnni_supported()
         return lambda states: torch.ops.quantized.linear_dynamic(states.float(), packed, reduce_range).to(states.dtype)
@@ -484,9 +486,15 @@ def greedy_search(model: Any, request: Request) -> torch.Tensor:
 
 
 def most_probable(logits: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (R, V) -> the highest log-probabilities (R, C), C = min(count, V), and the ids they are of (R, C)."""
+    """
+    Logits (R, V) -> the highest log-probabilities (R, C), C = min(count, V), and the ids they are of (R, C).
+
+    The logits are overwritten: another tensor of their size would cost more than what is computed in it.
+    """
     best, ids = logits.topk(min(count, logits.shape[-1]), dim=-1)
-    return best - logits.logsumexp(dim=-1, keepdim=True), ids
+    highest = best[:, :1]
+    total = logits.sub_(highest).exp_().sum(dim=-1, keepdim=True)
+    return best - highest - total.log(), ids
 
 
 @without_autocast
