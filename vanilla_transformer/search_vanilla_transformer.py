@@ -374,8 +374,8 @@ def can_search(
         and bool(model_kwargs.get("use_cache"))
         and autocast_dtype(input_ids.device) in (None, torch.bfloat16)
         and model.config._attn_implementation in ("sdpa", "eager")
-        and model_kwargs["encoder_outputs"][0].device == input_ids.device == model.lm_head.weight.device
         and is_as_built(model)
+        and model_kwargs["encoder_outputs"][0].device == input_ids.device == model.lm_head.weight.device
     )
 
 
