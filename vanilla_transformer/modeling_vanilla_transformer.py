@@ -12,13 +12,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-The original Transformer, in the order of the paper: positions, attention, feed-forward, layers, stacks, model, and the
-head that translates.
+The original Transformer: its stacks, the model, and the head that translates. What the stacks are built of stands in
+`layers_vanilla_transformer.py`.
 
 Shapes: B batch, S source, T target or any sequence, H heads, D hidden_size, K key size, V vocabulary.
 """
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -26,17 +25,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers import initialization as init
-from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import (
     BaseModelOutput,
     BaseModelOutputWithPastAndCrossAttentions,
     Seq2SeqLMOutput,
     Seq2SeqModelOutput,
 )
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+from transformers.modeling_utils import PreTrainedModel
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
@@ -45,6 +42,15 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from .configuration_vanilla_transformer import VanillaTransformerConfig
 from .generation_vanilla_transformer import VanillaTransformerGenerationMixin
 from .kernels_vanilla_transformer import dropout
+from .layers_vanilla_transformer import (
+    VanillaTransformerAttention,
+    VanillaTransformerDecoderLayer,
+    VanillaTransformerEncoderLayer,
+    VanillaTransformerLearnedPositions,
+    VanillaTransformerScaledEmbedding,
+    VanillaTransformerSinusoidalPositions,
+    own_cache,
+)
 from .loss_vanilla_transformer import IGNORED_LABEL, check_labels, label_smoothed_loss, mean_loss
 
 if TYPE_CHECKING:  # Saving a model copies the files that are named here and in them: these must travel with it.
@@ -53,259 +59,6 @@ if TYPE_CHECKING:  # Saving a model copies the files that are named here and in 
         VanillaTransformerTranslationPipeline as VanillaTransformerTranslationPipeline,
     )
     from .tokenization_vanilla_transformer import VanillaTransformerTokenizer as VanillaTransformerTokenizer
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Embeddings and positions (§3.4, §3.5)
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-class VanillaTransformerScaledEmbedding(nn.Embedding):
-    """Token embeddings multiplied by sqrt(d_model) (§3.4): ids (B, T) -> (B, T, D)."""
-
-    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-        return super().forward(input_ids) * math.sqrt(self.embedding_dim)
-
-
-class VanillaTransformerSinusoidalPositions(nn.Module):
-    """
-    The paper's sinusoids (§3.5): PE(pos, 2i) = sin(pos / 10000^(2i/D)) and PE(pos, 2i + 1) = cos(the same).
-
-    Nothing is stored: a table would end somewhere, would be cast with the model (fp32 angles are off by 4e-4 at
-    position 5,000, bf16 ones by more than 1), and is not restored by `from_pretrained`.
-    """
-
-    def __init__(self, hidden_size: int):
-        super().__init__()
-        self.hidden_size = hidden_size
-
-    def forward(self, position_ids: torch.Tensor) -> torch.Tensor:
-        """position_ids (..., T) of any integers -> (..., T, D) in float64."""
-        device = position_ids.device
-        if device.type == "mps":  # has no float64
-            position_ids = position_ids.cpu()
-        even = torch.arange(0, self.hidden_size, 2, dtype=torch.float64, device=position_ids.device)
-        frequencies = torch.exp(even * (-math.log(10000.0) / self.hidden_size))  # (D / 2,)
-        angles = position_ids.unsqueeze(-1).to(torch.float64) * frequencies  # (..., T, D / 2)
-        encoding = torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)  # (..., T, D), interleaved
-        return encoding if device.type != "mps" else encoding.float().to(device)
-
-
-class VanillaTransformerLearnedPositions(nn.Embedding):
-    """Learned positions (row E of Table 3): position_ids (..., T) -> (..., T, D)."""
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Attention (§3.2)
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def eager_attention_forward(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float,
-    dropout: float = 0.0,
-    **kwargs: Any,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """
-    Scaled dot-product attention, softmax(Q K^T / sqrt(d_k)) V (§3.2.1), written out.
-
-    Shapes: query (B, H, T, K), key (B, H, S, K), value (B, H, S, d_v), mask (B, 1, T, S) added to the scores;
-    returns the outputs (B, T, H, d_v) and the weights (B, H, T, S).
-    """
-    scores = torch.matmul(query, key.transpose(2, 3)) * scaling  # (B, H, T, S)
-    if attention_mask is not None:
-        scores = scores + attention_mask
-    weights = F.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
-    weights = F.dropout(weights, p=dropout, training=module.training)
-    output = torch.matmul(weights, value)  # (B, H, T, d_v)
-    return output.transpose(1, 2).contiguous(), weights
-
-
-def own_cache(past_key_values: Cache) -> Cache:
-    """The cache of self-attention: a part of an encoder-decoder's, the whole of a decoder's."""
-    is_pair = isinstance(past_key_values, EncoderDecoderCache)
-    return past_key_values.self_attention_cache if is_pair else past_key_values
-
-
-class VanillaTransformerAttention(nn.Module):
-    """
-    Multi-head attention (§3.2.2): h attentions side by side on learned projections, joined and projected again.
-
-    It serves the paper's three uses (§3.2.3). In cross-attention queries come from the decoder, keys and values from
-    the encoder.
-    """
-
-    def __init__(self, config: VanillaTransformerConfig, layer_idx: int, is_causal: bool = False):
-        super().__init__()
-        self.config = config
-        self.layer_idx = layer_idx
-        self.is_causal = is_causal
-        self.key_size = config.query_key_size
-        self.value_size = config.value_size
-        self.scaling = self.key_size**-0.5
-        self.attention_dropout = config.attention_dropout
-
-        heads, bias = config.num_attention_heads, config.attention_bias
-        self.q_proj = nn.Linear(config.hidden_size, heads * self.key_size, bias=bias)
-        self.k_proj = nn.Linear(config.hidden_size, heads * self.key_size, bias=bias)
-        self.v_proj = nn.Linear(config.hidden_size, heads * self.value_size, bias=bias)
-        self.out_proj = nn.Linear(heads * self.value_size, config.hidden_size, bias=bias)
-
-    def project_keys_and_values(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """states (B, S, D) -> keys (B, H, S, K) and values (B, H, S, d_v)."""
-        shape = states.shape[:-1]
-        keys = self.k_proj(states).view(*shape, -1, self.key_size).transpose(1, 2)
-        values = self.v_proj(states).view(*shape, -1, self.value_size).transpose(1, 2)
-        return keys, values
-
-    def forward(
-        self,
-        hidden_states: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        key_value_states: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """
-        hidden_states (B, T, D), key_value_states (B, S, D) for cross-attention -> (B, T, D), weights (B, H, T, S) or
-        `None` (only eager attention returns weights).
-        """
-        shape = hidden_states.shape[:-1]
-        queries = self.q_proj(hidden_states).view(*shape, -1, self.key_size).transpose(1, 2)  # (B, H, T, K)
-
-        if key_value_states is None:
-            keys, values = self.project_keys_and_values(hidden_states)
-            if past_key_values is not None:
-                keys, values = own_cache(past_key_values).update(keys, values, self.layer_idx)
-        elif past_key_values is not None and past_key_values.is_updated.get(self.layer_idx):
-            # The source does not change: the first step's keys and values serve all later ones.
-            cached = past_key_values.cross_attention_cache.layers[self.layer_idx]
-            keys, values = cached.keys, cached.values
-        else:
-            keys, values = self.project_keys_and_values(key_value_states)
-            if past_key_values is not None:
-                keys, values = past_key_values.cross_attention_cache.update(keys, values, self.layer_idx)
-                past_key_values.is_updated[self.layer_idx] = True
-
-        attention_interface: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention_forward
-        )
-        output, weights = attention_interface(
-            self,
-            queries,
-            keys,
-            values,
-            attention_mask,
-            dropout=self.attention_dropout if self.training else 0.0,
-            scaling=self.scaling,
-            **kwargs,
-        )
-        output = output.reshape(*shape, -1).contiguous()  # (B, T, H * d_v)
-        return self.out_proj(output), weights
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Layers (§3.1, §3.3)
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-class VanillaTransformerLayer(GradientCheckpointingLayer):
-    """
-    What encoder and decoder layers share: the feed-forward network and the residual connection with its norm.
-
-    The feed-forward network is max(0, x W1 + b1) W2 + b2 at every position (§3.3).
-    """
-
-    def __init__(self, config: VanillaTransformerConfig):
-        super().__init__()
-        self.norm_first = config.norm_first
-        self.dropout = config.dropout
-        self.activation_dropout = config.activation_dropout
-        self.activation_fn = ACT2FN[config.hidden_act]
-        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
-        self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-
-    def feed_forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """(B, T, D) -> (B, T, D), position by position."""
-        hidden_states = self.activation_fn(self.fc1(hidden_states))  # (B, T, d_ff)
-        hidden_states = dropout(hidden_states, p=self.activation_dropout, training=self.training)
-        return self.fc2(hidden_states)
-
-    def residual(
-        self, hidden_states: torch.Tensor, sublayer: Callable[[torch.Tensor], torch.Tensor], norm: nn.LayerNorm
-    ) -> torch.Tensor:
-        """LayerNorm(x + Dropout(Sublayer(x))) (§5.4), or x + Dropout(Sublayer(LayerNorm(x))) with `norm_first`."""
-        output = sublayer(norm(hidden_states) if self.norm_first else hidden_states)
-        output = hidden_states + dropout(output, p=self.dropout, training=self.training)
-        return output if self.norm_first else norm(output)
-
-
-class VanillaTransformerEncoderLayer(VanillaTransformerLayer):
-    """Self-attention over the source, then feed-forward (§3.1)."""
-
-    def __init__(self, config: VanillaTransformerConfig, layer_idx: int):
-        super().__init__(config)
-        self.self_attn = VanillaTransformerAttention(config, layer_idx)
-        self.self_attn_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-
-    def forward(
-        self,
-        hidden_states: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> torch.Tensor:
-        """hidden_states (B, S, D), attention_mask as the attention implementation wants it -> (B, S, D)."""
-        hidden_states = self.residual(
-            hidden_states, lambda x: self.self_attn(x, attention_mask, **kwargs)[0], self.self_attn_layer_norm
-        )
-        return self.residual(hidden_states, self.feed_forward, self.final_layer_norm)
-
-
-class VanillaTransformerDecoderLayer(VanillaTransformerLayer):
-    """
-    Masked self-attention over the target, attention to the source, then feed-forward (§3.1).
-
-    Without an encoder (`config.is_encoder_decoder` is `False`) there is no source and no attention to it.
-    """
-
-    def __init__(self, config: VanillaTransformerConfig, layer_idx: int):
-        super().__init__(config)
-        self.self_attn = VanillaTransformerAttention(config, layer_idx, is_causal=True)
-        self.self_attn_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.has_source = config.is_encoder_decoder
-        if self.has_source:
-            self.encoder_attn = VanillaTransformerAttention(config, layer_idx)
-            self.encoder_attn_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-
-    def forward(
-        self,
-        hidden_states: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        encoder_hidden_states: torch.Tensor | None = None,
-        encoder_attention_mask: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> torch.Tensor:
-        """hidden_states (B, T, D), encoder_hidden_states (B, S, D) -> (B, T, D)."""
-        hidden_states = self.residual(
-            hidden_states,
-            lambda x: self.self_attn(x, attention_mask, past_key_values=past_key_values, **kwargs)[0],
-            self.self_attn_layer_norm,
-        )
-        if self.has_source:
-            hidden_states = self.residual(
-                hidden_states,
-                lambda x: self.encoder_attn(
-                    x, encoder_attention_mask, encoder_hidden_states, past_key_values, **kwargs
-                )[0],
-                self.encoder_attn_layer_norm,
-            )
-        return self.residual(hidden_states, self.feed_forward, self.final_layer_norm)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.generation import GenerationConfig, StoppingCriteriaList
 from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria
 
+from .layers_vanilla_transformer import eager_attention_forward
 from .loss_vanilla_transformer import autocast_dtype
 
 CAN_PACK: bool = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
@@ -179,12 +180,11 @@ class StepDecoder:
         sentences, heads = keys.shape[0], keys.shape[1]
         queries = self.cross_queries[index](states).view(sentences, -1, heads, self.config.query_key_size)
         # Written out: for so few queries it is faster than the fused kernel.
-        scores = torch.matmul(queries.transpose(1, 2) * self.layers[index].encoder_attn.scaling, keys.transpose(2, 3))
-        if state.source_mask is not None:
-            scores = scores + state.source_mask
-        weights = scores.softmax(dim=-1, dtype=torch.float32).to(values.dtype)
-        attended = torch.matmul(weights, values)  # (B, H, N / B, d_v)
-        return self.cross_outputs[index](attended.transpose(1, 2).reshape(len(states), -1))
+        attention = self.layers[index].encoder_attn
+        attended, _ = eager_attention_forward(
+            attention, queries.transpose(1, 2), keys, values, state.source_mask, scaling=attention.scaling
+        )  # (B, N / B, H, d_v)
+        return self.cross_outputs[index](attended.view(len(states), -1))
 
     def feed_forward(self, index: int, states: torch.Tensor, state: "SearchState") -> torch.Tensor:
         """(N, D) -> (N, D)."""
@@ -326,7 +326,7 @@ def checksum(parameter: torch.Tensor) -> int:
 
 def step_decoder(model: Any, precision: str | None) -> StepDecoder:
     """The decoder of a model, laid out anew if its weights, or their precision, are others than the last time."""
-    parameters = [*model.model.decoder.parameters(), model.lm_head.weight]
+    parameters = dict.fromkeys([*model.model.decoder.parameters(), model.lm_head.weight])  # tied ones once
     # Versions alone are not enough: fused optimizers, and whoever writes to `.data`, leave them as they are.
     stamp = (
         precision,

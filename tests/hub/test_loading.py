@@ -21,6 +21,7 @@ TEXTS = ["How are you?", "", "The house is red.", "Where is the boat?"]
 CODE = {f"{reference.partition('.')[0]}.py" for reference in AUTO_MAP.values()} | {
     "generation_vanilla_transformer.py",
     "kernels_vanilla_transformer.py",
+    "layers_vanilla_transformer.py",
     "loss_vanilla_transformer.py",
     "pipeline_vanilla_transformer.py",
     "search_vanilla_transformer.py",

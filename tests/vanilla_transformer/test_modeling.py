@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForSeq2SeqLM
 
 from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
-from vanilla_transformer.modeling_vanilla_transformer import VanillaTransformerSinusoidalPositions
+from vanilla_transformer.layers_vanilla_transformer import VanillaTransformerSinusoidalPositions
 
 ATTENTIONS = ["eager", "sdpa"]
 
