@@ -45,6 +45,8 @@ PACKED_ROWS = 16
 CACHE_BLOCK = 32
 # Rows of logits at once: few enough that their memory is used again instead of being asked for anew each time.
 LOGIT_ROWS = 64
+# Logits of which the highest is looked for first, as many as make the fewest comparisons for a usual vocabulary.
+VOCABULARY_BLOCK = 192
 NEVER = -1.0e9  # a score that nothing has
 
 
@@ -491,10 +493,27 @@ def most_probable(logits: torch.Tensor, count: int) -> tuple[torch.Tensor, torch
 
     The logits are overwritten: another tensor of their size would cost more than what is computed in it.
     """
-    best, ids = logits.topk(min(count, logits.shape[-1]), dim=-1)
-    highest = best[:, :1]
-    total = logits.sub_(highest).exp_().sum(dim=-1, keepdim=True)
-    return best - highest - total.log(), ids
+    best, ids = highest(logits, count)
+    probabilities = torch.softmax(logits, dim=-1, out=logits)
+    return best - best[:, :1] + probabilities.gather(1, ids[:, :1]).log(), ids
+
+
+def highest(logits: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    `logits.topk(min(count, V), dim=-1)` of (R, V), from the blocks with the highest maxima: no others can have one of
+    the highest logits, and finding maxima takes a tenth of the time that sorting takes.
+    """
+    rows, vocab_size = logits.shape
+    blocks = vocab_size // VOCABULARY_BLOCK
+    if blocks <= count:
+        return logits.topk(min(count, vocab_size), dim=-1)
+    divided = logits[:, : blocks * VOCABULARY_BLOCK].view(rows, blocks, VOCABULARY_BLOCK)
+    chosen = divided.amax(dim=-1).topk(count, dim=-1, sorted=False).indices.unsqueeze(-1)  # (R, C, 1)
+    ids = (chosen * VOCABULARY_BLOCK + torch.arange(VOCABULARY_BLOCK, device=logits.device)).flatten(1)
+    rest = torch.arange(blocks * VOCABULARY_BLOCK, vocab_size, device=logits.device)  # of no whole block
+    ids = torch.cat([ids, rest.expand(rows, -1)], dim=1)
+    best, places = logits.gather(1, ids).topk(count, dim=-1)
+    return best, ids.gather(1, places)
 
 
 @without_autocast

@@ -269,3 +269,15 @@ def test_positions_that_are_not_there_are_refused_when_they_are_reached(small_co
     assert not steps
     assert model.generate(**ragged_source()).shape[1] <= 12
     assert steps
+
+
+@pytest.mark.parametrize("vocab_size", [5, 60, 8 * search.VOCABULARY_BLOCK, 20 * search.VOCABULARY_BLOCK + 7])
+def test_most_probable_tokens_are_those_of_the_whole_vocabulary(vocab_size):
+    torch.manual_seed(0)
+    logits = torch.randn(40, vocab_size)
+    logits[0, -1] = logits[1, 0] = 9.0  # at either end
+    logits[2, : min(vocab_size, 12)] += 9.0  # side by side
+    expected = logits.log_softmax(dim=-1).topk(min(8, vocab_size), dim=-1)
+    scores, ids = search.most_probable(logits.clone(), 8)
+    assert torch.equal(ids, expected.indices)
+    torch.testing.assert_close(scores, expected.values)
