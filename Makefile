@@ -29,13 +29,16 @@ conformance: $(ENVIRONMENT)
 BENCH := benchmarks/results
 
 bench: $(ENVIRONMENT)
-	rm -f $(BENCH)/training.md $(BENCH)/generation.md $(BENCH)/imports.md $(BENCH)/scaling.md
+	rm -f $(addprefix $(BENCH)/,training.md programs.md generation.md imports.md scaling.md)
 	$(VENV)/bin/python -m benchmarks.training --shape tiny --output $(BENCH)/training.md
 	$(VENV)/bin/python -m benchmarks.training --shape base --steps 1 --rounds 5 --output $(BENCH)/training.md
 	$(VENV)/bin/python -m benchmarks.training --shape base --steps 1 --rounds 5 --precision bfloat16 \
 	    --systems ours marian marian-eager marian-fp32 --output $(BENCH)/training.md
+	$(VENV)/bin/python -m benchmarks.programs --output $(BENCH)/programs.md
 	$(VENV)/bin/python -m benchmarks.generation --shape base --output $(BENCH)/generation.md
 	$(VENV)/bin/python -m benchmarks.generation --shape base --threads 2 --output $(BENCH)/generation.md
+	$(VENV)/bin/python -m benchmarks.generation --model checkpoints/tiny-en-es --batch 64 --tokens 100 \
+	    --output $(BENCH)/generation.md
 	$(VENV)/bin/python -m benchmarks.imports --output $(BENCH)/imports.md
 	$(VENV)/bin/python -m benchmarks.scaling --output $(BENCH)/scaling.md
 

@@ -2,7 +2,8 @@
 How fast systems translate, side by side: the same sentences, the same weights, one process each, in turn.
 
     python -m benchmarks.generation --shape base --batch 1 16 64 --beams 4 --threads 1
-    python -m benchmarks.generation --model checkpoints/tiny-en-es --batch 64
+    python -m benchmarks.generation --model checkpoints/tiny-en-es --batch 64 --tokens 100
+    python -m benchmarks.generation --systems ours-int8 --batch 64 --profile
 
 Without `--model` the weights are random, `</s>` is never chosen, and every system generates `--tokens` tokens for each
 sentence. With one, sentences end where they end.
@@ -19,10 +20,10 @@ import torch
 from transformers.utils import logging
 
 from benchmarks.generation_systems import END, GENERATION_SYSTEMS, PADDING
-from benchmarks.machine import describe, reset_peak, resident_bytes, show_table
+from benchmarks.machine import describe, reset_peak, resident_bytes, show_profile, show_table
 from benchmarks.systems import SHAPES, our_config
 from benchmarks.text import pad, sentence_pairs
-from benchmarks.workers import Worker, serve
+from benchmarks.workers import Worker, rotated, serve
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
 from vanilla_transformer.loading import load_model
 
@@ -62,6 +63,13 @@ def work(options: argparse.Namespace) -> None:
     translate = GENERATION_SYSTEMS[options.systems[0]](model)
     del model  # others have converted it
     reset_peak()
+    if options.profile:
+        batch = pad(rows[: options.batch[0]])
+        with torch.no_grad():
+            translate(batch, options.beams, options.tokens)
+            with show_profile():
+                translate(batch, options.beams, options.tokens)
+        return
 
     def answer(request: dict[str, Any]) -> dict[str, Any]:
         batch = pad([rows[i % len(rows)] for i in range(request["first"], request["first"] + request["size"])])
@@ -88,7 +96,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
             outputs: dict[str, list[list[int]]] = {}
             for turn in range(options.rounds + 1):  # the first warms up
                 first = turn * size % max(1, options.sentences - size + 1)
-                for name, worker in workers.items():
+                for name, worker in rotated(workers, turn):
                     if name in failed:
                         continue
                     answer = worker.ask(first=first, size=size, beams=options.beams, tokens=options.tokens)
@@ -107,7 +115,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
                 ratios = [other / ours for other, ours in zip(times, seconds.get("ours", []), strict=False)]
                 same = sum(a == b for a, b in zip(outputs[name], outputs.get("ours", []), strict=False))
                 if ratios and name != "ours":
-                    rows[name][f"batch {size}: ours is faster by"] = f"{statistics.median(ratios):.2f}"
+                    rows[name][f"batch {size}: ours / this"] = f"{statistics.median(ratios):.2f}"
                     rows[name][f"batch {size}: same tokens"] = f"{same} of {len(outputs[name])}"
     finally:
         for worker in workers.values():
@@ -126,10 +134,12 @@ def main() -> int:
     parser.add_argument("--sentences", type=int, default=512, help="that batches are drawn from (512)")
     parser.add_argument("--threads", type=int, default=1, help="of each system (1)")
     parser.add_argument("--rounds", type=int, default=5, help="in which each system has its turn (5)")
+    parser.add_argument("--profile", action="store_true", help="show where the time of the first system goes")
     parser.add_argument("--output", type=Path, help="file that the table is added to")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.worker:
+    if options.worker or options.profile:
+        torch.set_num_threads(options.threads)
         work(options)
         return 0
     what = options.model or f"{options.shape}, random weights"

@@ -16,6 +16,7 @@ from vanilla_transformer import VanillaTransformerForConditionalGeneration
 from vanilla_transformer.conversion import to_marian
 
 PADDING, START, END = 1, 0, 2
+PENALTY = {"length_penalty_type": "power"}  # of the length, as the others have it
 Translate = Callable[[torch.Tensor, int, int], list[list[int]]]
 
 
@@ -32,7 +33,7 @@ def by_generate(model: torch.nn.Module, **more: Any) -> Translate:
 
     def translate(source: torch.Tensor, beams: int, tokens: int) -> list[list[int]]:
         mask = (source != PADDING).long()
-        settings = {"num_beams": beams, "max_new_tokens": tokens, **more}
+        settings = {"num_beams": beams, "max_new_tokens": tokens, "length_penalty": 1.0, **more}
         output: torch.Tensor = model.generate(input_ids=source, attention_mask=mask, **settings)
         return output[:, 1:].tolist()
 
@@ -40,22 +41,22 @@ def by_generate(model: torch.nn.Module, **more: Any) -> Translate:
 
 
 def ours(model: VanillaTransformerForConditionalGeneration) -> Translate:
-    return by_generate(model)
+    return by_generate(model, **PENALTY)
 
 
 def ours_bfloat16(model: VanillaTransformerForConditionalGeneration) -> Translate:
     """Our model with its decoder's weights in bfloat16."""
-    return by_generate(model, weight_precision="bfloat16")
+    return by_generate(model, weight_precision="bfloat16", **PENALTY)
 
 
 def ours_int8(model: VanillaTransformerForConditionalGeneration) -> Translate:
     """Our model with its decoder's weights in int8."""
-    return by_generate(model, weight_precision="int8")
+    return by_generate(model, weight_precision="int8", **PENALTY)
 
 
 def ours_plain(model: VanillaTransformerForConditionalGeneration) -> Translate:
     """Our model in the loop of transformers."""
-    return by_generate(model, logits_processor=LogitsProcessorList([Unchanged()]))
+    return by_generate(model, logits_processor=LogitsProcessorList([Unchanged()]), **PENALTY)
 
 
 def marian(model: VanillaTransformerForConditionalGeneration) -> Translate:

@@ -4,12 +4,15 @@ import contextlib
 import gc
 import platform
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from tabulate import tabulate
+
+from training.encoding import available_cores
 
 
 def describe(threads: int) -> str:
@@ -20,7 +23,7 @@ def describe(threads: int) -> str:
         name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     if torch.cuda.is_available():
         name = torch.cuda.get_device_name()
-    count = f"{torch.get_num_threads()} cores, {threads} thread{'s' if threads > 1 else ''} a system"
+    count = f"{available_cores()} cores, {threads} thread{'s' if threads > 1 else ''} a process"
     return f"{name}, {count}, torch {torch.__version__}, transformers {transformers.__version__}"
 
 
@@ -33,15 +36,29 @@ def show_table(head: str, rows: list[dict[str, Any]], output: Path | None) -> No
             file.write(f"\n{text}")
 
 
-def matmul_ceiling(dtype: torch.dtype, rows: int = 2048, inner: int = 512, columns: int = 2048) -> float:
+def matmul_ceiling(dtype: torch.dtype, threads: int, rows: int = 2048, inner: int = 512, columns: int = 2048) -> float:
     """FLOP a second of the best of several matrix products of the size of a base model's layer."""
     left, right = torch.randn(rows, inner).to(dtype), torch.randn(columns, inner).to(dtype)
-    best = float("inf")
-    for _ in range(20):
-        started = time.perf_counter()
-        torch.nn.functional.linear(left, right)
-        best = min(best, time.perf_counter() - started)
+    best, usual = float("inf"), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for _ in range(20):
+            started = time.perf_counter()
+            torch.nn.functional.linear(left, right)
+            best = min(best, time.perf_counter() - started)
+    finally:
+        torch.set_num_threads(usual)
     return 2 * rows * inner * columns / best
+
+
+@contextlib.contextmanager
+def show_profile() -> Iterator[None]:
+    """Print where the time within goes, by operation."""
+    with torch.profiler.profile() as recorded:
+        yield
+    on_gpu = torch.cuda.is_available()
+    by = "self_cuda_time_total" if on_gpu else "self_cpu_time_total"
+    print(recorded.key_averages().table(sort_by=by, row_limit=20, max_name_column_width=50))
 
 
 def reset_peak() -> None:

@@ -7,7 +7,8 @@ How fast systems train, side by side: the same batches of real text, the same sh
 
 Every step is forward, label-smoothed loss, backward and fused Adam. Speed is source and target tokens a second,
 without padding; memory is the highest that a process takes above what importing takes; the part of the ceiling is the
-arithmetic of our model over the fastest matrix product of this machine in the same precision.
+arithmetic of our model over the fastest matrix product of this machine in the same precision. Ratios are taken in each
+round, and their median is shown.
 """
 
 import argparse
@@ -21,14 +22,14 @@ from typing import Any
 
 import torch
 
-from benchmarks.machine import describe, matmul_ceiling, resident_bytes, show_table
-from benchmarks.systems import SHAPES, TRAINING_SYSTEMS, count_operations
+from benchmarks.machine import describe, matmul_ceiling, resident_bytes, show_profile, show_table
+from benchmarks.systems import MARIAN_RANDOM, SHAPES, TRAINING_SYSTEMS, count_operations
 from benchmarks.text import Batch, random_batches, sentence_pairs, token_batches
-from benchmarks.workers import Worker, serve
+from benchmarks.workers import Worker, rotated, serve
 
 MODULE = "benchmarks.training"
 # Sentences in a batch and how they are drawn, as a Trainer does it unasked.
-TRAINER_DEFAULT_BATCH = 8
+TRAINER_BATCH = 8
 
 
 def load_batches(path: str) -> list[Batch]:
@@ -64,10 +65,9 @@ def profile(step: Any, batches: list[Batch]) -> None:
     """Print where the time of a few steps goes."""
     for batch in batches[:2]:
         step(batch)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as recorded:
+    with show_profile():
         for batch in batches[2:6]:
             step(batch)
-    print(recorded.key_averages().table(sort_by="self_cpu_time_total", row_limit=20, max_name_column_width=50))
 
 
 def measure(options: argparse.Namespace, paths: dict[str, str]) -> list[dict[str, Any]]:
@@ -79,11 +79,11 @@ def measure(options: argparse.Namespace, paths: dict[str, str]) -> list[dict[str
     failed: dict[str, str] = {}
     try:
         for turn in range(options.rounds + 1):  # the first warms up
-            for name, worker in workers.items():
+            for name, worker in rotated(workers, turn):
                 if name in failed:
                     continue
-                batches = "trainer" if name.endswith("-trainer") else "ours"
-                scale = options.trainer_steps if batches == "trainer" else options.steps
+                batches = "random" if name == MARIAN_RANDOM else "ours"
+                scale = options.random_steps if batches == "random" else options.steps
                 answer = worker.ask(set=batches, first=turn * scale, last=(turn + 1) * scale)
                 if "error" in answer:
                     failed[name] = answer["error"]
@@ -94,7 +94,6 @@ def measure(options: argparse.Namespace, paths: dict[str, str]) -> list[dict[str
             worker.end()
     rows = []
     operations = count_operations(SHAPES[options.shape], load_batches(paths["ours"])[0])
-    ceiling = matmul_ceiling(getattr(torch, options.precision)) if options.threads > 1 else one_thread_ceiling(options)
     for name in options.systems:
         if name in failed:
             rows.append({"system": name, "tokens/s": f"failed: {failed[name]}"})
@@ -102,28 +101,20 @@ def measure(options: argparse.Namespace, paths: dict[str, str]) -> list[dict[str
         speeds = [answer["tokens"] / answer["seconds"] for answer in found[name]]
         ours = [answer["tokens"] / answer["seconds"] for answer in found.get("ours", [])]
         ratios = [mine / other for mine, other in zip(ours, speeds, strict=False)]
+        precision = torch.float32 if name == "marian-fp32" else getattr(torch, options.precision)
+        ceiling = matmul_ceiling(precision, options.threads)
         rows.append(
             {
                 "system": name,
                 "tokens/s": f"{statistics.median(speeds):,.0f}",
                 "lowest to highest": f"{min(speeds):,.0f} to {max(speeds):,.0f}",
-                "ours is faster by": f"{statistics.median(ratios):.2f}" if ratios and name != "ours" else "",
+                "ours / this": f"{statistics.median(ratios):.2f}" if ratios else "",
                 "memory, MB": f"{max(answer['memory'] for answer in found[name]) / 1e6:,.0f}",
                 "of the ceiling": f"{statistics.median(speeds) * operations / ceiling:.0%}",
                 "loss": f"{found[name][-1]['loss']:.3f}",
             }
         )
     return rows
-
-
-def one_thread_ceiling(options: argparse.Namespace) -> float:
-    """The fastest matrix product on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return matmul_ceiling(getattr(torch, options.precision))
-    finally:
-        torch.set_num_threads(threads)
 
 
 def main() -> int:
@@ -150,11 +141,11 @@ def main() -> int:
     ours = token_batches(shape.vocab_size, options.tokens, max(needed, 6))
     # The Trainer's batches hold fewer sentences: as many of them as make about as many tokens.
     in_a_round = sum(batch.tokens for batch in ours[: options.steps])
-    trainer = random_batches(shape.vocab_size, TRAINER_DEFAULT_BATCH, 1000)
-    options.trainer_steps = max(1, round(in_a_round * 1000 / sum(batch.tokens for batch in trainer)))
+    random = random_batches(shape.vocab_size, TRAINER_BATCH, 1000)
+    options.random_steps = max(1, round(in_a_round * 1000 / sum(batch.tokens for batch in random)))
     with tempfile.TemporaryDirectory() as folder:
         paths = {}
-        for name, batches in {"ours": ours, "trainer": trainer}.items():
+        for name, batches in {"ours": ours, "random": random}.items():
             paths[name] = str(Path(folder) / name)
             torch.save([(batch.source, batch.target) for batch in batches], paths[name])
         if options.profile:

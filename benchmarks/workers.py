@@ -48,6 +48,13 @@ class Worker:
         self.process.wait()
 
 
+def rotated(workers: dict[str, Worker], turn: int) -> list[tuple[str, Worker]]:
+    """The systems in the order of a turn: each comes first as often as any other."""
+    systems = list(workers.items())
+    first = turn % len(systems)
+    return systems[first:] + systems[:first]
+
+
 def serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """Answer requests until there are no more."""
     for line in sys.stdin:

@@ -1,0 +1,161 @@
+"""
+How fast whole programs train: ours by the recipe of the paper's base model, MarianMTModel by Trainer's defaults.
+
+    python -m benchmarks.programs --threads 2
+
+Both read the same pairs, with vocabularies of the same size and the base shape, and run in turn, in one process each
+(`--processes 2 --threads 1` starts each under torchrun). Speed is source and target tokens a second, without padding,
+of all processes, from the second step on.
+"""
+
+import argparse
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+import yaml
+from transformers import DataCollatorForSeq2Seq, MarianMTModel, Seq2SeqTrainer, Seq2SeqTrainingArguments
+
+from benchmarks.machine import describe, show_table
+from benchmarks.systems import SHAPES, our_config
+from benchmarks.text import encoded, learn_tokenizer, sentence_pairs
+from vanilla_transformer.conversion import marian_config
+
+MODULE = "benchmarks.programs"
+RECIPE = Path(__file__).resolve().parents[1] / "training" / "recipes" / "wmt14_en_de_base.yaml"
+HELD_OUT = 100  # pairs, so that our program has something to translate at its end
+SYSTEMS = ("ours, bfloat16", "ours, float32", "MarianMTModel, Trainer's defaults")
+SPEED = re.compile(r"([\d,]+) tokens/s")
+
+
+def our_command(folder: Path, precision: str, steps: int) -> list[str]:
+    """Our program with the recipe, reading files in the place of the recipe's data set."""
+    fields = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
+    fields = {name: value for name, value in fields.items() if not name.startswith("dataset_")}
+    for split in ("train", "held_out"):
+        for side, ending in (("source", "en"), ("target", "de")):
+            fields[side if split == "train" else f"validation_{side}"] = str(folder / f"{split}.{ending}")
+    del fields["source_column"], fields["target_column"]
+    fields |= {"output_dir": str(folder / "ours"), "overwrite_output_dir": True, "max_steps": steps}
+    fields |= {"logging_steps": 1, "eval_strategy": "no", "average_checkpoints": 1}
+    fields["bf16"] = precision == "bfloat16"
+    recipe = folder / f"{precision}.yaml"
+    recipe.write_text(yaml.safe_dump(fields), encoding="utf-8")
+    return ["training.train", str(recipe)]
+
+
+class Counting:
+    """A collator that counts what it gives to a model, and notes when."""
+
+    def __init__(self, collator: Any):
+        self.collator, self.tokens, self.times = collator, [], []
+
+    def __call__(self, rows: list[dict[str, Any]]) -> Any:
+        self.tokens.append(sum(len(row["input_ids"]) + len(row["labels"]) for row in rows))
+        self.times.append(time.perf_counter())
+        return self.collator(rows)
+
+
+def train_marian(folder: Path, steps: int) -> None:
+    """MarianMTModel under Seq2SeqTrainer, with the batches, precision and optimizer it has unasked."""
+    shape = SHAPES["base"]
+    config = marian_config(our_config(shape))
+    config.dropout = shape.dropout
+    source_ids, target_ids = encoded(shape.vocab_size)
+    tokenizer, model = learn_tokenizer(shape.vocab_size), MarianMTModel(config)
+    collator = Counting(DataCollatorForSeq2Seq(tokenizer, model=model))
+    arguments = Seq2SeqTrainingArguments(
+        str(folder / "marian"),
+        max_steps=steps,
+        use_cpu=not torch.cuda.is_available(),
+        report_to="none",
+        disable_tqdm=True,
+    )
+    trainer = Seq2SeqTrainer(
+        model,
+        arguments,
+        train_dataset=datasets.Dataset.from_dict({"input_ids": source_ids, "labels": target_ids}),
+        data_collator=collator,
+    )
+    trainer.train()
+    # The batch of a step is made right before it, and the first of them warms up.
+    seconds = collator.times[steps - 1] - collator.times[1]
+    tokens = sum(collator.tokens[1 : steps - 1]) * arguments.world_size
+    print(f"{tokens / seconds:,.0f} tokens/s", flush=True)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def speed(command: list[str], options: argparse.Namespace) -> float:
+    """Tokens a second that a program says it reached after its first step."""
+    launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(options.processes), "-m"]
+    words = [sys.executable, "-m", *(launcher if options.processes > 1 else []), *command]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads), "TOKENIZERS_PARALLELISM": "false"}
+    done = subprocess.run(words, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(words)} ended with status {done.returncode}:\n{done.stderr[-2000:]}")
+    found = [float(each.replace(",", "")) for each in SPEED.findall(done.stdout + done.stderr)]
+    return statistics.median(found[1:] or found)
+
+
+def write_text(folder: Path) -> str:
+    """The pairs, as files in a folder; what they are."""
+    sources, targets, text = sentence_pairs()
+    for side, lines in (("en", sources), ("de", targets)):
+        for name, part in (("train", lines[HELD_OUT:]), ("held_out", lines[:HELD_OUT])):
+            (folder / f"{name}.{side}").write_text("\n".join(part) + "\n", encoding="utf-8", newline="\n")
+    return text
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description="Compare speeds of whole programs.")
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--processes", type=int, default=1, help="of each system (1)")
+    parser.add_argument("--threads", type=int, default=2, help="of each process (2)")
+    parser.add_argument("--rounds", type=int, default=3, help="in which each system has its turn (3)")
+    parser.add_argument("--our_steps", type=int, default=3, help="of the 25,000 source tokens of the recipe (3)")
+    parser.add_argument("--marian_steps", type=int, default=60, help="of 8 sentences (60)")
+    parser.add_argument("--output", type=Path, help="file that the table is added to")
+    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker is not None:
+        train_marian(options.worker, options.marian_steps)
+        return 0
+    found: dict[str, list[float]] = {name: [] for name in options.systems}
+    with tempfile.TemporaryDirectory() as path:
+        folder = Path(path)
+        text = write_text(folder)
+        for _ in range(options.rounds):
+            for name, speeds in found.items():
+                if name.startswith("ours"):
+                    command = our_command(folder, name.split()[-1], options.our_steps)
+                else:
+                    command = [MODULE, "--worker", str(folder), "--marian_steps", str(options.marian_steps)]
+                speeds.append(speed(command, options))
+    first, rows = found[options.systems[0]], []
+    for name, speeds in found.items():
+        ratio = statistics.median(mine / other for mine, other in zip(first, speeds, strict=True))
+        rows.append(
+            {
+                "program": name,
+                "tokens/s": f"{statistics.median(speeds):,.0f}",
+                "lowest to highest": f"{min(speeds):,.0f} to {max(speeds):,.0f}",
+                f"{options.systems[0]} / this": f"{ratio:.2f}",
+            }
+        )
+    processes = f"{options.processes} process{'es' if options.processes > 1 else ''}"
+    head = f"Whole programs, base, {text}; {processes} each, {describe(options.threads)}"
+    show_table(f"{head}; median of {options.rounds} rounds", rows, options.output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
