@@ -8,6 +8,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from vanilla_transformer import VanillaTransformerTokenizer
+from vanilla_transformer.kernels_vanilla_transformer import add_matmul, matmul
 from vanilla_transformer.loss_vanilla_transformer import (
     IGNORED_LABEL,
     autocast_dtype,
@@ -68,7 +69,7 @@ class SymmetricDivergence(torch.autograd.Function):
         for start in range(0, len(first), rows):
             chunk = slice(start, start + rows)
             states = (first[chunk].to(dtype), second[chunk].to(dtype))
-            logs = [(each @ projection.T).float().log_softmax(dim=1) for each in states]  # (R, V)
+            logs = [matmul(each, projection.T).float().log_softmax(dim=1) for each in states]  # (R, V)
             p, q = logs[0].exp(), logs[1].exp()
             difference = logs[0] - logs[1]
             forward_kl = (p * difference).sum(dim=1, keepdim=True)
@@ -77,8 +78,8 @@ class SymmetricDivergence(torch.autograd.Function):
             of_logits = (p * (difference - forward_kl) + p - q, q * (-difference - backward_kl) + q - p)
             for side in (0, 1):
                 of_side = of_logits[side].to(dtype)
-                gradients[side][chunk] = of_side @ projection
-                gradients[2] += of_side.T @ states[side]
+                gradients[side][chunk] = matmul(of_side, projection)
+                add_matmul(gradients[2], of_side.T, states[side])
         ctx.save_for_backward(*gradients)
         return total
 

@@ -32,7 +32,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 
 from .configuration_vanilla_transformer import VanillaTransformerConfig
-from .kernels_vanilla_transformer import dropout
+from .kernels_vanilla_transformer import dropout, linear
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Embeddings and positions (§3.4, §3.5)
@@ -137,8 +137,8 @@ class VanillaTransformerAttention(nn.Module):
     def project_keys_and_values(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """states (B, S, D) -> keys (B, H, S, K) and values (B, H, S, d_v)."""
         shape = states.shape[:-1]
-        keys = self.k_proj(states).view(*shape, -1, self.key_size).transpose(1, 2)
-        values = self.v_proj(states).view(*shape, -1, self.value_size).transpose(1, 2)
+        keys = linear(self.k_proj, states).view(*shape, -1, self.key_size).transpose(1, 2)
+        values = linear(self.v_proj, states).view(*shape, -1, self.value_size).transpose(1, 2)
         return keys, values
 
     def forward(
@@ -154,7 +154,7 @@ class VanillaTransformerAttention(nn.Module):
         `None` (only eager attention returns weights).
         """
         shape = hidden_states.shape[:-1]
-        queries = self.q_proj(hidden_states).view(*shape, -1, self.key_size).transpose(1, 2)  # (B, H, T, K)
+        queries = linear(self.q_proj, hidden_states).view(*shape, -1, self.key_size).transpose(1, 2)  # (B, H, T, K)
 
         if key_value_states is None:
             keys, values = self.project_keys_and_values(hidden_states)
@@ -184,7 +184,7 @@ class VanillaTransformerAttention(nn.Module):
             **kwargs,
         )
         output = output.reshape(*shape, -1).contiguous()  # (B, T, H * d_v)
-        return self.out_proj(output), weights
+        return linear(self.out_proj, output), weights
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -211,9 +211,9 @@ class VanillaTransformerLayer(GradientCheckpointingLayer):
 
     def feed_forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """(B, T, D) -> (B, T, D), position by position."""
-        hidden_states = self.activation_fn(self.fc1(hidden_states))  # (B, T, d_ff)
+        hidden_states = self.activation_fn(linear(self.fc1, hidden_states))  # (B, T, d_ff)
         hidden_states = dropout(hidden_states, p=self.activation_dropout, training=self.training)
-        return self.fc2(hidden_states)
+        return linear(self.fc2, hidden_states)
 
     def residual(
         self, hidden_states: torch.Tensor, sublayer: Callable[[torch.Tensor], torch.Tensor], norm: nn.LayerNorm

@@ -20,6 +20,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from .kernels_vanilla_transformer import add_matmul, is_plain_linear, matmul
+
 IGNORED_LABEL = -100
 
 
@@ -82,7 +84,7 @@ class LabelSmoothedCrossEntropy(torch.autograd.Function):
 
         for start in range(0, len(labels), rows):
             chunk = slice(start, start + rows)
-            logits = (hidden_states[chunk].to(dtype) @ projection.T).float()  # (R, V)
+            logits = matmul(hidden_states[chunk].to(dtype), projection.T).float()  # (R, V)
             target = logits.gather(1, targets[chunk])
             maximum = logits.amax(dim=1, keepdim=True)
             exponentials = logits.sub_(maximum).exp_()
@@ -90,13 +92,10 @@ class LabelSmoothedCrossEntropy(torch.autograd.Function):
             total += ((sums.log() + maximum - target) * is_real[chunk]).sum()
             exponentials = exponentials.to(dtype)
             if hidden_gradient is not None:
-                hidden_gradient[chunk] += (exponentials @ projection) * (is_real[chunk] / sums)
+                hidden_gradient[chunk] += matmul(exponentials, projection) * (is_real[chunk] / sums)
             if weight_gradient is not None:
                 scaled = (real_states[chunk] / sums).to(dtype)
-                if dtype == torch.float32:
-                    weight_gradient.addmm_(exponentials.T, scaled)
-                else:
-                    weight_gradient += exponentials.T @ scaled
+                add_matmul(weight_gradient, exponentials.T, scaled)
         ctx.save_for_backward(hidden_gradient, weight_gradient)
         return total
 
@@ -128,13 +127,7 @@ def label_smoothed_loss(
     if not torch.compiler.is_compiling():  # A compiled graph has static shapes: there padding is masked instead.
         hidden_states, labels, is_real = hidden_states[is_real], labels[is_real], is_real[is_real]
 
-    is_plain = (
-        type(lm_head) is nn.Linear
-        and lm_head.bias is None
-        and not (lm_head._forward_hooks or lm_head._forward_pre_hooks or hasattr(lm_head, "_hf_hook"))
-        and not hasattr(lm_head, "parametrizations")
-    )
-    if not is_plain:
+    if not is_plain_linear(lm_head) or lm_head.bias is not None:
         logits = lm_head(hidden_states).float()
         return F.cross_entropy(
             logits, labels, ignore_index=IGNORED_LABEL, reduction="sum", label_smoothing=label_smoothing

@@ -38,6 +38,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .configuration_vanilla_transformer import VanillaTransformerConfig
 from .generation_vanilla_transformer import VanillaTransformerCausalGenerationMixin
+from .kernels_vanilla_transformer import linear
 from .loss_vanilla_transformer import IGNORED_LABEL, check_labels, mean_loss
 from .modeling_vanilla_transformer import VanillaTransformerModel, VanillaTransformerPreTrainedModel
 
@@ -123,7 +124,7 @@ class VanillaTransformerForCausalLM(VanillaTransformerCausalGenerationMixin, Van
             loss = mean_loss(total, shifted, kwargs.get("num_items_in_batch"))
         else:
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-            logits = self.lm_head(outputs.last_hidden_state[:, kept])  # (B, T, V)
+            logits = linear(self.lm_head, outputs.last_hidden_state[:, kept])  # (B, T, V)
             if labels is not None:
                 loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
         return CausalLMOutputWithPast(
@@ -218,7 +219,7 @@ class VanillaTransformerForMaskedLM(VanillaTransformerEncoderHead):
             total = self.training_loss(outputs.last_hidden_state, self.lm_head, labels, 0.0)
             loss = mean_loss(total, labels, kwargs.get("num_items_in_batch"))
         else:
-            logits = self.lm_head(outputs.last_hidden_state)  # (B, S, V)
+            logits = linear(self.lm_head, outputs.last_hidden_state)  # (B, S, V)
             if labels is not None:
                 loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
         return MaskedLMOutput(

@@ -41,7 +41,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_vanilla_transformer import VanillaTransformerConfig
 from .generation_vanilla_transformer import VanillaTransformerGenerationMixin
-from .kernels_vanilla_transformer import dropout
+from .kernels_vanilla_transformer import dropout, linear
 from .layers_vanilla_transformer import (
     VanillaTransformerAttention,
     VanillaTransformerDecoderLayer,
@@ -631,7 +631,7 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerGenerationMix
             loss = mean_loss(total, labels, kwargs.get("num_items_in_batch"))
         else:
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-            logits = self.lm_head(hidden_states[:, kept])  # (B, T, V)
+            logits = linear(self.lm_head, hidden_states[:, kept])  # (B, T, V)
             if labels is not None:
                 # The labels are aligned with the decoder's outputs already: no second shift.
                 loss = self.loss_function(

@@ -34,10 +34,10 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.generation import GenerationConfig, StoppingCriteriaList
 from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria
 
+from .kernels_vanilla_transformer import HAS_ONEDNN
 from .layers_vanilla_transformer import eager_attention_forward
 from .loss_vanilla_transformer import autocast_dtype
 
-CAN_PACK: bool = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 WEIGHT_PRECISIONS = (None, "bfloat16", "int8")
 # Rows that packed weights are laid out for.
 PACKED_ROWS = 16
@@ -85,7 +85,7 @@ class Projection:
         is_packable = weight.dtype == torch.float32 or (
             weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
         )
-        if CAN_PACK and torch.backends.mkldnn.enabled and weight.device.type == "cpu" and is_packable:
+        if HAS_ONEDNN and torch.backends.mkldnn.enabled and weight.device.type == "cpu" and is_packable:
             packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), PACKED_ROWS)
             return lambda states: torch.ops.mkldnn._linear_pointwise(states, packed, bias, "none", [], "")
         return lambda states: F.linear(states, weight, bias)

@@ -3,8 +3,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from vanilla_transformer.kernels_vanilla_transformer import dropout
+from vanilla_transformer import kernels_vanilla_transformer as kernels
+from vanilla_transformer.kernels_vanilla_transformer import add_matmul, dropout, linear, matmul
 
 
 @pytest.mark.parametrize("p", [0.1, 0.3, 0.9])
@@ -46,3 +49,110 @@ def test_dropout_follows_the_seed():
 def test_where_nothing_is_drawn_dropout_is_torchs(p, training):
     states = torch.randn(100)
     assert torch.equal(dropout(states, p, training), F.dropout(states, p, training))
+
+
+@pytest.fixture
+def products(monkeypatch):
+    """Multiplies by oneDNN whatever the CPU is, and counts the products."""
+    if not kernels.HAS_ONEDNN:
+        pytest.skip("torch is built without oneDNN")
+    monkeypatch.setattr(kernels, "is_amd_with_avx512", lambda: True)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    counted, plain = [], kernels.product_of_onednn
+
+    def product(left, right, bias=None):
+        counted.append((tuple(left.shape), tuple(right.shape)))
+        return plain(left, right, bias)
+
+    monkeypatch.setattr(kernels, "product_of_onednn", product)
+    return counted
+
+
+def strided(rows, columns, layout):
+    """A random matrix, laid out in some way."""
+    torch.manual_seed(rows * columns)
+    if layout == "rows":
+        return torch.randn(rows, columns)
+    if layout == "columns":
+        return torch.randn(columns, rows).T
+    return torch.randn(2 * rows, 3 * columns)[::2, ::3]
+
+
+@pytest.mark.parametrize("left", ["rows", "columns", "gaps"])
+@pytest.mark.parametrize("right", ["rows", "columns", "gaps"])
+def test_products_are_those_of_torch(products, left, right):
+    left, right = strided(7, 33, left), strided(33, 5, right)
+    expected = left.double() @ right.double()
+    torch.testing.assert_close(matmul(left, right).double(), expected, rtol=1e-5, atol=1e-5)
+    total = torch.ones(7, 5)
+    add_matmul(total, left, right)
+    torch.testing.assert_close(total.double(), 1 + expected, rtol=1e-5, atol=1e-5)
+    assert len(products) == 2
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(6, 11), (2, 3, 11), (2, 3, 4, 11)])
+def test_linear_layers_have_the_values_and_gradients_of_torch(products, bias, shape):
+    torch.manual_seed(0)
+    layer, states = nn.Linear(11, 5, bias=bias), torch.randn(shape).transpose(0, 1)
+    states = states if states.shape[-1] == 11 else states.T
+    states.requires_grad_()
+    wanted = [states, *layer.parameters()]
+
+    def first_and_second(output):
+        """Gradients, and those of the square of their sum."""
+        first = torch.autograd.grad(output.pow(3).sum(), wanted, create_graph=True)
+        return [output, *first, *torch.autograd.grad(sum(each.pow(2).sum() for each in first), wanted)]
+
+    for found, expected in zip(first_and_second(linear(layer, states)), first_and_second(layer(states)), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert len(products) > 3
+
+
+def test_nothing_is_computed_that_needs_no_gradient(products):
+    layer, states = nn.Linear(11, 5).requires_grad_(False), torch.randn(6, 11, requires_grad=True)
+    linear(layer, states).sum().backward()
+    assert len(products) == 2 and layer.weight.grad is None
+    with torch.no_grad():
+        assert not linear(layer, states).requires_grad
+
+
+def hooked(layer):
+    layer.register_forward_hook(lambda module, inputs, output: 2 * output)
+    return layer
+
+
+def patched(layer):
+    layer.forward = lambda states: 2 * F.linear(states, layer.weight, layer.bias)
+    return layer
+
+
+class Doubled(nn.Linear):
+    def forward(self, states):
+        return 2 * super().forward(states)
+
+
+@pytest.mark.parametrize("change", [hooked, patched, lambda layer: Doubled(11, 5)])
+def test_layers_that_do_something_else_do_it(products, change):
+    layer, states = change(nn.Linear(11, 5)), torch.randn(6, 11)
+    torch.testing.assert_close(linear(layer, states), 2 * F.linear(states, layer.weight, layer.bias))
+    assert not products
+
+
+def test_what_is_not_plain_float32_goes_to_torch(products):
+    layer, states = nn.Linear(11, 5), torch.randn(6, 11)
+    assert linear(layer.double(), states.double()).dtype == torch.float64
+    layer.float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert linear(layer, states).dtype == torch.bfloat16
+    assert linear(layer, states[:0]).shape == (0, 5)
+    with FlopCounterMode(display=False) as counter:
+        linear(layer, states)
+    assert counter.get_total_flops() == 2 * 6 * 11 * 5
+    each = torch.func.vmap(lambda row: linear(layer, row))(states)
+    torch.testing.assert_close(each, layer(states))
+    traced = torch.jit.trace(lambda given: linear(layer.requires_grad_(False), given), states, check_trace=False)
+    torch.testing.assert_close(traced(states), layer(states))
+    assert not products
+    linear(layer, states)
+    assert len(products) == 1
