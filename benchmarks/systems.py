@@ -16,6 +16,7 @@ from transformers import MarianConfig, MarianMTModel
 from transformers.trainer_pt_utils import LabelSmoother
 
 from benchmarks.text import Batch
+from training.processes import keep_freed_memory
 from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
 
 SMOOTHING, PADDING, START = 0.1, 1, 0
@@ -82,6 +83,7 @@ def stepper(model: nn.Module, precision: str, loss_of: Callable[[Batch], torch.T
 
 def ours(shape: Shape, precision: str) -> Step:
     """Our model as `training.train` runs it."""
+    keep_freed_memory()
     model = VanillaTransformerForConditionalGeneration(our_config(shape))
     if precision == "bfloat16":
         model.set_attn_implementation("eager")
@@ -135,6 +137,12 @@ def marian(shape: Shape, precision: str, attention: str = "sdpa") -> Step:
 def marian_eager(shape: Shape, precision: str) -> Step:
     """MarianMTModel with eager attention, whose backward pass is the faster one in bfloat16 on a CPU."""
     return marian(shape, precision, attention="eager")
+
+
+def marian_keeping_memory(shape: Shape, precision: str) -> Step:
+    """MarianMTModel in a process whose C library is told what ours is told."""
+    keep_freed_memory()
+    return marian(shape, precision)
 
 
 def marian_fp32(shape: Shape, precision: str) -> Step:
@@ -235,6 +243,7 @@ TRAINING_SYSTEMS: dict[str, Callable[[Shape, str], Step]] = {
     "marian": marian,
     "marian-eager": marian_eager,
     "marian-fp32": marian_fp32,
+    "marian, memory kept": marian_keeping_memory,
     MARIAN_RANDOM: marian,
     "torch": torch_transformer,
     "x-transformers": x_transformers,

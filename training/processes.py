@@ -1,8 +1,10 @@
-"""Several processes that train one model: how they were started, and what the first does for all."""
+"""The processes that train a model: how they were started, what the first does for all, and how each keeps memory."""
 
+import ctypes
 import os
 import shlex
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from accelerate.utils import broadcast_object_list
@@ -53,3 +55,18 @@ def first_process(args: TrainingArguments, work: Callable[[], T]) -> T:
     if error[0] is not None:
         raise RecipeError(error[0])
     return found[0]  # type: ignore[return-value]
+
+
+def keep_freed_memory() -> None:
+    """
+    Let glibc keep the memory that is freed, for this process.
+
+    Otherwise it gives large blocks back to Linux, and the next step of a training, which asks for the same sizes,
+    waits while every page is cleared again: a tenth of the time of a step on a CPU (benchmarks/results/training.md).
+    Where the C library is another one this does nothing.
+    """
+    trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD, M_MMAP_MAX of malloc.h
+    with suppress(OSError, AttributeError, TypeError):  # no C library by this name, or none with these settings
+        library = ctypes.CDLL("libc.so.6")
+        library.mallopt(mmap_max, 0)
+        library.mallopt(trim_threshold, -1)

@@ -44,7 +44,7 @@ from training.checkpoints import (
     step_of,
     validation_losses,
 )
-from training.processes import check_processes, first_process
+from training.processes import check_processes, first_process, keep_freed_memory
 from training.publishing import PushCallback, prepare_push, publish
 from training.recipe import ROW_NOTES, Recipe, parse_recipe
 from training.results import describe_progress, describe_run, save_result, summarize
@@ -139,6 +139,8 @@ def run(recipe: Recipe, texts: dict[str, Any], say: Callable[..., None]) -> None
     set_seed(args.seed)
     if args.num_threads is not None:
         torch.set_num_threads(min(args.num_threads, torch.get_num_threads()))
+    if args.use_cpu:
+        keep_freed_memory()
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(Path(args.output_dir) / "logs")
 
     repositories = first_process(args, lambda: prepare_push(args)) if args.push_to_hub else None

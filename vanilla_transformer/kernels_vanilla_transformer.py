@@ -15,6 +15,7 @@
 
 import functools
 import platform
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -72,14 +73,14 @@ def is_amd_with_avx512() -> bool:
 
 def is_for_onednn(*matrices: torch.Tensor) -> bool:
     """Whether to multiply float32 by oneDNN: on an AMD CPU with AVX-512 it takes half of MKL's time."""
-    return (
+    return bool(
         not torch.compiler.is_compiling()
         and HAS_ONEDNN
         and is_amd_with_avx512()
         and torch.backends.mkldnn.enabled
-        and torch.backends.mkl.is_available()
+        and torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
         # What records or transforms operations knows those of torch.
-        and not torch.jit.is_tracing()
+        and torch._C._get_tracing_state() is None
         and not torch._C._len_torch_dispatch_stack()
         and not torch._C._are_functorch_transforms_active()
         and all(each.device.type == "cpu" and each.dtype == torch.float32 for each in matrices)
@@ -110,7 +111,7 @@ def add_matmul(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> 
     if total.dtype == left.dtype and not is_for_onednn(left, right):
         total.addmm_(left, right)
     else:
-        for rows, some in zip(total.split(ADDED_ROWS), left.split(ADDED_ROWS), strict=True):
+        for rows, some in zip(torch.split(total, ADDED_ROWS), torch.split(left, ADDED_ROWS), strict=True):
             rows += matmul(some, right)
 
 
@@ -127,12 +128,15 @@ class LinearByOneDnn(torch.autograd.Function):
         input, weight = ctx.saved_tensors
         rows, of_input, of_weight, of_bias = gradient.flatten(0, -2), None, None, None
         if ctx.needs_input_grad[0]:
-            of_input = LinearByOneDnn.apply(rows, weight.T, None).view_as(input)
+            of_input = linear_by_onednn(rows, weight.T, None).view_as(input)
         if ctx.needs_input_grad[1]:
-            of_weight = LinearByOneDnn.apply(rows.T, input.flatten(0, -2).T, None)
+            of_weight = linear_by_onednn(rows.T, input.flatten(0, -2).T, None)
         if ctx.needs_input_grad[2]:
             of_bias = rows.sum(dim=0)
         return of_input, of_weight, of_bias
+
+
+linear_by_onednn: Callable[..., torch.Tensor] = LinearByOneDnn.apply
 
 
 def is_plain_linear(layer: nn.Module) -> bool:
@@ -141,18 +145,18 @@ def is_plain_linear(layer: nn.Module) -> bool:
     return (
         type(layer) is nn.Linear
         and not any(hooks)
-        and not _has_any_global_hook()
+        and not _has_any_global_hook()  # type: ignore[no-untyped-call]
         and "forward" not in vars(layer)
         and not hasattr(layer, "_hf_hook")
         and not hasattr(layer, "parametrizations")
     )
 
 
-def linear(layer: nn.Module, states: torch.Tensor) -> torch.Tensor:
+def linear(layer: Any, states: torch.Tensor) -> torch.Tensor:
     """`layer(states)`, in half the time where the layer is a plain one and `is_for_onednn` says so."""
     if is_for_onednn(states) and not torch.is_autocast_enabled("cpu") and is_plain_linear(layer):
         parameters = (layer.weight,) if layer.bias is None else (layer.weight, layer.bias)
         if is_for_onednn(*parameters):
-            return LinearByOneDnn.apply(states, layer.weight, layer.bias)  # type: ignore[no-untyped-call]
+            return linear_by_onednn(states, layer.weight, layer.bias)
     output: torch.Tensor = layer(states)
     return output

@@ -1,7 +1,10 @@
 """The same recipe in one, two and four processes (gloo, one thread each)."""
 
 import json
+import platform
+import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -138,3 +141,27 @@ def test_predictions_are_the_same_in_every_process(launch, config, tokenizer, tm
 
 if __name__ == "__main__":
     {"train": train_plainly, "predict": predict}[sys.argv[1]](sys.argv[2])
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_freed_memory_is_not_cleared_again():
+    program = textwrap.dedent(
+        """
+        import resource, torch
+        from training.processes import keep_freed_memory
+
+        def faults():
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            for _ in range(5):
+                torch.ones(25_000_000)
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+        usual = faults()
+        keep_freed_memory()
+        torch.ones(25_000_000)
+        print(usual, faults())
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    usual, kept = map(int, done.stdout.split())
+    assert usual > 100 and kept < usual / 10
