@@ -238,6 +238,43 @@ def x_transformers(shape: Shape, precision: str) -> Step:
     return stepper(model, precision, loss_of)
 
 
+def opennmt(shape: Shape, precision: str) -> Step:
+    """
+    Encoder and decoder of OpenNMT-py 3.0.4, the last that installs beside this torch, with tied embeddings. Its norms
+    come first. `pip install --no-deps OpenNMT-py==3.0.4 configargparse pyonmttok rapidfuzz waitress flask`.
+    """
+    from onmt.decoders.transformer import TransformerDecoder
+    from onmt.encoders.transformer import TransformerEncoder
+    from onmt.modules import Embeddings
+
+    def embeddings() -> nn.Module:
+        table: nn.Module = Embeddings(
+            shape.width, shape.vocab_size, PADDING, position_encoding=True, dropout=shape.dropout
+        )
+        return table
+
+    sizes = (shape.layers, shape.width, shape.heads, shape.inner)
+    encoder = TransformerEncoder(*sizes, shape.dropout, 0.0, embeddings(), 0)
+    decoder = TransformerDecoder(
+        *sizes, False, "scaled-dot", shape.dropout, 0.0, embeddings(), 0, False, False, None, 0
+    )
+    decoder.embeddings.word_lut.weight = encoder.embeddings.word_lut.weight
+    nn.init.normal_(encoder.embeddings.word_lut.weight, std=shape.width**-0.5)
+    model = nn.ModuleList([encoder, decoder])
+
+    def loss_of(batch: Batch) -> torch.Tensor:
+        source, lengths = batch.source.unsqueeze(-1), (batch.source != PADDING).sum(dim=1)
+        states, last, _ = encoder(source, lengths)
+        decoder.init_state(source, states, last)
+        output, _ = decoder(decoder_input(batch).unsqueeze(-1), states, src_len=lengths)
+        logits = F.linear(output, encoder.embeddings.word_lut.weight)
+        return F.cross_entropy(
+            logits.flatten(0, 1).float(), labels_of(batch).flatten(), label_smoothing=SMOOTHING, ignore_index=-100
+        )
+
+    return stepper(model, precision, loss_of)
+
+
 TRAINING_SYSTEMS: dict[str, Callable[[Shape, str], Step]] = {
     "ours": ours,
     "marian": marian,
@@ -247,6 +284,7 @@ TRAINING_SYSTEMS: dict[str, Callable[[Shape, str], Step]] = {
     MARIAN_RANDOM: marian,
     "torch": torch_transformer,
     "x-transformers": x_transformers,
+    "opennmt-py": opennmt,
 }
 
 

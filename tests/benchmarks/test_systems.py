@@ -24,8 +24,9 @@ def batch():
 
 @pytest.mark.parametrize("name", TRAINING_SYSTEMS)
 def test_systems_learn_the_same_batch(name, batch):
-    if name == "x-transformers" and importlib.util.find_spec("x_transformers") is None:
-        pytest.skip("x-transformers is not installed")
+    module = {"x-transformers": "x_transformers", "opennmt-py": "onmt"}.get(name)
+    if module is not None and importlib.util.find_spec(module) is None:
+        pytest.skip(f"{name} is not installed")
     torch.manual_seed(0)
     step = TRAINING_SYSTEMS[name](SHAPE, "float32")
     losses = [step(batch) for _ in range(60)]
