@@ -86,7 +86,7 @@ def work(options: argparse.Namespace) -> None:
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Rows of the table: a system in each, a size of batch in each pair of columns."""
     source = ["--model", str(options.model)] if options.model else ["--shape", options.shape]
-    arguments = [*source, "--sentences", str(options.sentences)]
+    arguments = [*source, "--sentences", str(options.sentences), "--threads", str(options.threads)]
     workers = {name: Worker(MODULE, [*arguments, "--systems", name], options.threads) for name in options.systems}
     rows = {name: {"system": name} for name in options.systems}
     failed: dict[str, str] = {}

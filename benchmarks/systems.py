@@ -12,12 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import MarianConfig, MarianMTModel
+from transformers import MarianMTModel
 from transformers.trainer_pt_utils import LabelSmoother
 
 from benchmarks.text import Batch
 from training.processes import keep_freed_memory
 from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
+from vanilla_transformer.conversion import marian_config
 
 SMOOTHING, PADDING, START = 0.1, 1, 0
 MARIAN_RANDOM = "marian, 8 random sentences"  # batches as Trainer makes them unasked
@@ -96,28 +97,16 @@ def ours(shape: Shape, precision: str) -> Step:
     return stepper(model, precision, loss_of)
 
 
+def marian_model(shape: Shape) -> MarianMTModel:
+    """A `MarianMTModel` of random weights with the architecture of ours."""
+    config = marian_config(our_config(shape))
+    config.dropout = shape.dropout
+    return MarianMTModel(config)
+
+
 def marian(shape: Shape, precision: str, attention: str = "sdpa") -> Step:
     """MarianMTModel of transformers with the Trainer's label smoother."""
-    config = MarianConfig(
-        vocab_size=shape.vocab_size,
-        d_model=shape.width,
-        encoder_layers=shape.layers,
-        decoder_layers=shape.layers,
-        encoder_ffn_dim=shape.inner,
-        decoder_ffn_dim=shape.inner,
-        encoder_attention_heads=shape.heads,
-        decoder_attention_heads=shape.heads,
-        dropout=shape.dropout,
-        activation_function="relu",
-        scale_embedding=True,
-        pad_token_id=PADDING,
-        eos_token_id=2,
-        bos_token_id=START,
-        decoder_start_token_id=START,
-        forced_eos_token_id=None,
-        max_position_embeddings=512,
-    )
-    model, smoother = MarianMTModel(config), LabelSmoother(SMOOTHING)
+    model, smoother = marian_model(shape), LabelSmoother(SMOOTHING)
     model.set_attn_implementation(attention)
 
     def loss_of(batch: Batch) -> torch.Tensor:
@@ -241,7 +230,9 @@ def x_transformers(shape: Shape, precision: str) -> Step:
 def opennmt(shape: Shape, precision: str) -> Step:
     """
     Encoder and decoder of OpenNMT-py 3.0.4, the last that installs beside this torch, with tied embeddings. Its norms
-    come first. `pip install --no-deps OpenNMT-py==3.0.4 configargparse pyonmttok rapidfuzz waitress flask`.
+    come first, and it has one more dropout, between the inner layers.
+
+        pip install --no-deps OpenNMT-py==3.0.4 configargparse pyonmttok rapidfuzz waitress flask
     """
     from onmt.decoders.transformer import TransformerDecoder
     from onmt.encoders.transformer import TransformerEncoder

@@ -94,6 +94,7 @@ def measure(options: argparse.Namespace, paths: dict[str, str]) -> list[dict[str
             worker.end()
     rows = []
     operations = count_operations(SHAPES[options.shape], load_batches(paths["ours"])[0])
+    ceilings = {each: matmul_ceiling(getattr(torch, each), options.threads) for each in {options.precision, "float32"}}
     for name in options.systems:
         if name in failed:
             rows.append({"system": name, "tokens/s": f"failed: {failed[name]}"})
@@ -101,8 +102,7 @@ def measure(options: argparse.Namespace, paths: dict[str, str]) -> list[dict[str
         speeds = [answer["tokens"] / answer["seconds"] for answer in found[name]]
         ours = [answer["tokens"] / answer["seconds"] for answer in found.get("ours", [])]
         ratios = [mine / other for mine, other in zip(ours, speeds, strict=False)]
-        precision = torch.float32 if name == "marian-fp32" else getattr(torch, options.precision)
-        ceiling = matmul_ceiling(precision, options.threads)
+        ceiling = ceilings["float32" if name == "marian-fp32" else options.precision]
         rows.append(
             {
                 "system": name,

@@ -10,7 +10,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class Worker:
@@ -48,11 +50,11 @@ class Worker:
         self.process.wait()
 
 
-def rotated(workers: dict[str, Worker], turn: int) -> list[tuple[str, Worker]]:
-    """The systems in the order of a turn: each comes first as often as any other."""
-    systems = list(workers.items())
-    first = turn % len(systems)
-    return systems[first:] + systems[:first]
+def rotated(systems: dict[str, T], turn: int) -> list[tuple[str, T]]:
+    """The systems in the order of a turn: another comes first each time, and in every second turn all go backwards."""
+    first = turn // 2 % len(systems)
+    ordered = [*list(systems.items())[first:], *list(systems.items())[:first]]
+    return ordered[::-1] if turn % 2 else ordered
 
 
 def serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

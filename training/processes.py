@@ -62,8 +62,9 @@ def keep_freed_memory() -> None:
     Let glibc keep the memory that is freed, for this process.
 
     Otherwise it gives large blocks back to Linux, and the next step of a training, which asks for the same sizes,
-    waits while every page is cleared again: a tenth of the time of a step on a CPU (benchmarks/results/training.md).
-    Where the C library is another one this does nothing.
+    waits while every page is cleared again: a tenth of the time of a step on a CPU (benchmarks/results/speed.md).
+    What the largest step needs is then held until the process ends. Where the C library is another one this does
+    nothing.
     """
     trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD, M_MMAP_MAX of malloc.h
     with suppress(OSError, AttributeError, TypeError):  # no C library by this name, or none with these settings

@@ -11,7 +11,11 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Ways to compute the same that are faster on some device than those of torch. Each is a function with one branch."""
+"""
+Ways to compute the same that are faster on some device than those of torch: dropout, and products of float32 matrices.
+
+`dropout`, `linear`, `matmul` and `add_matmul` each branch to the faster way where there is one.
+"""
 
 import functools
 import platform
@@ -23,7 +27,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.modules.module import _has_any_global_hook
 
 DRAWS = 1 << 16  # 16 random bits decide on an element
 ADDED_ROWS = 2048  # of a product that is added to something: its memory is used again
@@ -72,7 +75,7 @@ def is_amd_with_avx512() -> bool:
 
 
 def is_for_onednn(*matrices: torch.Tensor) -> bool:
-    """Whether to multiply float32 by oneDNN: on an AMD CPU with AVX-512 it takes half of MKL's time."""
+    """Whether to multiply float32 by oneDNN: on an AMD CPU with AVX-512, where it takes half of MKL's time (Zen 5)."""
     return bool(
         not torch.compiler.is_compiling()
         and HAS_ONEDNN
@@ -82,6 +85,8 @@ def is_for_onednn(*matrices: torch.Tensor) -> bool:
         # What records or transforms operations knows those of torch.
         and torch._C._get_tracing_state() is None
         and not torch._C._len_torch_dispatch_stack()
+        and not torch._C._len_torch_function_stack()
+        and torch.autograd.forward_ad._current_level < 0
         and not torch._C._are_functorch_transforms_active()
         and all(each.device.type == "cpu" and each.dtype == torch.float32 for each in matrices)
         and all(type(each) in (torch.Tensor, nn.Parameter) and each.numel() > 0 for each in matrices)
@@ -89,7 +94,7 @@ def is_for_onednn(*matrices: torch.Tensor) -> bool:
 
 
 def dense(matrix: torch.Tensor) -> torch.Tensor:
-    """A matrix whose rows or columns lie one after the other; of others oneDNN has no fast product."""
+    """A matrix whose rows or columns lie one after the other; by others on the right oneDNN has no fast product."""
     return matrix if matrix.is_contiguous() or matrix.T.is_contiguous() else matrix.contiguous()
 
 
@@ -102,14 +107,17 @@ def product_of_onednn(left: torch.Tensor, right: torch.Tensor, bias: torch.Tenso
 def matmul(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """`left @ right` of (N, K) and (K, M), without a gradient."""
     if is_for_onednn(left, right):
-        return product_of_onednn(dense(left), right)
+        return product_of_onednn(left, right)
     return left @ right
 
 
 def add_matmul(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
     """`total += left @ right` of (N, M), (N, K) and (K, M), without a gradient; the sum may have more precision."""
-    if total.dtype == left.dtype and not is_for_onednn(left, right):
+    is_torch_s = not is_for_onednn(left, right)
+    if is_torch_s and total.dtype == left.dtype:
         total.addmm_(left, right)
+    elif is_torch_s and total.device.type != "cpu":
+        total += left @ right
     else:
         for rows, some in zip(torch.split(total, ADDED_ROWS), torch.split(left, ADDED_ROWS), strict=True):
             rows += matmul(some, right)
@@ -120,17 +128,19 @@ class LinearByOneDnn(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        ctx.save_for_backward(input, weight)
-        return product_of_onednn(dense(input) if input.dim() == 2 else input.contiguous(), weight.T, bias)
+        of_input, of_weight, _ = ctx.needs_input_grad
+        ctx.save_for_backward(input if of_weight else None, weight if of_input else None)
+        return product_of_onednn(input, weight.T, bias)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         input, weight = ctx.saved_tensors
-        rows, of_input, of_weight, of_bias = gradient.flatten(0, -2), None, None, None
+        rows = gradient.reshape(-1, gradient.shape[-1])
+        of_input, of_weight, of_bias = None, None, None
         if ctx.needs_input_grad[0]:
-            of_input = linear_by_onednn(rows, weight.T, None).view_as(input)
+            of_input = differentiable_matmul(rows, weight).view(*gradient.shape[:-1], -1)
         if ctx.needs_input_grad[1]:
-            of_weight = linear_by_onednn(rows.T, input.flatten(0, -2).T, None)
+            of_weight = differentiable_matmul(rows.T, input.flatten(0, -2))
         if ctx.needs_input_grad[2]:
             of_bias = rows.sum(dim=0)
         return of_input, of_weight, of_bias
@@ -139,13 +149,18 @@ class LinearByOneDnn(torch.autograd.Function):
 linear_by_onednn: Callable[..., torch.Tensor] = LinearByOneDnn.apply
 
 
+def differentiable_matmul(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """`left @ right` of (N, K) and (K, M), with a gradient."""
+    return linear_by_onednn(left, right.T, None) if is_for_onednn(left, right) else left @ right
+
+
 def is_plain_linear(layer: nn.Module) -> bool:
     """Whether calling a layer is `F.linear` and nothing else: no hook, no adapter, no quantised weight."""
     hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
     return (
         type(layer) is nn.Linear
         and not any(hooks)
-        and not _has_any_global_hook()  # type: ignore[no-untyped-call]
+        and not getattr(nn.modules.module, "_has_any_global_hook", bool)()
         and "forward" not in vars(layer)
         and not hasattr(layer, "_hf_hook")
         and not hasattr(layer, "parametrizations")

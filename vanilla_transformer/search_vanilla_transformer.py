@@ -45,7 +45,7 @@ PACKED_ROWS = 16
 CACHE_BLOCK = 32
 # Rows of logits at once: few enough that their memory is used again instead of being asked for anew each time.
 LOGIT_ROWS = 64
-# Logits of which the highest is looked for first, as many as make the fewest comparisons for a usual vocabulary.
+# Logits of which the highest is looked for first: about the square root of a usual vocabulary.
 VOCABULARY_BLOCK = 192
 NEVER = -1.0e9  # a score that nothing has
 

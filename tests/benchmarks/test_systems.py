@@ -1,4 +1,4 @@
-"""What is compared does the same work."""
+"""What is compared learns the same batches and gives the same translations."""
 
 import importlib.util
 
@@ -23,7 +23,8 @@ def batch():
 
 
 @pytest.mark.parametrize("name", TRAINING_SYSTEMS)
-def test_systems_learn_the_same_batch(name, batch):
+def test_systems_learn_the_same_batch(name, batch, monkeypatch):
+    monkeypatch.setattr("benchmarks.systems.keep_freed_memory", lambda: None)  # it would hold for all other tests
     module = {"x-transformers": "x_transformers", "opennmt-py": "onmt"}.get(name)
     if module is not None and importlib.util.find_spec(module) is None:
         pytest.skip(f"{name} is not installed")
@@ -46,7 +47,7 @@ def test_operations_of_a_step_are_those_of_its_products(batch):
     assert count_operations(SHAPE, batch) * batch.tokens == pytest.approx(expected, rel=0.01)
 
 
-@pytest.mark.parametrize("name", ["ours", "ours-plain", "marian"])
+@pytest.mark.parametrize("name", ["ours", "marian"])
 def test_systems_translate_alike(name, batch):
     torch.manual_seed(0)
     model = VanillaTransformerForConditionalGeneration(our_config(SHAPE)).eval()

@@ -139,10 +139,6 @@ def test_predictions_are_the_same_in_every_process(launch, config, tokenizer, tm
     assert seen[0] == seen[1] == seen[2] and len(set(seen[0])) > 1
 
 
-if __name__ == "__main__":
-    {"train": train_plainly, "predict": predict}[sys.argv[1]](sys.argv[2])
-
-
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 def test_freed_memory_is_not_cleared_again():
     program = textwrap.dedent(
@@ -165,3 +161,7 @@ def test_freed_memory_is_not_cleared_again():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     usual, kept = map(int, done.stdout.split())
     assert usual > 100 and kept < usual / 10
+
+
+if __name__ == "__main__":
+    {"train": train_plainly, "predict": predict}[sys.argv[1]](sys.argv[2])

@@ -156,3 +156,39 @@ def test_what_is_not_plain_float32_goes_to_torch(products):
     assert not products
     linear(layer, states)
     assert len(products) == 1
+
+
+def test_a_gradient_in_batches_goes_to_torch(products):
+    layer, states = nn.Linear(11, 5), torch.randn(6, 11, requires_grad=True)
+    found = [
+        torch.autograd.grad(output, states, torch.eye(30).view(30, 6, 5), is_grads_batched=True)[0]
+        for output in (linear(layer, states), layer(states))
+    ]
+    torch.testing.assert_close(*found)
+
+
+def test_forward_mode_goes_to_torch(products):
+    layer, states = nn.Linear(11, 5), torch.randn(6, 11)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(states, torch.ones(6, 11))
+        tangent = torch.autograd.forward_ad.unpack_dual(linear(layer, dual)).tangent
+    torch.testing.assert_close(tangent, torch.ones(6, 11) @ layer.weight.T)
+
+
+@pytest.mark.parametrize("frozen", ["weight", "states"])
+def test_nothing_is_kept_that_no_gradient_needs(products, frozen):
+    layer, states = nn.Linear(11, 5, bias=False), torch.randn(6, 11, requires_grad=frozen != "states")
+    layer.requires_grad_(frozen != "weight")
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda each: kept.append(each.shape) or each, lambda each: each):
+        linear(layer, states)
+    assert kept == [states.shape if frozen == "states" else layer.weight.shape]
+
+
+def test_sums_are_those_of_the_whole_product(products, monkeypatch):
+    monkeypatch.setattr(kernels, "ADDED_ROWS", 3)
+    left, right, total = torch.randn(4, 8).T, torch.randn(4, 5), torch.randn(8, 5)
+    expected = total + left @ right
+    add_matmul(total, left, right)
+    torch.testing.assert_close(total, expected)
+    assert len(products) == 3
