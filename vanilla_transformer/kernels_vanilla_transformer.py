@@ -99,7 +99,7 @@ def dense(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def product_of_onednn(left: torch.Tensor, right: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """`left @ right + bias` of (..., K) and (K, M), by oneDNN."""
+    """`left @ right + bias` of (N, K) and (K, M), by oneDNN."""
     product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(left, dense(right.T), bias, "none", [], "")
     return product
 
@@ -124,7 +124,10 @@ def add_matmul(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> 
 
 
 class LinearByOneDnn(torch.autograd.Function):
-    """`torch.nn.functional.linear` in float32. Its gradients are products of the same kind, and have gradients."""
+    """
+    `torch.nn.functional.linear` of a matrix (N, K) in float32. Its gradients are products of the same kind, and have
+    gradients. Of more dimensions oneDNN gives a view, which no one could write into.
+    """
 
     @staticmethod
     def forward(ctx: Any, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -135,14 +138,13 @@ class LinearByOneDnn(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         input, weight = ctx.saved_tensors
-        rows = gradient.reshape(-1, gradient.shape[-1])
         of_input, of_weight, of_bias = None, None, None
         if ctx.needs_input_grad[0]:
-            of_input = differentiable_matmul(rows, weight).view(*gradient.shape[:-1], -1)
+            of_input = differentiable_matmul(gradient, weight)
         if ctx.needs_input_grad[1]:
-            of_weight = differentiable_matmul(rows.T, input.flatten(0, -2))
+            of_weight = differentiable_matmul(gradient.T, input)
         if ctx.needs_input_grad[2]:
-            of_bias = rows.sum(dim=0)
+            of_bias = gradient.sum(dim=0)
         return of_input, of_weight, of_bias
 
 
@@ -172,6 +174,7 @@ def linear(layer: Any, states: torch.Tensor) -> torch.Tensor:
     if is_for_onednn(states) and not torch.is_autocast_enabled("cpu") and is_plain_linear(layer):
         parameters = (layer.weight,) if layer.bias is None else (layer.weight, layer.bias)
         if is_for_onednn(*parameters):
-            return linear_by_onednn(states, layer.weight, layer.bias)
+            rows = linear_by_onednn(states.reshape(-1, states.shape[-1]), layer.weight, layer.bias)
+            return rows.view(*states.shape[:-1], -1)
     output: torch.Tensor = layer(states)
     return output

@@ -83,7 +83,7 @@ def test_accumulation_changes_no_loss(small_model, tokenizer, dataset, tmp_path)
         trainer.train()
         results.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
         assert len(trainer.train_sampler) == parts
-    assert results[0] == pytest.approx(results[1], abs=1e-6)
+    assert results[0] == pytest.approx(results[1], rel=1e-6)
     assert results[0][0] > results[0][-1]
 
 
@@ -155,7 +155,7 @@ def test_plain_trainer_accumulation_changes_no_loss(small_model, tokenizer, plai
         )
         trainer.train()
         results.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
-    assert results[0] == pytest.approx(results[1], abs=1e-6)
+    assert results[0] == pytest.approx(results[1], rel=1e-6)
     assert results[0][0] > results[0][-1]
 
 

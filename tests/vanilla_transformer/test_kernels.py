@@ -192,3 +192,11 @@ def test_sums_are_those_of_the_whole_product(products, monkeypatch):
     add_matmul(total, left, right)
     torch.testing.assert_close(total, expected)
     assert len(products) == 3
+
+
+@pytest.mark.parametrize("shape", [(6, 11), (2, 3, 11), (11,)])
+def test_outputs_can_be_written_into(products, shape):
+    output = linear(nn.Linear(11, 5), torch.randn(shape))
+    output[..., 2] = 0.0
+    output.sum().backward()
+    assert output.shape == (*shape[:-1], 5) and len(products) > 0
