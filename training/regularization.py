@@ -12,7 +12,6 @@ from vanilla_transformer.kernels_vanilla_transformer import add_matmul, matmul
 from vanilla_transformer.loss_vanilla_transformer import (
     IGNORED_LABEL,
     autocast_dtype,
-    label_smoothed_loss,
     rows_at_once,
 )
 
@@ -41,52 +40,72 @@ class BpeDropout:
         return [ids if len(ids) <= self.longest else known for ids, known in zip(drawn, usual, strict=True)]
 
 
-class SymmetricDivergence(torch.autograd.Function):
+class RDropLoss(torch.autograd.Function):
     """
-    Σ_i r_i [KL(p_i || q_i) + KL(q_i || p_i)] with p = softmax(g Wᵀ), q = softmax(h Wᵀ), for a chunk of rows at a time.
+    Σ_i [CE(p_i) + CE(q_i) + α / 2 (KL(p_i || q_i) + KL(q_i || p_i))] with p = softmax(g Wᵀ), q = softmax(h Wᵀ), for a
+    chunk of rows at a time.
 
-    The gradients are taken in the forward pass, as in `LabelSmoothedCrossEntropy`: with d = log p - log q, that of p's
-    logits is p (d - KL(p || q)) + p - q.
+    CE is the label-smoothed cross-entropy with labels y. The gradients are taken in the forward pass, as in
+    `LabelSmoothedCrossEntropy`: with d = log p - log q, that of p's logits is
+
+        p - (1 - ε) [v = y] - ε / V + α / 2 (p (d - KL(p || q)) + p - q)
+
+    and that of q's the same with p and q exchanged.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, first: torch.Tensor, second: torch.Tensor, weight: torch.Tensor, dtype: torch.dtype
+        ctx: Any,
+        first: torch.Tensor,
+        second: torch.Tensor,
+        weight: torch.Tensor,
+        labels: torch.Tensor,
+        label_smoothing: float,
+        alpha: float,
+        dtype: torch.dtype,
     ) -> torch.Tensor:
         """
         Args:
             first, second (`torch.Tensor` of shape (N, D)): g and h, in float32.
             weight (`torch.Tensor` of shape (V, D)): W, in float32.
+            labels (`torch.LongTensor` of shape (N,)): y, each from 0 to V - 1.
+            label_smoothing (`float`): ε.
+            alpha (`float`): α.
             dtype (`torch.dtype`): of the matrix products.
 
         Returns:
             `torch.Tensor` of shape (): the sum.
         """
-        projection = weight.to(dtype)
+        projection, targets = weight.to(dtype), labels.unsqueeze(-1)  # (V, D), (N, 1)
+        smoothed, half = label_smoothing / len(weight), alpha / 2
         gradients = [torch.empty_like(first), torch.empty_like(second), torch.zeros_like(weight)]
         total = first.new_zeros(())
-        rows = rows_at_once(first.device)
-        for start in range(0, len(first), rows):
+        rows = rows_at_once(first.device) // 2  # of two passes
+        for start in range(0, len(labels), rows):
             chunk = slice(start, start + rows)
             states = (first[chunk].to(dtype), second[chunk].to(dtype))
             logs = [matmul(each, projection.T).float().log_softmax(dim=1) for each in states]  # (R, V)
+            for log in logs:
+                total -= (1 - label_smoothing) * log.gather(1, targets[chunk]).sum() + smoothed * log.sum()
             p, q = logs[0].exp(), logs[1].exp()
-            difference = logs[0] - logs[1]
-            forward_kl = (p * difference).sum(dim=1, keepdim=True)
-            backward_kl = -(q * difference).sum(dim=1, keepdim=True)
-            total += (forward_kl + backward_kl).sum()
-            of_logits = (p * (difference - forward_kl) + p - q, q * (-difference - backward_kl) + q - p)
-            for side in (0, 1):
-                of_side = of_logits[side].to(dtype)
-                gradients[side][chunk] = matmul(of_side, projection)
-                add_matmul(gradients[2], of_side.T, states[side])
+            difference = logs[0].sub_(logs[1])
+            for side, (own, other) in enumerate(((p, q), (q, p))):
+                divergence = torch.linalg.vecdot(own, difference).unsqueeze(-1)  # KL(own || other), (R, 1)
+                total += half * divergence.sum()
+                of_logits = (difference * half).add_(1 + half - half * divergence).mul_(own)
+                of_logits.sub_(other, alpha=half).sub_(smoothed)
+                of_logits.scatter_add_(1, targets[chunk], of_logits.new_full((len(own), 1), label_smoothing - 1))
+                of_logits = of_logits.to(dtype)
+                gradients[side][chunk] = matmul(of_logits, projection)
+                add_matmul(gradients[2], of_logits.T, states[side])
+                difference.neg_()
         ctx.save_for_backward(*gradients)
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        return (*(saved * gradient for saved in ctx.saved_tensors), None)
+        return (*(saved * gradient for saved in ctx.saved_tensors), None, None, None, None)
 
 
 def r_drop_loss(
@@ -108,10 +127,17 @@ def r_drop_loss(
     Returns:
         `torch.Tensor` of shape (): the sum over the labels of B pairs, in float32.
     """
-    loss = label_smoothed_loss(hidden_states, lm_head, labels, label_smoothing)
     first, second = hidden_states.flatten(0, -2).chunk(2)  # (B T, D)
-    is_real = labels.chunk(2)[0].flatten() != IGNORED_LABEL
+    labels = labels.chunk(2)[0].flatten()
+    is_real = labels != IGNORED_LABEL
     dtype = autocast_dtype(hidden_states.device) or hidden_states.dtype
-    weight: torch.Tensor = lm_head.weight
-    divergence = SymmetricDivergence.apply(first[is_real].float(), second[is_real].float(), weight.float(), dtype)
-    return (loss + alpha / 2 * divergence) / 2
+    total = RDropLoss.apply(
+        first[is_real].float(),
+        second[is_real].float(),
+        lm_head.weight.float(),
+        labels[is_real],
+        label_smoothing,
+        alpha,
+        dtype,
+    )
+    return total / 2
