@@ -352,7 +352,7 @@ def architecture_rows(
         ("heads (h)", f"{config.num_attention_heads}, d_k {config.query_key_size}, d_v {config.value_size}"),
         ("positions", config.position_embedding_type),
         ("norm", "before each sublayer" if config.norm_first else "after each sublayer, as in the paper"),
-        ("vocabulary", f"{config.vocab_size:,} joint byte-level BPE"),
+        ("vocabulary", f"{config.vocab_size:,} {'joint ' if facts.task == 'translation' else ''}byte-level BPE"),
     ]
     return cells(rows)
 
