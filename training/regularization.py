@@ -9,11 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from vanilla_transformer import VanillaTransformerTokenizer
 from vanilla_transformer.kernels_vanilla_transformer import add_matmul, matmul
-from vanilla_transformer.loss_vanilla_transformer import (
-    IGNORED_LABEL,
-    autocast_dtype,
-    rows_at_once,
-)
+from vanilla_transformer.loss_vanilla_transformer import IGNORED_LABEL, autocast_dtype, rows_at_once
 
 
 class BpeDropout:

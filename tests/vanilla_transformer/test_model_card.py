@@ -90,6 +90,12 @@ def test_every_fact_is_on_the_card(facts):
     assert [m["args"] for m in measured if m["type"] == "bleu"] == [{"signature": "BLEU|nrefs:1|case:mixed"}]
 
 
+def test_only_languages_share_a_vocabulary(facts):
+    assert "| vocabulary | 1,000 joint byte-level BPE |" in str(render_model_card(facts, CONFIG, 1, REPOSITORY))
+    facts.task = "text-classification"
+    assert "| vocabulary | 1,000 byte-level BPE |" in str(render_model_card(facts, CONFIG, 1, REPOSITORY))
+
+
 def test_the_code_loads_the_commit_that_the_card_belongs_to(facts):
     text = str(render_model_card(facts, CONFIG, 1, REPOSITORY))
     assert text.count('from_pretrained("someone/en-es", revision="v3", trust_remote_code=True)') == 2
