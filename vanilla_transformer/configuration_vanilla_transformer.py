@@ -15,6 +15,7 @@
 
 # ruff: noqa: E402
 import copy
+import math
 from typing import Any
 
 import transformers
@@ -132,6 +133,9 @@ class VanillaTransformerConfig(PreTrainedConfig):
             LayerNorm after each stack.
         attention_bias (`bool`, defaults to `False`):
             Whether the four projections of attention have biases. The paper writes none (§3.2.2).
+        attention_init_gain (`float`, defaults to 1.0):
+            Gain of the Xavier-uniform initialization of the projections to queries, keys and values: 1 in the authors'
+            code, 1/√2 in `torch.nn.MultiheadAttention` and fairseq. A new model alone asks for it.
         layer_norm_eps (`float`, defaults to 1e-6):
             ε of LayerNorm, from the authors' code.
         position_embedding_type (`str`, defaults to `"sinusoidal"`):
@@ -186,6 +190,7 @@ class VanillaTransformerConfig(PreTrainedConfig):
     label_smoothing: float | int = 0.1
     norm_first: bool = False
     attention_bias: bool = False
+    attention_init_gain: float | int = 1.0
     layer_norm_eps: float = 1e-6
     position_embedding_type: str = "sinusoidal"
     max_position_embeddings: int | None = None
@@ -308,6 +313,10 @@ class VanillaTransformerConfig(PreTrainedConfig):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise ValueError(f"`{name}` is {value}. Give a probability: at least 0 and below 1.")
+        if not 0 < self.attention_init_gain < math.inf:
+            raise ValueError(
+                f"`attention_init_gain` is {self.attention_init_gain}. Give a number above 0; 1 is the authors'."
+            )
         if (self.qk_head_dim is None or self.v_head_dim is None) and self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"`num_attention_heads` is {self.num_attention_heads}, which does not divide `hidden_size` "

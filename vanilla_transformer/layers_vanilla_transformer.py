@@ -133,6 +133,8 @@ class VanillaTransformerAttention(nn.Module):
         self.k_proj = nn.Linear(config.hidden_size, heads * self.key_size, bias=bias)
         self.v_proj = nn.Linear(config.hidden_size, heads * self.value_size, bias=bias)
         self.out_proj = nn.Linear(heads * self.value_size, config.hidden_size, bias=bias)
+        for projection in (self.q_proj, self.k_proj, self.v_proj):  # `_init_weights` is given one layer at a time
+            projection.init_gain = config.attention_init_gain  # type: ignore[assignment]
 
     def project_keys_and_values(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """states (B, S, D) -> keys (B, H, S, K) and values (B, H, S, d_v)."""

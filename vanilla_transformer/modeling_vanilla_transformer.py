@@ -95,7 +95,7 @@ class VanillaTransformerPreTrainedModel(PreTrainedModel):
         """Xavier-uniform projections and N(0, 1/D) embeddings, as in the authors' code; the paper gives none."""
         super()._init_weights(module)  # biases, norms, the zero row of the padding token
         if isinstance(module, nn.Linear):
-            init.xavier_uniform_(module.weight)
+            init.xavier_uniform_(module.weight, gain=getattr(module, "init_gain", 1.0))
         elif isinstance(module, nn.Embedding):
             init.normal_(module.weight, mean=0.0, std=module.embedding_dim**-0.5)
             if module.padding_idx is not None and not getattr(module.weight, "_is_hf_initialized", False):

@@ -78,6 +78,28 @@ def test_initialisation_is_the_authors(config):
     assert 0.95 * bound < fc1.abs().max() <= bound
 
 
+@pytest.mark.parametrize("gain", [1.0, 2**-0.5])
+def test_projections_to_queries_keys_and_values_begin_with_their_gain(config, gain, tmp_path):
+    config.attention_init_gain = gain
+    model = VanillaTransformerForConditionalGeneration(config)
+    width = config.hidden_size
+    bound = math.sqrt(6 / (2 * width))
+    for attention in (model.model.encoder.layers[0].self_attn, model.model.decoder.layers[1].encoder_attn):
+        for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
+            assert 0.95 * gain * bound < projection.weight.abs().max() <= gain * bound
+        assert 0.95 * bound < attention.out_proj.weight.abs().max() <= bound
+    if gain < 1:
+        of_torch = torch.nn.MultiheadAttention(width, 1).in_proj_weight
+        assert 0.95 * gain * bound < of_torch.abs().max() <= gain * bound
+    # What was trained is loaded as it is.
+    with torch.no_grad():
+        model.model.encoder.layers[0].self_attn.q_proj.weight.fill_(3)
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
+    assert loaded.config.attention_init_gain == gain
+    assert (loaded.model.encoder.layers[0].self_attn.q_proj.weight == 3).all()
+
+
 # ----- positions -----
 
 
