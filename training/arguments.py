@@ -25,14 +25,7 @@ CONFIG_FIELDS = {f.name for f in dataclasses.fields(VanillaTransformerConfig)} |
 
 
 # Of the configuration: fields that have no weights, and so may change in a trained model.
-FREE_FIELDS = (
-    "dropout",
-    "attention_dropout",
-    "activation_dropout",
-    "classifier_dropout",
-    "label_smoothing",
-    "attention_init_gain",
-)
+FREE_FIELDS = ("dropout", "attention_dropout", "activation_dropout", "classifier_dropout", "label_smoothing")
 
 
 class RecipeError(ValueError):

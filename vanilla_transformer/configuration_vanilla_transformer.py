@@ -135,7 +135,7 @@ class VanillaTransformerConfig(PreTrainedConfig):
             Whether the four projections of attention have biases. The paper writes none (§3.2.2).
         attention_init_gain (`float`, defaults to 1.0):
             Gain of the Xavier-uniform initialization of the projections to queries, keys and values: 1 in the authors'
-            code, 1/√2 in `torch.nn.MultiheadAttention` and fairseq. A new model alone asks for it.
+            code, 1/√2 in `torch.nn.MultiheadAttention` and fairseq. Without effect on weights that are loaded.
         layer_norm_eps (`float`, defaults to 1e-6):
             ε of LayerNorm, from the authors' code.
         position_embedding_type (`str`, defaults to `"sinusoidal"`):
