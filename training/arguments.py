@@ -11,14 +11,13 @@ from typing import Any
 
 import torch
 import yaml
-from sacrebleu.metrics import BLEU
 from transformers import Seq2SeqTrainingArguments
 from transformers.trainer_utils import HubStrategy
 
+from training.metrics.translation import bleu_metric, check_samples
 from vanilla_transformer.configuration_vanilla_transformer import PRESETS, VanillaTransformerConfig
 from vanilla_transformer.model_card import ModelCardError, check_language, check_license
 
-BLEU_TOKENIZERS = tuple(sorted(BLEU.TOKENIZERS))
 CONFIG_FIELDS = {f.name for f in dataclasses.fields(VanillaTransformerConfig)} | {
     *VanillaTransformerConfig.attribute_map
 }
@@ -277,6 +276,12 @@ class TrainingArguments(Seq2SeqTrainingArguments):
     bleu_tokenize: str = field(
         default="13a", metadata={"help": "sacreBLEU's tokenizer; 'none' for text that is tokenized already."}
     )
+    compound_bleu: bool = field(
+        default=False, metadata={"help": "Whether the scores at the end have the paper's BLEU, compounds taken apart."}
+    )
+    bootstrap_samples: int = field(
+        default=1000, metadata={"help": "Samples for the 95%% intervals of the scores at the end; 0 for none."}
+    )
     bf16: bool | None = field(
         default=None, metadata={"help": "bfloat16 mixed precision; if absent, where the GPU computes in it."}
     )
@@ -320,8 +325,11 @@ class TrainingArguments(Seq2SeqTrainingArguments):
             raise RecipeError(f"`bpe_dropout` is {self.bpe_dropout}. Give a probability below 1, such as 0.1.")
         if self.r_drop_alpha < 0:
             raise RecipeError(f"`r_drop_alpha` is {self.r_drop_alpha}. Give 0 or more, such as 5.")
-        if self.bleu_tokenize not in BLEU_TOKENIZERS:
-            raise RecipeError(f"`bleu_tokenize` is {self.bleu_tokenize!r}. Choose one of: {BLEU_TOKENIZERS}.")
+        for name, check in (("bleu_tokenize", bleu_metric), ("bootstrap_samples", check_samples)):
+            try:
+                check(getattr(self, name), f"`{name}`")
+            except ValueError as error:
+                raise RecipeError(str(error)) from error
         if self.noam and self.warmup_steps < 1:
             raise RecipeError(
                 f"`warmup_steps` is {self.warmup_steps}. The paper's schedule counts whole steps: give at least 1."

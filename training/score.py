@@ -12,6 +12,7 @@ picture of BLEU by the length of the source.
 import argparse
 import dataclasses
 import json
+import math
 import shutil
 import sys
 import tempfile
@@ -19,13 +20,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import datasets
 from tabulate import tabulate
 from transformers.utils import logging
 
-from training.arguments import BLEU_TOKENIZERS, RecipeError, TrainingArguments
+from training.arguments import RecipeError, TrainingArguments
 from training.data import ParallelText, read_two_files
 from training.encoding import encode
-from training.metrics.translation import Score, bleu, score_translations
+from training.metrics.translation import (
+    TOKENIZERS,
+    Score,
+    bleu,
+    bleu_metric,
+    check_compounds,
+    check_samples,
+    score_translations,
+)
 from training.tasks.translation import TranslationTrainer
 from vanilla_transformer import VanillaTransformerForConditionalGeneration, VanillaTransformerTokenizer
 from vanilla_transformer.loading import load_model
@@ -35,6 +45,7 @@ from vanilla_transformer.text import read_lines
 BY_LENGTH = "bleu_by_length.png"
 # Words of the source up to which a bar of that picture reaches; the last has no end.
 LENGTHS = (5, 10, 15, 20, 30, 40, 60)
+FEW = 30  # sentences, of which BLEU says little
 
 
 @dataclass
@@ -76,7 +87,14 @@ def read_domains(options: argparse.Namespace) -> list[Domain]:
         raise RecipeError("Give --model and --source to translate and score, or --hypothesis to score translations.")
     if options.model is not None and options.source is None:
         raise RecipeError("--model without --source: its NLL and its translations need the source. Name the files.")
+    if options.model is None:
+        for name in ("num_beams", "length_penalty", "bf16"):
+            if getattr(options, name):
+                raise RecipeError(f"--{name} has no effect on --hypothesis without --model. Leave it out.")
     names = options.name or [Path(reference).stem for reference in options.reference]
+    for name in names:
+        if not name or Path(name).name != name:
+            raise RecipeError(f"--name has {name!r}, which becomes the name of a file. Leave out folders.")
     if repeated := {name for name in names if names.count(name) > 1}:
         raise RecipeError(f"Two texts are named {sorted(repeated)[0]!r}. Tell them apart with --name.")
     domains = []
@@ -97,8 +115,13 @@ def apply_model(
     tokenizer: VanillaTransformerTokenizer,
     domains: list[Domain],
     options: argparse.Namespace,
-) -> None:
-    """Measure a model's NLL on every text, and translate those that have no hypotheses."""
+) -> dict[str, Any]:
+    """
+    Measure a model's NLL on every text, and translate those that have no hypotheses.
+
+    Returns:
+        how it translated: "model", "precision", and "num_beams" and "length_penalty" of the beam search.
+    """
     if options.length_penalty is not None:
         model.generation_config.length_penalty = options.length_penalty
     temporary = tempfile.mkdtemp()
@@ -109,7 +132,8 @@ def apply_model(
             report_to="none",
             bleu_tokenize=options.tokenize,
             generation_num_beams=options.num_beams,
-            tokens_per_device=options.tokens_per_batch,
+            tokens_per_device=options.tokens_per_device,
+            bf16=options.bf16,
             disable_tqdm=not sys.stderr.isatty(),
         )
         trainer = TranslationTrainer(model, arguments, processing_class=tokenizer)
@@ -122,6 +146,12 @@ def apply_model(
         trainer.callback_handler.callbacks.clear()
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    return {
+        "model": str(options.model),
+        "precision": "bfloat16 mixed" if options.bf16 else "float32",
+        "num_beams": options.num_beams or model.generation_config.num_beams,
+        "length_penalty": model.generation_config.length_penalty,
+    }
 
 
 def language_of(options: argparse.Namespace) -> str | None:
@@ -132,8 +162,8 @@ def language_of(options: argparse.Namespace) -> str | None:
     return None if options.model is None else ModelCardFacts.load(options.model).target_lang
 
 
-def table(domains: list[Domain]) -> str:
-    """A row for each text, with the signatures of its scores below."""
+def table(domains: list[Domain], settings: dict[str, Any]) -> str:
+    """A row for each text, with the signatures of its scores and the settings of the model below."""
     rows = []
     for domain in domains:
         row: dict[str, Any] = {"text": domain.name, "sentences": f"{len(domain.text):,}"}
@@ -142,53 +172,74 @@ def table(domains: list[Domain]) -> str:
             row |= {"NLL": f"{domain.loss:.4f}", "perplexity": f"{domain.perplexity:.2f}"}
         rows.append(row)
     signatures = [score.signature for score in domains[0].scores.values()]
-    return "\n".join([tabulate(rows, headers="keys", disable_numparse=True), "", *signatures])
+    lines = [tabulate(rows, headers="keys", disable_numparse=True), "", *signatures]
+    if settings:
+        lines.append("{model}: beam {num_beams}, α {length_penalty:g}, {precision}".format_map(settings))
+    return "\n".join(lines)
 
 
-def write_results(domains: list[Domain], folder: Path, tokenize: str) -> None:
+def write_results(domains: list[Domain], settings: dict[str, Any], folder: Path, tokenize: str) -> None:
     """Write scores.json, the translations and the picture."""
-    folder.mkdir(parents=True, exist_ok=True)
-    everything = {}
+    texts: dict[str, dict[str, Any]] = {}
+    by_lengths = {domain.name: by_length(domain, tokenize) for domain in domains if any(domain.text.sources)}
     for domain in domains:
         scores = {key: dataclasses.asdict(score) for key, score in domain.scores.items()}
-        everything[domain.name] = {"sentences": len(domain.text), "scores": scores}
+        texts[domain.name] = {"sentences": len(domain.text), "scores": scores}
         if domain.loss is not None:
-            everything[domain.name] |= {"loss": domain.loss, "perplexity": domain.perplexity}
+            texts[domain.name] |= {"loss": domain.loss, "perplexity": domain.perplexity}
+        if domain.name in by_lengths:
+            texts[domain.name]["bleu_by_length"] = [
+                {"words": words, "sentences": count, "bleu": value} for words, count, value in by_lengths[domain.name]
+            ]
         lines = [line.replace("\n", " ") + "\n" for line in domain.hypotheses or []]
         (folder / f"{domain.name}.hypothesis.txt").write_text("".join(lines), encoding="utf-8")
-    (folder / "scores.json").write_text(json.dumps(everything, indent=2) + "\n", encoding="utf-8")
-    if any(any(domain.text.sources) for domain in domains):
-        plot_by_length(domains, folder / BY_LENGTH, tokenize)
+    everything = {"settings": settings, "texts": texts}
+    (folder / "scores.json").write_text(json.dumps(everything, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if by_lengths:
+        plot_by_length(by_lengths, folder / BY_LENGTH)
 
 
-def by_length(domain: Domain, tokenize: str) -> list[tuple[str, int, float]]:
-    """Range of source words, number of sentences and their BLEU, for the ranges of `LENGTHS` that have any."""
+def by_length(domain: Domain, tokenize: str) -> list[tuple[str, int, float | None]]:
+    """Ranges of source words (`LENGTHS`), with the number of sentences in each and their BLEU; none without any."""
     words = [len(source.split()) for source in domain.text.sources]
-    rows, low = [], 1
+    rows: list[tuple[str, int, float | None]] = []
+    low = 1
     for high in (*LENGTHS, None):
         chosen = [i for i, count in enumerate(words) if count >= low and (high is None or count <= high)]
         label = f"{low}+" if high is None else f"{low}-{high}"
+        score = None
         if chosen and domain.hypotheses is not None:
-            score = bleu([domain.hypotheses[i] for i in chosen], [domain.text.targets[i] for i in chosen], tokenize)
-            rows.append((label, len(chosen), score.value))
+            hypotheses, references = domain.hypotheses, domain.text.targets
+            score = bleu([hypotheses[i] for i in chosen], [references[i] for i in chosen], tokenize).value
+        rows.append((label, len(chosen), score))
         low = (high or 0) + 1
     return rows
 
 
-def plot_by_length(domains: list[Domain], path: Path, tokenize: str) -> None:
-    """Draw BLEU by the length of the source, with the number of sentences on each bar, as a PNG."""
+def plot_by_length(texts: dict[str, list[tuple[str, int, float | None]]], path: Path) -> None:
+    """
+    Draw BLEU by the length of the source, with the number of sentences on each bar, as a PNG.
+
+    Bars of few sentences are pale: they say little.
+
+    Args:
+        texts: by their names, what `by_length` makes of them.
+    """
     from matplotlib.figure import Figure  # without pyplot no window system is looked for
 
-    figure = Figure(figsize=(8, 3 * len(domains)), layout="constrained")
-    for axes, domain in zip(figure.subplots(len(domains), 1, squeeze=False)[:, 0], domains, strict=True):
-        rows = by_length(domain, tokenize)
-        bars = axes.bar([label for label, _, _ in rows], [score for _, _, score in rows])
-        axes.bar_label(bars, labels=[f"{count:,}" for _, count, _ in rows])
-        axes.set_title(domain.name)
+    figure = Figure(figsize=(8, 3 * len(texts)), layout="constrained")
+    panels = figure.subplots(len(texts), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
+    for axes, (name, rows) in zip(panels, texts.items(), strict=True):
+        bars = axes.bar([label for label, _, _ in rows], [score or 0 for _, _, score in rows])
+        axes.bar_label(bars, labels=[f"{count:,}" if count else "" for _, count, _ in rows])
+        for bar, (_, count, _) in zip(bars, rows, strict=True):
+            bar.set_alpha(0.3 if count < FEW else 1)
+        axes.set_title(name, parse_math=False)
         axes.set_ylabel("BLEU")
-        axes.margins(y=0.15)
         axes.grid(axis="y", alpha=0.3)
-    axes.set_xlabel("words in the source; on each bar the number of sentences")
+    best = max(score or 0 for rows in texts.values() for _, _, score in rows)
+    axes.set_ylim(0, 1.15 * best or 1)  # of all panels
+    axes.set_xlabel(f"words in the source; on each bar the number of sentences, pale below {FEW}")
     figure.savefig(path, dpi=120)
 
 
@@ -202,12 +253,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--hypothesis", nargs="+", help="translations to score, in place of the model's own")
     parser.add_argument("--name", nargs="+", help="names of the texts; the references' file names without it")
     parser.add_argument("--target_lang", help="language code, for METEOR and --compounds; the model's without it")
-    parser.add_argument("--tokenize", default="13a", choices=BLEU_TOKENIZERS, help="sacreBLEU's tokenizer (13a)")
+    parser.add_argument("--tokenize", default="13a", choices=TOKENIZERS, help="sacreBLEU's tokenizer (13a)")
     parser.add_argument("--compounds", action="store_true", help="also the paper's BLEU, compounds taken apart")
     parser.add_argument("--samples", type=int, default=1000, help="for 95%% confidence intervals (1000); 0 for none")
     parser.add_argument("--num_beams", type=int, help="beams; the model's own number (the paper's 4) without it")
     parser.add_argument("--length_penalty", type=float, help="α (§6.1); the model's own (the paper's 0.6) without it")
-    parser.add_argument("--tokens_per_batch", type=int, default=2048, help="source or target tokens in a batch (2048)")
+    parser.add_argument(
+        "--tokens_per_device", type=int, default=2048, help="source or target tokens in a batch, at most 4096 (2048)"
+    )
+    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16 mixed precision; float32 without it")
     parser.add_argument("--run_on", default="auto", help="auto, cpu, cuda or mps (auto)")
     parser.add_argument("--output", type=Path, help="folder for scores.json, the translations and a picture")
     return parser
@@ -217,19 +271,29 @@ def main(arguments: list[str] | None = None) -> int:
     """Score what the command names; returns the exit status."""
     parser = build_parser()
     options = parser.parse_args(arguments)
-    for name, least in (("samples", 0), ("num_beams", 1), ("tokens_per_batch", 1)):
+    for name in ("num_beams", "tokens_per_device"):
         value = getattr(options, name)
-        if value is not None and value < least:
-            parser.error(f"--{name} is {value}: give at least {least}")
+        if value is not None and value < 1:
+            parser.error(f"--{name} is {value}: give at least 1")
+    if options.length_penalty is not None and not math.isfinite(options.length_penalty):
+        parser.error(f"--length_penalty is {options.length_penalty}: give a number, such as 0.6")
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
     try:
+        # What is wrong is said before the work, not after it.
+        check_samples(options.samples, "--samples")
+        bleu_metric(options.tokenize, "--tokenize")
         domains = read_domains(options)
         language = language_of(options)
-        if options.compounds and language is None:
-            raise RecipeError("--compounds needs the language. Give --target_lang, such as de.")
-        if options.model is not None:
-            apply_model(*load_model(options.model), domains, options)
+        if options.compounds:
+            check_compounds(language)
+        if options.output is not None:
+            if options.output.exists() and not options.output.is_dir():
+                raise RecipeError(f"--output is {options.output}, which is a file. Name a folder.")
+            options.output.mkdir(parents=True, exist_ok=True)
+        settings = {} if options.model is None else apply_model(*load_model(options.model), domains, options)
         for domain in domains:
             domain.scores = score_translations(
                 domain.hypotheses or [],
@@ -239,14 +303,14 @@ def main(arguments: list[str] | None = None) -> int:
                 options.compounds,
                 options.samples,
             )
+        print(table(domains, settings))
         if options.output is not None:
-            write_results(domains, options.output, options.tokenize)
-        print(table(domains))
+            write_results(domains, settings, options.output, options.tokenize)
     except (ValueError, ModelCardError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         return 130
     return 0
 

@@ -59,8 +59,6 @@ from vanilla_transformer.loading import ModelFolderError, auto_class_of, load_pa
 from vanilla_transformer.model_card import ModelCardError, ModelPlace, describe_scores
 from vanilla_transformer.text import TextError
 
-# What may change in a trained model.
-
 
 class Terminated(BaseException):
     """SIGTERM before the first step or after the last, where there is nothing to save."""
@@ -325,7 +323,8 @@ def load_initial_model(
             cause = "the recipe" if name in changes or name == "vocab_size" else f"`preset` {arguments.preset}"
             raise RecipeError(
                 f"`init_from` {arguments.init_from} has `{name}` {getattr(model.config, name)} and {cause} says "
-                f"{value}. A trained model keeps its shape and vocabulary: leave this out, or train a new model."
+                f"{value}. A trained model keeps its shape, its start and its vocabulary: leave this out, or train a "
+                "new model."
             )
     if arguments.tokenizer is not None:
         raise RecipeError(
@@ -405,11 +404,12 @@ def choose_weights(trainer: VanillaTransformerTrainer, say: Callable[..., None])
 
 
 def score(recipe: Recipe, trainer: VanillaTransformerTrainer, encoded: dict[str, datasets.Dataset]) -> dict[str, Any]:
-    """Every score of every text but the training text."""
+    """Every score of every text but the training text, in float32, in which the weights are saved."""
     results: dict[str, Any] = {}
-    for split, dataset in encoded.items():
-        if split != "train":
-            results |= recipe.task.score(trainer, dataset, split)
+    with trainer.full_precision():
+        for split, dataset in encoded.items():
+            if split != "train":
+                results |= recipe.task.score(trainer, dataset, split)
     return results
 
 

@@ -4,6 +4,8 @@ import copy
 import math
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         self._tokens_since = time.perf_counter()
         self._unchecked: list[tuple[int, torch.Tensor, torch.Tensor]] = []  # steps, rows and losses of batches
         self._writes_aside = False
+        self._full_precision = False
         self.loss_window, self.termination = LossWindowCallback(self), TerminationCallback(self)
         self.stopwatch = StopwatchCallback()
         self.remove_callback(ProgressCallback)
@@ -218,7 +221,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         ]
         raise RecipeError(
             f"Out of memory with a batch of {' and '.join(shapes)} tokens. Set `tokens_per_device: "
-            f"{max(1, budget // 2)}`; the step stays as it is, by accumulation."
+            f"{max(1, budget // 2)}`; what is learned and measured stays the same."
         ) from error
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -247,7 +250,8 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """What `summarize` makes of the parts of all processes; predictions are in the order of the data set."""
-        model = self.accelerator.unwrap_model(self.model)
+        # Training has made autocast a part of the model's forward pass, where Accelerate can take it out again.
+        model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=not self._full_precision)
         model.eval()
         dataset: Any = dataloader.dataset
         self.callback_handler.eval_dataloader = dataloader  # its length is that of the progress bar
@@ -255,9 +259,10 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         for batch in dataloader:
             indices = batch.pop("index")
             batch = self._prepare_inputs(batch)
+            # With autocast a model that is not in training yet computes as one that is.
+            precision = nullcontext() if self._full_precision else self.accelerator.autocast()
             try:
-                # With autocast a model that is not in training yet computes as one that is.
-                with torch.no_grad(), self.accelerator.autocast():
+                with torch.no_grad(), precision:
                     parts.append(self.measure(model, batch, indices, dataset))
             except RuntimeError as error:
                 self.explain_memory(error, batch, batch["input_ids"].numel())
@@ -272,6 +277,15 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
             metrics={f"{metric_key_prefix}_{name}": value for name, value in metrics.items()},
             num_samples=len(dataset),
         )
+
+    @contextmanager
+    def full_precision(self) -> Iterator[None]:
+        """Evaluate in the precision of the weights, not in training's."""
+        self._full_precision = True
+        try:
+            yield
+        finally:
+            self._full_precision = False
 
     def measure(self, model: Any, batch: dict[str, torch.Tensor], indices: list[int], dataset: Any) -> Any:
         """What is kept of a batch; it travels between processes, as Python's own types."""

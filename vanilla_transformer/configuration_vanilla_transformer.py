@@ -315,7 +315,7 @@ class VanillaTransformerConfig(PreTrainedConfig):
                 raise ValueError(f"`{name}` is {value}. Give a probability: at least 0 and below 1.")
         if not 0 < self.attention_init_gain < math.inf:
             raise ValueError(
-                f"`attention_init_gain` is {self.attention_init_gain}. Give a number above 0; 1 is the authors'."
+                f"`attention_init_gain` is {self.attention_init_gain}. Give a number above 0 and below infinity."
             )
         if (self.qk_head_dim is None or self.v_head_dim is None) and self.hidden_size % self.num_attention_heads:
             raise ValueError(

@@ -25,7 +25,7 @@ PICTURES = {
     "attention.png": "What each word of a translation attends to in its source",
 }
 # Scores of translations, by their keys in results. Each has a signature, which begins with its name.
-SCORES = ("bleu", "chrf", "ter", "meteor")
+SCORES = ("bleu", "chrf", "ter", "meteor", "compound_bleu")
 # All that is measured, with the names of what has no signature.
 MEASURES = {
     "perplexity": "perplexity",
@@ -33,6 +33,7 @@ MEASURES = {
     "chrf": "chrF2",
     "ter": "TER",
     "meteor": "METEOR",
+    "compound_bleu": "BLEU (compounds)",
     "rouge1": "ROUGE-1",
     "rouge2": "ROUGE-2",
     "rougeL": "ROUGE-L",
@@ -99,8 +100,8 @@ class ModelCardFacts:
         example: an input for the code that shows the use; several for tasks that need several, such as a question and
             its context.
         results: `{split}_loss` and `{split}_{score}` of `MEASURES` for "validation", "test" and others, with `_before`
-            what it was before training, `{score}_signature` for those of `SCORES`, and `{split}_parts`, the scores of
-            parts of a text, by their names.
+            what it was before training, `{score}_signature` for those of `SCORES`, `{split}_{score}_margin`, half the
+            width of their 95% intervals, and `{split}_parts`, the scores of parts of a text, by their names.
     """
 
     task: str = "translation"
@@ -225,6 +226,7 @@ def render_model_card(
         from_scratch=facts.steps is not None and facts.base_model is None,
         paper_decoding=is_papers(generation_config, config),
         parts=part_rows(facts.results),
+        has_margins=any(name.endswith("_margin") for name in facts.results),
         has_before=any(name.endswith("_before") for name in facts.results),
         limits=facts.limits,
     )
@@ -351,6 +353,12 @@ def architecture_rows(
         ("feed-forward (d_ff)", f"{config.intermediate_size}, {config.hidden_act}"),
         ("heads (h)", f"{config.num_attention_heads}, d_k {config.query_key_size}, d_v {config.value_size}"),
         ("positions", config.position_embedding_type),
+        (
+            "first weights",
+            None
+            if config.attention_init_gain == 1
+            else f"those of queries, keys and values times {config.attention_init_gain:g}",
+        ),
         ("norm", "before each sublayer" if config.norm_first else "after each sublayer, as in the paper"),
         ("vocabulary", f"{config.vocab_size:,} {'joint ' if facts.task == 'translation' else ''}byte-level BPE"),
     ]
@@ -406,8 +414,10 @@ def result_rows(results: dict[str, Any]) -> list[list[str]]:
         row = [split, f"{results[f'{split}_loss']:.4f}"]
         for key in names:
             now, before = results.get(f"{split}_{key}"), results.get(f"{split}_{key}_before")
+            margin = results.get(f"{split}_{key}_margin")
             row.append(
                 ("" if now is None else write_score(key, now))
+                + ("" if margin is None else f" ± {write_score(key, margin)}")
                 + ("" if before is None else f" ({write_score(key, before)})")
             )
         rows.append(row)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from training.metrics.translation import bleu
-from training.score import build_parser, by_length, main, read_domains
+from training.score import build_parser, by_length, main, plot_by_length, read_domains
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
 from vanilla_transformer.loading import load_model
 from vanilla_transformer.model_card import ModelCardFacts
@@ -28,7 +28,7 @@ def test_a_model_is_scored_on_several_texts(texts, model_folder, capsys):
     output = texts / "scores"
     files = ["--source", str(texts / "a.en"), str(texts / "b.en")]
     files += ["--reference", str(texts / "a.es"), str(texts / "b.es")]
-    settings = ["--samples", "5", "--num_beams", "1", "--run_on", "cpu", "--output", str(output)]
+    settings = ["--samples", "40", "--num_beams", "1", "--run_on", "cpu", "--output", str(output)]
     assert main(["--model", str(model_folder), *files, *settings]) == 0
     shown = capsys.readouterr().out
     lines = shown.splitlines()
@@ -45,7 +45,17 @@ def test_a_model_is_scored_on_several_texts(texts, model_folder, capsys):
     ]
     assert [lines[2].split()[:2], lines[3].split()[:2]] == [["a", "4"], ["b", "4"]]
     assert "±" in lines[2] and "stem:snowball-es" in shown
-    scores = json.loads((output / "scores.json").read_text())
+    written = json.loads((output / "scores.json").read_text())
+    assert written["settings"] == {
+        "model": str(model_folder),
+        "precision": "float32",
+        "num_beams": 1,
+        "length_penalty": 0.6,
+    }
+    assert f"{model_folder}: beam 1, α 0.6, float32" in shown
+    scores = written["texts"]
+    lengths = [(row["words"], row["sentences"]) for row in scores["a"]["bleu_by_length"]]
+    assert lengths[0] == ("1-5", 3) and lengths[-1] == ("61+", 0)
     assert scores["a"]["loss"] == pytest.approx(scores["b"]["loss"], abs=1e-5)  # the same pairs
     hypotheses = (output / "a.hypothesis.txt").read_text(encoding="utf-8").split("\n")[:-1]
     model, tokenizer = load_model(model_folder)
@@ -67,7 +77,7 @@ def test_a_model_is_scored_on_several_texts(texts, model_folder, capsys):
         "es",
     ]
     assert main([*again, "--samples", "0", "--output", str(texts / "again")]) == 0
-    repeated = json.loads((texts / "again" / "scores.json").read_text())["a"]
+    repeated = json.loads((texts / "again" / "scores.json").read_text())["texts"]["a"]
     assert "loss" not in repeated
     for key in ("bleu", "chrf", "ter", "meteor"):
         assert repeated["scores"][key]["value"] == pytest.approx(scores["a"]["scores"][key]["value"])
@@ -93,7 +103,31 @@ def test_bleu_by_length_counts_words_of_the_source(texts):
         ["--source", str(texts / "a.en"), "--reference", str(texts / "a.es"), "--hypothesis", str(texts / "a.es")]
     )
     (domain,) = read_domains(options)
-    assert by_length(domain, "13a") == [("1-5", 3, pytest.approx(bleu(REFERENCES[::2], REFERENCES[::2]).value))]
+    first, *others = by_length(domain, "13a")
+    assert first == ("1-5", 3, pytest.approx(bleu(REFERENCES[::2], REFERENCES[::2]).value))
+    assert [(label, count, score) for label, count, score in others[:2]] == [("6-10", 0, None), ("11-15", 0, None)]
+
+
+def test_texts_share_the_axes_of_the_picture(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, path, **_: drawn.append(figure))
+    few, many = [("1-5", 2, 10.0), ("6+", 0, None)], [("1-5", 50, 80.0), ("6+", 40, 60.0)]
+    plot_by_length({"$a_b^$": few, "talks": many}, tmp_path / "picture.png")
+    first, second = drawn[0].axes
+    assert first.get_ylim() == second.get_ylim() == (0, pytest.approx(92))
+    assert [bar.get_height() for bar in first.patches] == [10, 0]
+    assert [bar.get_alpha() for bar in (*first.patches, *second.patches)] == [0.3, 0.3, 1, 1]
+
+
+def test_bfloat16_is_used_and_told_where_it_is_asked_for(texts, model_folder, capsys):
+    files = ["--source", str(texts / "a.en"), "--reference", str(texts / "a.es"), "--samples", "0", "--run_on", "cpu"]
+    losses = []
+    for precision in ([], ["--bf16"]):
+        output = texts / f"scores{len(precision)}"
+        assert main(["--model", str(model_folder), *files, *precision, "--output", str(output)]) == 0
+        losses.append(json.loads((output / "scores.json").read_text())["texts"]["a"]["loss"])
+    assert "bfloat16 mixed" in capsys.readouterr().out
+    assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.05)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +140,11 @@ def test_bleu_by_length_counts_words_of_the_source(texts):
         (["--hypothesis", "a.es", "a.es", "--reference", "a.es", "a.es"], "Two texts are named 'a'"),
         (["--hypothesis", "short.es", "--reference", "a.es"], "short.es has 1 lines and .*a.es has 4"),
         (["--hypothesis", "missing.es", "--reference", "a.es"], "missing.es cannot be read"),
-        (["--hypothesis", "a.es", "--reference", "a.es", "--compounds"], "--compounds needs the language"),
+        (["--hypothesis", "a.es", "--reference", "a.es", "--compounds"], "`target_lang` is None. Choose one of: as,"),
+        (["--hypothesis", "a.es", "--reference", "a.es", "--samples", "7"], "--samples is 7. Give at least 40"),
+        (["--hypothesis", "a.es", "--reference", "a.es", "--name", "../a"], "--name has '../a'"),
+        (["--hypothesis", "a.es", "--reference", "a.es", "--num_beams", "2"], "--num_beams has no effect"),
+        (["--hypothesis", "a.es", "--reference", "a.es", "--output", "a.es"], "--output is a.es, which is a file"),
         (["--hypothesis", "a.es", "--reference", "a.es", "--target_lang", "spanish"], "spanish"),
     ],
 )
@@ -115,3 +153,13 @@ def test_what_cannot_be_scored_is_named(texts, arguments, message, capsys, monke
     (texts / "short.es").write_text("una\n")
     assert main(arguments) == 2
     assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--length_penalty", "nan"], "--length_penalty is nan"), (["--num_beams", "0"], "--num_beams is 0")],
+)
+def test_figures_that_cannot_be_are_refused(texts, arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        main(["--model", "m", "--source", "a.en", "--reference", "a.es", *arguments])
+    assert message in capsys.readouterr().err

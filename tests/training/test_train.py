@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, MarianConfig, MarianMTModel
 
 from training.phrasebook import phrasebook
+from training.score import main as score
 from training.train import main
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -55,7 +56,9 @@ def test_a_run_leaves_a_folder_that_is_ready_for_the_hub(recipe, tmp_path, capsy
     card = (run / "README.md").read_text(encoding="utf-8")
     assert "[More Information Needed]" not in card and "{{" not in card
     for key in ("bleu", "chrf", "ter", "meteor"):
-        assert f" {results[f'validation_{key}']:.2f} |" in card and results[f"{key}_signature"] in card
+        score, margin = results[f"validation_{key}"], results[f"validation_{key}_margin"]
+        assert f" {score:.2f} ± {margin:.2f} |" in card and results[f"{key}_signature"] in card
+    assert "bs:1000" in results["bleu_signature"]
 
     # The mean of the last three checkpoints.
     parts = [load_file(run / f"checkpoint-{step}" / "model.safetensors") for step in (8, 10, 12)]
@@ -121,6 +124,14 @@ def test_going_on_with_other_settings_is_refused(recipe, tmp_path, capsys):
     assert main([str(recipe), "--max_steps", "4"]) == 0
     for arguments, named in (
         (["--config_overrides", "{encoder_layers: 2, decoder_layers: 1, hidden_size: 32}"], "has `encoder_layers` 1"),
+        (
+            [
+                "--config_overrides",
+                "{encoder_layers: 1, decoder_layers: 1, hidden_size: 32, intermediate_size: 32, "
+                "attention_init_gain: 2}",
+            ],
+            "has `attention_init_gain` 1",
+        ),
         (["--tokens_per_step", "200"], "steps in an epoch and now there are"),
     ):
         assert main([str(recipe), "--resume_from_checkpoint", "true", *arguments]) == 2
@@ -136,6 +147,23 @@ def test_the_best_of_the_saved_checkpoints_is_found_where_evaluations_are_more(r
     best = min((4, 8, 12), key=lambda step: losses[step])
     result, expected = (load_file(path / "model.safetensors") for path in (folder, folder / f"checkpoint-{best}"))
     assert all(torch.equal(tensor, result[name]) for name, tensor in expected.items())
+
+
+def test_the_scores_are_those_of_the_weights_as_they_are_saved(recipe, tmp_path):
+    """A training in bfloat16 ends with scores in float32."""
+    settings = ["--bf16", "true", "--run_on", "cpu", "--compound_bleu", "true", "--bootstrap_samples", "0"]
+    assert main([str(recipe), "--max_steps", "4", *settings]) == 0
+    run = tmp_path / "run"
+    results = json.loads((run / "all_results.json").read_text())
+    assert "validation_compound_bleu" in results and "validation_bleu_margin" not in results
+    files = ["--source", f"{tmp_path}/validation.en", "--reference", f"{tmp_path}/validation.es", "--samples", "0"]
+    losses = {}
+    for name, precision in (("float32", []), ("bfloat16", ["--bf16"])):
+        output = tmp_path / name
+        assert score(["--model", str(run), *files, *precision, "--run_on", "cpu", "--output", str(output)]) == 0
+        losses[name] = json.loads((output / "scores.json").read_text())["texts"]["validation"]["loss"]
+    assert results["validation_loss"] == pytest.approx(losses["float32"], rel=1e-6)
+    assert results["validation_loss"] != pytest.approx(losses["bfloat16"], rel=1e-5)
 
 
 def test_more_texts_are_scored(recipe, tmp_path):
@@ -237,6 +265,9 @@ def test_two_files_are_all_that_own_files_needs(tmp_path, capsys):
         (["--max_length", "3"], "Every pair of the train text is longer than 3 tokens. Raise `max_length`."),
         (["--bpe_dropout", "1.5"], "`bpe_dropout` is 1.5. Give a probability below 1"),
         (["--r_drop_alpha", "-1"], "`r_drop_alpha` is -1.0. Give 0 or more"),
+        (["--bleu_tokenize", "14a"], "`bleu_tokenize` is '14a'. Choose one of: 13a"),
+        (["--bootstrap_samples", "5"], "`bootstrap_samples` is 5. Give at least 40"),
+        (["--compound_bleu", "true", "--target_lang", "ja"], "`target_lang` is 'ja'. Choose one of: as"),
         (["--resume_from_checkpoint", "true"], "has no complete checkpoint"),
         (["--validation_source", "{tmp}/absent"], "absent cannot be read"),
         (["--nonsense", "1"], "no recipe field `nonsense`"),

@@ -26,10 +26,13 @@ from nltk.corpus import wordnet
 from nltk.stem import PorterStemmer, SnowballStemmer
 from nltk.translate.meteor_score import meteor_score
 from sacrebleu.metrics import BLEU, CHRF, TER
+from sacremoses.corpus import NonbreakingPrefixes
 
 from vanilla_transformer.model_card import name_of
 
 SEED = 12345  # of resampling, as sacreBLEU has it
+LEAST_SAMPLES = 40  # of which one in 40 lies outside either end of a 95% interval
+TOKENIZERS = tuple(sorted(BLEU.TOKENIZERS))
 # Compounds are taken apart at their hyphens, as the paper's authors (tensor2tensor, get_ende_bleu.sh) did for German.
 COMPOUND = re.compile(r"(\S)-(\S)")
 
@@ -42,7 +45,7 @@ class Score:
     Attributes:
         value: in percent; of TER less is better, of all others more.
         signature: its name and how it was computed. Scores with other signatures cannot be compared.
-        margin: half of the 95% confidence interval by bootstrap resampling (Koehn 2004), if it was asked for.
+        margin: half the width of its 95% interval by bootstrap resampling (Koehn 2004), if that was asked for.
     """
 
     value: float
@@ -69,11 +72,48 @@ def check_lines(hypotheses: list[str], references: list[str]) -> None:
         )
 
 
+def check_samples(samples: int, name: str = "`samples`") -> None:
+    """
+    Args:
+        name: of the argument, for the error.
+
+    Raises:
+        ValueError: for a number of samples that gives no interval of 95%.
+    """
+    if samples != 0 and samples < LEAST_SAMPLES:
+        raise ValueError(
+            f"{name} is {samples}. Give at least {LEAST_SAMPLES} for an interval of 95%, such as 1000, or 0 for none."
+        )
+
+
+def bleu_metric(tokenize: str, name: str = "`tokenize`", **options: Any) -> BLEU:
+    """
+    sacreBLEU's BLEU with one of its tokenizers.
+
+    Args:
+        name: of the argument, for the error.
+        options: of sacreBLEU's.
+
+    Raises:
+        ValueError: for another tokenizer, or one whose own package or model is missing.
+    """
+    if tokenize not in TOKENIZERS:
+        raise ValueError(f"{name} is {tokenize!r}. Choose one of: {', '.join(TOKENIZERS)}.")
+    try:
+        return BLEU(tokenize=tokenize, force=tokenize == "none", **options)
+    except Exception as error:  # of a package, of the network: each tokenizer raises its own
+        said = " ".join(str(error).split()).removesuffix(".") or type(error).__name__
+        raise ValueError(
+            f"{name} is {tokenize!r}, which sacreBLEU cannot load: {said}. Install what it needs, or choose another."
+        ) from error
+
+
 def score_with_sacrebleu(
     metric: sacrebleu.metrics.base.Metric, name: str, hypotheses: list[str], references: list[str], samples: int
 ) -> Score:
     """A metric of sacreBLEU over a text, with a margin from so many samples of it; 0 is none."""
     check_lines(hypotheses, references)
+    check_samples(samples)
     compute = metric._compute_score_from_stats
 
     def compute_as_float(statistics: Any) -> Any:
@@ -97,10 +137,9 @@ def bleu(hypotheses: list[str], references: list[str], tokenize: str = "13a", sa
         samples: for the margin; 0 is none.
 
     Raises:
-        ValueError: if the numbers of lines differ, or are 0. So do the other scores.
+        ValueError: if the numbers of lines differ, or are 0, and for settings that cannot be. So do the other scores.
     """
-    metric = BLEU(tokenize=tokenize, force=tokenize == "none")
-    return score_with_sacrebleu(metric, "BLEU", hypotheses, references, samples)
+    return score_with_sacrebleu(bleu_metric(tokenize), "BLEU", hypotheses, references, samples)
 
 
 def chrf(hypotheses: list[str], references: list[str], samples: int = 0) -> Score:
@@ -113,18 +152,35 @@ def ter(hypotheses: list[str], references: list[str], samples: int = 0) -> Score
     return score_with_sacrebleu(TER(), "TER", hypotheses, references, samples)
 
 
-def compound_bleu(hypotheses: list[str], references: list[str], target_lang: str, samples: int = 0) -> Score:
+def check_compounds(target_lang: str | None) -> None:
+    """
+    Raises:
+        ValueError: for a language that Moses' tokenizer does not know, or none.
+    """
+    known = NonbreakingPrefixes().available_langs
+    if target_lang not in known.values():
+        shown = ", ".join(sorted({code for code in known.values() if len(code) == 2}))
+        raise ValueError(
+            f"BLEU with compounds taken apart needs a language that Moses' tokenizer knows, and `target_lang` is "
+            f"{target_lang!r}. Choose one of: {shown}."
+        )
+
+
+def compound_bleu(
+    hypotheses: list[str], references: list[str], target_lang: str | None = None, samples: int = 0
+) -> Score:
     """
     Tokenized BLEU with compounds taken apart, as the paper's 28.4 was computed: Unicode punctuation replaced, Moses'
     tokenizer, "Rad-Weg" as three tokens, then BLEU without smoothing. It is not comparable with `bleu`, and higher.
     """
+    check_compounds(target_lang)
     tokenizer, normalizer = sacremoses.MosesTokenizer(target_lang), sacremoses.MosesPunctNormalizer()
 
     def split(line: str) -> str:
         tokens = tokenizer.tokenize(normalizer.replace_unicode_punct(line), return_str=True, escape=False)
         return COMPOUND.sub(r"\1 ##AT##-##AT## \2", tokens)
 
-    metric = BLEU(tokenize="none", smooth_method="none", force=True)
+    metric = bleu_metric("none", smooth_method="none")
     score = score_with_sacrebleu(
         metric, "BLEU (compounds)", [split(line) for line in hypotheses], [split(line) for line in references], samples
     )
@@ -149,11 +205,16 @@ def has_wordnet() -> bool:
     return True
 
 
+def is_english(language: str | None) -> bool:
+    return language in ("en", "eng")
+
+
 def stemmer_of(language: str | None) -> PorterStemmer | SnowballStemmer | None:
     """Porter's for English, as in the original METEOR; Snowball's for the other languages that it knows."""
-    if language == "en":
+    if is_english(language):
         return PorterStemmer()
-    known = pycountry.languages.get(alpha_2=language) if language else None
+    code = {2: "alpha_2", 3: "alpha_3"}.get(len(language or ""))
+    known = pycountry.languages.get(**{code: language}) if code else None
     name = known.name.lower() if known is not None else None
     return SnowballStemmer(name) if name in SnowballStemmer.languages else None
 
@@ -184,9 +245,10 @@ def meteor(
         samples: for the margin; 0 is none.
     """
     check_lines(hypotheses, references)
+    check_samples(samples)
     stemmer = stemmer_of(target_lang)
-    synonyms = wordnet if target_lang == "en" and has_wordnet() else NoSynonyms()
-    cached, words = CachedStemmer(stemmer), BLEU(tokenize=tokenize, force=True).tokenizer
+    synonyms = wordnet if is_english(target_lang) and has_wordnet() else NoSynonyms()
+    cached, words = CachedStemmer(stemmer), bleu_metric(tokenize).tokenizer
     values = [
         meteor_score([words(reference).split()], words(hypothesis).split(), stemmer=cached, wordnet=synonyms)
         for hypothesis, reference in zip(hypotheses, references, strict=True)
@@ -221,17 +283,15 @@ def score_translations(
         samples: for the margins; 0 is none.
 
     Raises:
-        ValueError: as `bleu`, and for `compounds` without `target_lang`.
+        ValueError: as `bleu`, and for `compounds` without a `target_lang` that Moses' tokenizer knows.
     """
-    if compounds and target_lang is None:
-        raise ValueError("BLEU with compounds taken apart needs the language. Give `target_lang`.")
     scores = {
         "bleu": bleu(hypotheses, references, tokenize, samples),
         "chrf": chrf(hypotheses, references, samples),
         "ter": ter(hypotheses, references, samples),
         "meteor": meteor(hypotheses, references, target_lang, tokenize, samples),
     }
-    if compounds and target_lang is not None:
+    if compounds:
         scores["compound_bleu"] = compound_bleu(hypotheses, references, target_lang, samples)
     return scores
 

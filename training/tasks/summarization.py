@@ -18,7 +18,10 @@ class SummarizationTrainer(TranslationTrainer):
 class Summarization(Translation):
     name = "summarization"
     trainer_class = SummarizationTrainer
-    fields = Translation.fields - {"bleu_tokenize", "corpus", "target_lang"}
+    fields = Translation.fields - {
+        *("bleu_tokenize", "compound_bleu", "bootstrap_samples"),
+        *("corpus", "target_lang"),
+    }
 
     def check_languages(self, texts: dict[str, ParallelText]) -> None:
         """Nothing: both sides are of one language."""

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from transformers import DataCollatorForSeq2Seq
 
-from training.arguments import RecipeError, TrainingArguments
+from training.arguments import DataArguments, RecipeError, TrainingArguments
 from training.batching import batch_budget
 from training.cleaning import LanguageEvidence, check_direction, clean, hold_out, report_lengths, report_swapped
 from training.data import ParallelText, load_split, read_two_files
 from training.encoding import encode, within
 from training.metrics.language_modeling import perplexity
-from training.metrics.translation import bleu, score_translations
+from training.metrics.translation import bleu, check_compounds, score_translations
 from training.regularization import BpeDropout, r_drop_loss
 from training.tasks.task import Task, choose_short
 from training.trainer import VanillaTransformerTrainer
@@ -117,10 +117,19 @@ class Translation(Task):
             *("source", "target", "validation_source", "validation_target", "test_source", "test_target"),
             *("source_column", "target_column", "corpus", "target_lang", "example"),
             *("hold_out", "drop_duplicates", "max_length_ratio", "label_smoothing", "bpe_dropout", "r_drop_alpha"),
-            *("predict_with_generate", "generation_num_beams", "length_penalty", "bleu_tokenize"),
+            *("predict_with_generate", "generation_num_beams", "length_penalty"),
+            *("bleu_tokenize", "compound_bleu", "bootstrap_samples"),
             *("hub_native_model_id", "preprocessing_num_workers"),
         }
     )
+
+    def __init__(self, data: DataArguments, args: TrainingArguments):
+        super().__init__(data, args)
+        if args.compound_bleu:
+            try:
+                check_compounds(data.target_lang)
+            except ValueError as error:
+                raise RecipeError(str(error)) from error
 
     def no_training_text(self) -> str:
         return "No training text. Name `source` and `target`, or `train_file`, or `dataset_name`, or `corpus`."
@@ -215,8 +224,15 @@ class Translation(Task):
         """Scores of the translations of a text, after training."""
         results: dict[str, Any] = {}
         scores = score_translations(
-            list(output.predictions), list(references), self.data.target_lang, self.args.bleu_tokenize
+            list(output.predictions),
+            list(references),
+            self.data.target_lang,
+            self.args.bleu_tokenize,
+            self.args.compound_bleu,
+            self.args.bootstrap_samples,
         )
         for key, score in scores.items():
             results |= {f"{split}_{key}": score.value, f"{key}_signature": score.signature}
+            if score.margin is not None:
+                results[f"{split}_{key}_margin"] = score.margin
         return results

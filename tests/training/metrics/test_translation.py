@@ -85,8 +85,10 @@ def test_meteor_by_hand(monkeypatch):
     score = meteor(["the cats sitting on mat"], ["the cat sits on mat"], None)
     assert score.value == pytest.approx(100 * 3 / 5 * (1 - 0.5 * (2 / 3) ** 3))
     assert score.name == "METEOR (exact)"
-    score = meteor(["las casas rojas"], ["la casa roja"], "es")
-    assert score.name == "METEOR (exact+stem)" and "stem:snowball-es" in score.signature
+    for language in ("es", "spa"):
+        score = meteor(["las casas rojas"], ["la casa roja"], language)
+        assert score.value == pytest.approx(100 * 2 / 3 * (1 - 0.5 * (1 / 2) ** 3))  # "las" stays as it is
+    assert score.name == "METEOR (exact+stem)" and "stem:snowball-spa" in score.signature
 
 
 def test_meteor_uses_synonyms_where_they_are(monkeypatch):
@@ -114,7 +116,7 @@ def test_meteor_uses_synonyms_where_they_are(monkeypatch):
 @pytest.mark.parametrize("hypothesis", ["", "a b"])
 @pytest.mark.parametrize("reference", ["", "a b"])
 def test_degenerate_sets_score_without_a_crash(hypothesis, reference, lines):
-    scores = score_translations([hypothesis] * lines, [reference] * lines, "de", compounds=True, samples=5)
+    scores = score_translations([hypothesis] * lines, [reference] * lines, "de", compounds=True, samples=40)
     assert all(0 <= score.value <= 100 and score.margin == 0 for score in scores.values())
 
 
@@ -135,14 +137,33 @@ def test_lines_that_do_not_match_are_refused():
             score(["a", "b"], ["a"])
         with pytest.raises(ValueError, match="0 hypotheses"):
             score([], [])
-    with pytest.raises(ValueError, match="Give `target_lang`"):
-        score_translations(["a"], ["a"], compounds=True)
+
+
+def test_settings_that_cannot_be_are_refused(monkeypatch):
+    for language in (None, "ja", "spa"):
+        with pytest.raises(ValueError, match=f"`target_lang` is {language!r}. Choose one of: as, "):
+            score_translations(["a"], ["a"], language, compounds=True)
+    with pytest.raises(ValueError, match="`target_lang` is None"):
+        CompoundBleu().compute(predictions=["a"], references=["a"])
+    for score in (bleu, chrf, ter, meteor):
+        for samples in (-1, 39):
+            with pytest.raises(ValueError, match=f"`samples` is {samples}. Give at least 40"):
+                score(["a"], ["a"], samples=samples)
+    with pytest.raises(ValueError, match=r"`tokenize` is '14a'\. Choose one of: 13a, "):
+        bleu(["a"], ["a"], tokenize="14a")
+
+    def missing(**_):
+        raise RuntimeError("Please install it.")
+
+    monkeypatch.setattr(translation, "BLEU", missing)
+    with pytest.raises(ValueError, match="`tokenize` is 'ja-mecab', which sacreBLEU cannot load: Please install it"):
+        meteor(["a"], ["a"], tokenize="ja-mecab")
 
 
 def test_they_combine_as_metrics_of_evaluate():
     pair = ["The cats sat on the mat."], ["The cat sat on a mat."]
     combined = evaluate.combine(
-        [Bleu(), Chrf(), Ter(), Meteor(target_lang="en", samples=3), CompoundBleu(target_lang="en")]
+        [Bleu(), Chrf(), Ter(), Meteor(target_lang="en", samples=40), CompoundBleu(target_lang="en")]
     )
     results = combined.compute(predictions=pair[0], references=pair[1])
     assert results["bleu"] == bleu(*pair).value
