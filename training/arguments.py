@@ -6,6 +6,7 @@ Where the `Seq2SeqTrainingArguments` of transformers have a field, its name is u
 
 import dataclasses
 import difflib
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,7 @@ from transformers.trainer_utils import HubStrategy
 
 from training.metrics.translation import bleu_metric, check_samples
 from vanilla_transformer.configuration_vanilla_transformer import PRESETS, VanillaTransformerConfig
+from vanilla_transformer.generation_vanilla_transformer import LENGTH_PENALTY_TYPES
 from vanilla_transformer.model_card import ModelCardError, check_language, check_license
 
 CONFIG_FIELDS = {f.name for f in dataclasses.fields(VanillaTransformerConfig)} | {
@@ -255,13 +257,14 @@ class TrainingArguments(Seq2SeqTrainingArguments):
     )
     bpe_dropout: float = field(
         default=0.0,
-        metadata={"help": "Probability of leaving out a merge in training (BPE-dropout); its draws have no seed."},
+        metadata={
+            "help": "Probability of leaving out a merge in training (BPE-dropout). Its draws have no seed, and its "
+            "sentences more tokens than batches are counted by."
+        },
     )
     r_drop_alpha: float = field(
         default=0.0,
-        metadata={
-            "help": "Weight of R-Drop, 5 in its paper: each batch twice, in twice the time and memory. 0 is off."
-        },
+        metadata={"help": "Weight of R-Drop, 5 in its paper, for more than twice the time and the memory. 0 is off."},
     )
     patience: int | None = field(
         default=None,
@@ -272,6 +275,12 @@ class TrainingArguments(Seq2SeqTrainingArguments):
     )
     length_penalty: float | None = field(
         default=None, metadata={"help": "α of beam search (§6.1), saved with the model; the paper's 0.6 if absent."}
+    )
+    length_penalty_type: str | None = field(
+        default=None,
+        metadata={
+            "help": "gnmt (§6.1), or power: log P(Y) / |Y|^α. Saved with the model; the paper's gnmt if absent."
+        },
     )
     bleu_tokenize: str = field(
         default="13a", metadata={"help": "sacreBLEU's tokenizer; 'none' for text that is tokenized already."}
@@ -330,6 +339,12 @@ class TrainingArguments(Seq2SeqTrainingArguments):
                 check(getattr(self, name), f"`{name}`")
             except ValueError as error:
                 raise RecipeError(str(error)) from error
+        if self.length_penalty is not None and not math.isfinite(self.length_penalty):
+            raise RecipeError(f"`length_penalty` is {self.length_penalty}. Give a number, such as 0.6.")
+        if self.length_penalty_type not in (None, *LENGTH_PENALTY_TYPES):
+            raise RecipeError(
+                f"`length_penalty_type` is {self.length_penalty_type!r}. Choose {' or '.join(LENGTH_PENALTY_TYPES)}."
+            )
         if self.noam and self.warmup_steps < 1:
             raise RecipeError(
                 f"`warmup_steps` is {self.warmup_steps}. The paper's schedule counts whole steps: give at least 1."

@@ -38,6 +38,7 @@ from training.metrics.translation import (
 )
 from training.tasks.translation import TranslationTrainer
 from vanilla_transformer import VanillaTransformerForConditionalGeneration, VanillaTransformerTokenizer
+from vanilla_transformer.generation_vanilla_transformer import LENGTH_PENALTY_TYPES
 from vanilla_transformer.loading import load_model
 from vanilla_transformer.model_card import ModelCardError, ModelCardFacts, check_language
 from vanilla_transformer.text import read_lines
@@ -88,8 +89,8 @@ def read_domains(options: argparse.Namespace) -> list[Domain]:
     if options.model is not None and options.source is None:
         raise RecipeError("--model without --source: its NLL and its translations need the source. Name the files.")
     if options.model is None:
-        for name in ("num_beams", "length_penalty", "bf16"):
-            if getattr(options, name):
+        for name in ("num_beams", "length_penalty", "length_penalty_type", "bf16"):
+            if getattr(options, name) is not None:
                 raise RecipeError(f"--{name} has no effect on --hypothesis without --model. Leave it out.")
     names = options.name or [Path(reference).stem for reference in options.reference]
     for name in names:
@@ -120,10 +121,13 @@ def apply_model(
     Measure a model's NLL on every text, and translate those that have no hypotheses.
 
     Returns:
-        how it translated: "model", "precision", and "num_beams" and "length_penalty" of the beam search.
+        how it translated: "model", "precision", and "num_beams", "length_penalty" and "length_penalty_type" of the
+        beam search.
     """
-    if options.length_penalty is not None:
-        model.generation_config.length_penalty = options.length_penalty
+    settings = model.generation_config
+    for name in ("length_penalty", "length_penalty_type"):
+        if getattr(options, name) is not None:
+            setattr(settings, name, getattr(options, name))
     temporary = tempfile.mkdtemp()
     try:
         arguments = TrainingArguments(
@@ -133,7 +137,7 @@ def apply_model(
             bleu_tokenize=options.tokenize,
             generation_num_beams=options.num_beams,
             tokens_per_device=options.tokens_per_device,
-            bf16=options.bf16,
+            bf16=bool(options.bf16),
             disable_tqdm=not sys.stderr.isatty(),
         )
         trainer = TranslationTrainer(model, arguments, processing_class=tokenizer)
@@ -149,8 +153,9 @@ def apply_model(
     return {
         "model": str(options.model),
         "precision": "bfloat16 mixed" if options.bf16 else "float32",
-        "num_beams": options.num_beams or model.generation_config.num_beams,
-        "length_penalty": model.generation_config.length_penalty,
+        "num_beams": options.num_beams or settings.num_beams,
+        "length_penalty": settings.length_penalty,
+        "length_penalty_type": getattr(settings, "length_penalty_type", "power"),
     }
 
 
@@ -174,7 +179,9 @@ def table(domains: list[Domain], settings: dict[str, Any]) -> str:
     signatures = [score.signature for score in domains[0].scores.values()]
     lines = [tabulate(rows, headers="keys", disable_numparse=True), "", *signatures]
     if settings:
-        lines.append("{model}: beam {num_beams}, α {length_penalty:g}, {precision}".format_map(settings))
+        lines.append(
+            "{model}: beam {num_beams}, α {length_penalty:g} ({length_penalty_type}), {precision}".format_map(settings)
+        )
     return "\n".join(lines)
 
 
@@ -259,9 +266,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--num_beams", type=int, help="beams; the model's own number (the paper's 4) without it")
     parser.add_argument("--length_penalty", type=float, help="α (§6.1); the model's own (the paper's 0.6) without it")
     parser.add_argument(
+        "--length_penalty_type", choices=LENGTH_PENALTY_TYPES, help="gnmt (the paper's), or power: log P(Y) / |Y|^α"
+    )
+    parser.add_argument(
         "--tokens_per_device", type=int, default=2048, help="source or target tokens in a batch, at most 4096 (2048)"
     )
-    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16 mixed precision; float32 without it")
+    parser.add_argument(
+        "--bf16", action="store_true", default=None, help="compute in bfloat16 mixed precision; float32 without it"
+    )
     parser.add_argument("--run_on", default="auto", help="auto, cpu, cuda or mps (auto)")
     parser.add_argument("--output", type=Path, help="folder for scores.json, the translations and a picture")
     return parser

@@ -144,8 +144,9 @@ def run(recipe: Recipe, texts: dict[str, Any], say: Callable[..., None]) -> None
     repositories = first_process(args, lambda: prepare_push(args)) if args.push_to_hub else None
     checkpoint = first_process(args, lambda: prepare_output_dir(args, say))
     model, tokenizer, new = build_model(recipe, texts["train"], checkpoint, say)
-    if args.length_penalty is not None:
-        model.generation_config.length_penalty = args.length_penalty
+    for name in ("length_penalty", "length_penalty_type"):
+        if getattr(args, name) is not None:
+            setattr(model.generation_config, name, getattr(args, name))
     check_space(args.output_dir, model.num_parameters())
     if args.hub_native_model_id is not None:
         marian_config(model.config)

@@ -1,5 +1,7 @@
 """Recipes and launch configurations that come with the project."""
 
+import itertools
+import re
 import subprocess
 from pathlib import Path
 
@@ -21,6 +23,25 @@ def test_recipes_are_read_with_every_row_of_their_tables(path):
     for pairs in [row.get("up_to", 10**9) for row in table]:
         recipe = parse_recipe([str(path), *needed], pairs)
         assert recipe.row == (choose_row(table, pairs) if recipe.has_table else {})
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+def test_recipes_of_known_data_say_first_what_was_measured(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    head = " ".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
+    if path.stem in ("own_files", "finetune"):  # on any data
+        return
+    assert re.search("Measured|not measured by us|Not measured", head)
+
+
+@pytest.mark.parametrize("path", sorted((TRAINING / "recipes").glob("wmt14_*.yaml")), ids=lambda path: path.name)
+def test_the_papers_recipes_are_the_papers(path):
+    recipe = parse_recipe([str(path)])
+    assert (recipe.training.bpe_dropout, recipe.training.r_drop_alpha, recipe.training.noam_scale) == (0, 0, 1)
+    assert (recipe.training.tokens_per_step, recipe.training.warmup_steps) == (25000, 4000)
+    steps, averaged = (300000, 20) if recipe.model.preset == "big" else (100000, 5)
+    assert (recipe.training.max_steps, recipe.training.average_checkpoints) == (steps, averaged)
+    assert not {*(recipe.model.config_overrides or {})} - {"dropout"}
 
 
 @pytest.mark.parametrize("name", ["sst2", "masked_lm"])

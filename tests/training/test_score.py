@@ -51,8 +51,9 @@ def test_a_model_is_scored_on_several_texts(texts, model_folder, capsys):
         "precision": "float32",
         "num_beams": 1,
         "length_penalty": 0.6,
+        "length_penalty_type": "gnmt",
     }
-    assert f"{model_folder}: beam 1, α 0.6, float32" in shown
+    assert f"{model_folder}: beam 1, α 0.6 (gnmt), float32" in shown
     scores = written["texts"]
     lengths = [(row["words"], row["sentences"]) for row in scores["a"]["bleu_by_length"]]
     assert lengths[0] == ("1-5", 3) and lengths[-1] == ("61+", 0)
@@ -88,14 +89,16 @@ def test_settings_of_the_search_reach_it(texts, model_folder, monkeypatch):
     seen = []
 
     def generate(model, input_ids, **settings):
-        seen.append((model.generation_config.length_penalty, settings.get("num_beams")))
+        configured = model.generation_config
+        seen.append((configured.length_penalty, configured.length_penalty_type, settings.get("num_beams")))
         return input_ids
 
     monkeypatch.setattr(VanillaTransformerForConditionalGeneration, "generate", generate)
     files = ["--source", str(texts / "a.en"), "--reference", str(texts / "a.es"), "--samples", "0", "--run_on", "cpu"]
-    assert main(["--model", str(model_folder), *files, "--length_penalty", "1.5", "--num_beams", "7"]) == 0
+    assert main(["--model", str(model_folder), *files, "--length_penalty", "0", "--num_beams", "7"]) == 0
+    assert main(["--model", str(model_folder), *files, "--length_penalty_type", "power"]) == 0
     assert main(["--model", str(model_folder), *files]) == 0
-    assert set(seen) == {(1.5, 7), (0.6, None)}
+    assert set(seen) == {(0, "gnmt", 7), (0.6, "power", None), (0.6, "gnmt", None)}
 
 
 def test_bleu_by_length_counts_words_of_the_source(texts):

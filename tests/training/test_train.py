@@ -152,9 +152,12 @@ def test_the_best_of_the_saved_checkpoints_is_found_where_evaluations_are_more(r
 def test_the_scores_are_those_of_the_weights_as_they_are_saved(recipe, tmp_path):
     """A training in bfloat16 ends with scores in float32."""
     settings = ["--bf16", "true", "--run_on", "cpu", "--compound_bleu", "true", "--bootstrap_samples", "0"]
+    settings += ["--length_penalty", "1", "--length_penalty_type", "power"]
     assert main([str(recipe), "--max_steps", "4", *settings]) == 0
     run = tmp_path / "run"
     results = json.loads((run / "all_results.json").read_text())
+    saved = json.loads((run / "generation_config.json").read_text())
+    assert (saved["length_penalty"], saved["length_penalty_type"]) == (1, "power")
     assert "validation_compound_bleu" in results and "validation_bleu_margin" not in results
     files = ["--source", f"{tmp_path}/validation.en", "--reference", f"{tmp_path}/validation.es", "--samples", "0"]
     losses = {}
@@ -266,6 +269,8 @@ def test_two_files_are_all_that_own_files_needs(tmp_path, capsys):
         (["--bpe_dropout", "1.5"], "`bpe_dropout` is 1.5. Give a probability below 1"),
         (["--r_drop_alpha", "-1"], "`r_drop_alpha` is -1.0. Give 0 or more"),
         (["--bleu_tokenize", "14a"], "`bleu_tokenize` is '14a'. Choose one of: 13a"),
+        (["--length_penalty", "nan"], "`length_penalty` is nan. Give a number"),
+        (["--length_penalty_type", "gmnt"], "`length_penalty_type` is 'gmnt'. Choose gnmt or power"),
         (["--bootstrap_samples", "5"], "`bootstrap_samples` is 5. Give at least 40"),
         (["--compound_bleu", "true", "--target_lang", "ja"], "`target_lang` is 'ja'. Choose one of: as"),
         (["--resume_from_checkpoint", "true"], "has no complete checkpoint"),

@@ -117,7 +117,7 @@ class Translation(Task):
             *("source", "target", "validation_source", "validation_target", "test_source", "test_target"),
             *("source_column", "target_column", "corpus", "target_lang", "example"),
             *("hold_out", "drop_duplicates", "max_length_ratio", "label_smoothing", "bpe_dropout", "r_drop_alpha"),
-            *("predict_with_generate", "generation_num_beams", "length_penalty"),
+            *("predict_with_generate", "generation_num_beams", "length_penalty", "length_penalty_type"),
             *("bleu_tokenize", "compound_bleu", "bootstrap_samples"),
             *("hub_native_model_id", "preprocessing_num_workers"),
         }
