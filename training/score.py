@@ -227,16 +227,18 @@ def plot_by_length(texts: dict[str, list[tuple[str, int, float | None]]], path: 
     """
     Draw BLEU by the length of the source, with the number of sentences on each bar, as a PNG.
 
-    Bars of few sentences are pale: they say little.
+    Bars of few sentences are pale: they say little. Ranges past the longest sentence of all texts are left out.
 
     Args:
         texts: by their names, what `by_length` makes of them.
     """
     from matplotlib.figure import Figure  # without pyplot no window system is looked for
 
+    last = max((i for rows in texts.values() for i, (_, count, _) in enumerate(rows) if count), default=0)
     figure = Figure(figsize=(8, 3 * len(texts)), layout="constrained")
     panels = figure.subplots(len(texts), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
     for axes, (name, rows) in zip(panels, texts.items(), strict=True):
+        rows = rows[: last + 1]
         bars = axes.bar([label for label, _, _ in rows], [score or 0 for _, _, score in rows])
         axes.bar_label(bars, labels=[f"{count:,}" if count else "" for _, count, _ in rows])
         for bar, (_, count, _) in zip(bars, rows, strict=True):

@@ -114,7 +114,8 @@ def test_bleu_by_length_counts_words_of_the_source(texts):
 def test_texts_share_the_axes_of_the_picture(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, path, **_: drawn.append(figure))
-    few, many = [("1-5", 2, 10.0), ("6+", 0, None)], [("1-5", 50, 80.0), ("6+", 40, 60.0)]
+    few = [("1-5", 2, 10.0), ("6-10", 0, None), ("11+", 0, None)]
+    many = [("1-5", 50, 80.0), ("6-10", 40, 60.0), ("11+", 0, None)]
     plot_by_length({"$a_b^$": few, "talks": many}, tmp_path / "picture.png")
     first, second = drawn[0].axes
     assert first.get_ylim() == second.get_ylim() == (0, pytest.approx(92))
