@@ -258,13 +258,13 @@ class TrainingArguments(Seq2SeqTrainingArguments):
     bpe_dropout: float = field(
         default=0.0,
         metadata={
-            "help": "Probability of leaving out a merge in training (BPE-dropout). Its draws have no seed, and its "
-            "sentences more tokens than batches are counted by."
+            "help": "Probability of leaving out a merge in training (BPE-dropout). Its draws have no seed, and "
+            "sentences get more tokens than the batches are made by."
         },
     )
     r_drop_alpha: float = field(
         default=0.0,
-        metadata={"help": "Weight of R-Drop, 5 in its paper, for more than twice the time and the memory. 0 is off."},
+        metadata={"help": "Weight of R-Drop, 5 in its paper, in more than twice the time and memory. 0 is off."},
     )
     patience: int | None = field(
         default=None,

@@ -187,7 +187,7 @@ def check_continuation(checkpoint: Path, config: VanillaTransformerConfig, steps
     Refuse to go on from a checkpoint of another model, or with other steps than it was made with.
 
     Raises:
-        RecipeError: if a size or the start of the weights differs, or the number of steps in an epoch.
+        RecipeError: if a size or the initialization differs, or the number of steps in an epoch.
     """
     saved = VanillaTransformerConfig.from_pretrained(checkpoint)
     for name in ("vocab_size", *SHAPE, "attention_init_gain", "id2label"):

@@ -16,6 +16,7 @@ import math
 import shutil
 import sys
 import tempfile
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,10 @@ from training.metrics.translation import (
 )
 from training.tasks.translation import TranslationTrainer
 from vanilla_transformer import VanillaTransformerForConditionalGeneration, VanillaTransformerTokenizer
-from vanilla_transformer.generation_vanilla_transformer import LENGTH_PENALTY_TYPES
+from vanilla_transformer.generation_vanilla_transformer import (
+    LENGTH_PENALTY_TYPES,
+    VanillaTransformerGenerationMixin,
+)
 from vanilla_transformer.loading import load_model
 from vanilla_transformer.model_card import ModelCardError, ModelCardFacts, check_language
 from vanilla_transformer.text import read_lines
@@ -88,10 +92,6 @@ def read_domains(options: argparse.Namespace) -> list[Domain]:
         raise RecipeError("Give --model and --source to translate and score, or --hypothesis to score translations.")
     if options.model is not None and options.source is None:
         raise RecipeError("--model without --source: its NLL and its translations need the source. Name the files.")
-    if options.model is None:
-        for name in ("num_beams", "length_penalty", "length_penalty_type", "bf16"):
-            if getattr(options, name) is not None:
-                raise RecipeError(f"--{name} has no effect on --hypothesis without --model. Leave it out.")
     names = options.name or [Path(reference).stem for reference in options.reference]
     for name in names:
         if not name or Path(name).name != name:
@@ -121,10 +121,12 @@ def apply_model(
     Measure a model's NLL on every text, and translate those that have no hypotheses.
 
     Returns:
-        how it translated: "model", "precision", and "num_beams", "length_penalty" and "length_penalty_type" of the
-        beam search.
+        "model" and "precision", and of translations "num_beams", "length_penalty" and "length_penalty_type".
     """
+    model.float()  # for scores in float32 of weights in any precision
     settings = model.generation_config
+    if options.length_penalty_type == "gnmt" and not isinstance(model, VanillaTransformerGenerationMixin):
+        raise RecipeError(f"--length_penalty_type is gnmt, which {type(model).__name__} does not know. Leave it out.")
     for name in ("length_penalty", "length_penalty_type"):
         if getattr(options, name) is not None:
             setattr(settings, name, getattr(options, name))
@@ -132,30 +134,33 @@ def apply_model(
     try:
         arguments = TrainingArguments(
             output_dir=temporary,
-            run_on=options.run_on,
+            run_on=options.run_on or "auto",
             report_to="none",
             bleu_tokenize=options.tokenize,
             generation_num_beams=options.num_beams,
-            tokens_per_device=options.tokens_per_device,
+            tokens_per_device=options.tokens_per_device or 2048,
             bf16=bool(options.bf16),
             disable_tqdm=not sys.stderr.isatty(),
         )
         trainer = TranslationTrainer(model, arguments, processing_class=tokenizer)
-        for domain in domains:
-            trainer.decode = domain.hypotheses is None
-            output = trainer.predict(encode(domain.text, tokenizer, f"Encoding {domain.name}"))
-            domain.loss, domain.perplexity = output.metrics["test_loss"], output.metrics["test_perplexity"]
-            if domain.hypotheses is None:
-                domain.hypotheses = list(output.predictions)
+        with nullcontext() if options.bf16 else trainer.full_precision():
+            for domain in domains:
+                trainer.decode = domain.hypotheses is None
+                output = trainer.predict(encode(domain.text, tokenizer, f"Encoding {domain.name}"))
+                domain.loss, domain.perplexity = output.metrics["test_loss"], output.metrics["test_perplexity"]
+                if domain.hypotheses is None:
+                    domain.hypotheses = list(output.predictions)
         trainer.callback_handler.callbacks.clear()
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    described = {"model": str(options.model), "precision": "bfloat16 mixed" if options.bf16 else "float32"}
+    if options.hypothesis is not None:
+        return described
     return {
-        "model": str(options.model),
-        "precision": "bfloat16 mixed" if options.bf16 else "float32",
-        "num_beams": options.num_beams or settings.num_beams,
-        "length_penalty": settings.length_penalty,
-        "length_penalty_type": getattr(settings, "length_penalty_type", "power"),
+        **described,
+        "num_beams": options.num_beams or settings.num_beams or 1,
+        "length_penalty": 1.0 if settings.length_penalty is None else settings.length_penalty,
+        "length_penalty_type": getattr(settings, "length_penalty_type", None) or "power",
     }
 
 
@@ -179,9 +184,8 @@ def table(domains: list[Domain], settings: dict[str, Any]) -> str:
     signatures = [score.signature for score in domains[0].scores.values()]
     lines = [tabulate(rows, headers="keys", disable_numparse=True), "", *signatures]
     if settings:
-        lines.append(
-            "{model}: beam {num_beams}, α {length_penalty:g} ({length_penalty_type}), {precision}".format_map(settings)
-        )
+        how = "beam {num_beams}, α {length_penalty:g} ({length_penalty_type}), " if "num_beams" in settings else ""
+        lines.append(f"{{model}}: {how}{{precision}}".format_map(settings))
     return "\n".join(lines)
 
 
@@ -252,6 +256,37 @@ def plot_by_length(texts: dict[str, list[tuple[str, int, float | None]]], path: 
     figure.savefig(path, dpi=120)
 
 
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """How a model translates and is scored."""
+    parser.add_argument("--tokenize", default="13a", choices=TOKENIZERS, help="sacreBLEU's tokenizer (13a)")
+    parser.add_argument("--num_beams", type=int, help="beams; the model's own number (the paper's 4) without it")
+    parser.add_argument(
+        "--length_penalty_type", choices=LENGTH_PENALTY_TYPES, help="gnmt (the paper's), or power: log P(Y) / |Y|^α"
+    )
+    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16 mixed precision; float32 without it")
+    parser.add_argument(
+        "--tokens_per_device", type=int, help="source or target tokens in a batch, at most 4096 (2048)"
+    )
+    parser.add_argument("--run_on", help="auto, cpu, cuda or mps (auto)")
+
+
+def check_model_options(options: argparse.Namespace, *length_penalties: float) -> None:
+    """
+    Refuse what cannot be before the work, not after it.
+
+    Raises:
+        RecipeError, ValueError: naming the option.
+    """
+    bleu_metric(options.tokenize, "--tokenize")
+    for name in ("num_beams", "tokens_per_device"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise RecipeError(f"--{name} is {value}. Give at least 1.")
+    for alpha in length_penalties:
+        if not math.isfinite(alpha):
+            raise RecipeError(f"A length penalty is {alpha}. Give a number, such as 0.6.")
+
+
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.score", description="Score translations.")
     parser.add_argument("--model", type=Path, help="folder of a model: measures its NLL, and translates")
@@ -262,51 +297,48 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--hypothesis", nargs="+", help="translations to score, in place of the model's own")
     parser.add_argument("--name", nargs="+", help="names of the texts; the references' file names without it")
     parser.add_argument("--target_lang", help="language code, for METEOR and --compounds; the model's without it")
-    parser.add_argument("--tokenize", default="13a", choices=TOKENIZERS, help="sacreBLEU's tokenizer (13a)")
     parser.add_argument("--compounds", action="store_true", help="also the paper's BLEU, compounds taken apart")
     parser.add_argument("--samples", type=int, default=1000, help="for 95%% confidence intervals (1000); 0 for none")
-    parser.add_argument("--num_beams", type=int, help="beams; the model's own number (the paper's 4) without it")
     parser.add_argument("--length_penalty", type=float, help="α (§6.1); the model's own (the paper's 0.6) without it")
-    parser.add_argument(
-        "--length_penalty_type", choices=LENGTH_PENALTY_TYPES, help="gnmt (the paper's), or power: log P(Y) / |Y|^α"
-    )
-    parser.add_argument(
-        "--tokens_per_device", type=int, default=2048, help="source or target tokens in a batch, at most 4096 (2048)"
-    )
-    parser.add_argument(
-        "--bf16", action="store_true", default=None, help="compute in bfloat16 mixed precision; float32 without it"
-    )
-    parser.add_argument("--run_on", default="auto", help="auto, cpu, cuda or mps (auto)")
+    add_model_options(parser)
     parser.add_argument("--output", type=Path, help="folder for scores.json, the translations and a picture")
     return parser
 
 
+def check_options(options: argparse.Namespace) -> None:
+    """
+    As `check_model_options`, for all options, and those that would have no effect.
+
+    Raises:
+        RecipeError, ValueError: naming the option.
+    """
+    check_model_options(options, *([] if options.length_penalty is None else [options.length_penalty]))
+    check_samples(options.samples, "--samples")
+    search, of_models = ("num_beams", "length_penalty", "length_penalty_type"), ("bf16", "tokens_per_device", "run_on")
+    without_effect = (*(search if options.hypothesis else ()), *(of_models if options.model is None else ()))
+    for name in without_effect:
+        given = getattr(options, name)
+        if given is not None and given is not False:
+            raise RecipeError(f"--{name} has no effect on the translations of --hypothesis. Leave it out.")
+    if options.output is not None:
+        if options.output.exists() and not options.output.is_dir():
+            raise RecipeError(f"--output is {options.output}, which is a file. Name a folder.")
+        options.output.mkdir(parents=True, exist_ok=True)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Score what the command names; returns the exit status."""
-    parser = build_parser()
-    options = parser.parse_args(arguments)
-    for name in ("num_beams", "tokens_per_device"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            parser.error(f"--{name} is {value}: give at least 1")
-    if options.length_penalty is not None and not math.isfinite(options.length_penalty):
-        parser.error(f"--length_penalty is {options.length_penalty}: give a number, such as 0.6")
+    options = build_parser().parse_args(arguments)
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     try:
-        # What is wrong is said before the work, not after it.
-        check_samples(options.samples, "--samples")
-        bleu_metric(options.tokenize, "--tokenize")
+        check_options(options)
         domains = read_domains(options)
         language = language_of(options)
         if options.compounds:
             check_compounds(language)
-        if options.output is not None:
-            if options.output.exists() and not options.output.is_dir():
-                raise RecipeError(f"--output is {options.output}, which is a file. Name a folder.")
-            options.output.mkdir(parents=True, exist_ok=True)
         settings = {} if options.model is None else apply_model(*load_model(options.model), domains, options)
         for domain in domains:
             domain.scores = score_translations(

@@ -242,7 +242,9 @@ def score_before(
     for split in encoded:
         if split != "train":
             say(f"before training, {split}: {describe_scores(scores, split)}")
-    before = {f"{name}_before": value for name, value in scores.items() if not name.endswith("_signature")}
+    before = {
+        f"{name}_before": value for name, value in scores.items() if not name.endswith(("_signature", "_margin"))
+    }
     if recipe.training.process_index == 0:
         path.write_text(json.dumps(before, indent=2) + "\n", encoding="utf-8")
     return before
@@ -324,8 +326,7 @@ def load_initial_model(
             cause = "the recipe" if name in changes or name == "vocab_size" else f"`preset` {arguments.preset}"
             raise RecipeError(
                 f"`init_from` {arguments.init_from} has `{name}` {getattr(model.config, name)} and {cause} says "
-                f"{value}. A trained model keeps its shape, its start and its vocabulary: leave this out, or train a "
-                "new model."
+                f"{value}. A trained model keeps what it was made with: leave this out, or train a new model."
             )
     if arguments.tokenizer is not None:
         raise RecipeError(

@@ -178,7 +178,8 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         try:
             loss = super().training_step(model, inputs, *args)
         except RuntimeError as error:
-            self.explain_memory(error, inputs, batch_budget(self.args))
+            kept = "the step stays as it is, by accumulation; no training input may be longer"
+            self.explain_memory(error, inputs, batch_budget(self.args), f": {kept}")
             raise
         self._unchecked.append((self.state.global_step + 1, rows, loss))
         if loss.device.type == "cpu" or len(self._unchecked) >= UNCHECKED_LOSSES:
@@ -203,9 +204,9 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
                 )
 
     @staticmethod
-    def explain_memory(error: RuntimeError, batch: dict[str, torch.Tensor], budget: int) -> None:
+    def explain_memory(error: RuntimeError, batch: dict[str, torch.Tensor], budget: int, then: str = "") -> None:
         """
-        Say what to do if memory ran out.
+        Say what to do if memory ran out, and what happens then.
 
         Raises:
             RecipeError: if it did.
@@ -221,7 +222,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         ]
         raise RecipeError(
             f"Out of memory with a batch of {' and '.join(shapes)} tokens. Set `tokens_per_device: "
-            f"{max(1, budget // 2)}`; what is learned and measured stays the same."
+            f"{max(1, budget // 2)}`{then}."
         ) from error
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -250,8 +251,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """What `summarize` makes of the parts of all processes; predictions are in the order of the data set."""
-        # Training has made autocast a part of the model's forward pass, where Accelerate can take it out again.
-        model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=not self._full_precision)
+        model = self.accelerator.unwrap_model(self.model)
         model.eval()
         dataset: Any = dataloader.dataset
         self.callback_handler.eval_dataloader = dataloader  # its length is that of the progress bar
@@ -281,11 +281,15 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
     @contextmanager
     def full_precision(self) -> Iterator[None]:
         """Evaluate in the precision of the weights, not in training's."""
+        model = self.accelerator.unwrap_model(self.model)
+        with_autocast = model.__dict__.pop("forward", None)  # Accelerate's, once a training has begun
         self._full_precision = True
         try:
             yield
         finally:
             self._full_precision = False
+            if with_autocast is not None:
+                model.forward = with_autocast
 
     def measure(self, model: Any, batch: dict[str, torch.Tensor], indices: list[int], dataset: Any) -> Any:
         """What is kept of a batch; it travels between processes, as Python's own types."""

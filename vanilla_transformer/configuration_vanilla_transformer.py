@@ -314,9 +314,7 @@ class VanillaTransformerConfig(PreTrainedConfig):
             if value is not None and not 0 <= value < 1:
                 raise ValueError(f"`{name}` is {value}. Give a probability: at least 0 and below 1.")
         if not 0 < self.attention_init_gain < math.inf:
-            raise ValueError(
-                f"`attention_init_gain` is {self.attention_init_gain}. Give a number above 0 and below infinity."
-            )
+            raise ValueError(f"`attention_init_gain` is {self.attention_init_gain}. Give a positive, finite number.")
         if (self.qk_head_dim is None or self.v_head_dim is None) and self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"`num_attention_heads` is {self.num_attention_heads}, which does not divide `hidden_size` "

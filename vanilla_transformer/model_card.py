@@ -292,6 +292,11 @@ def write_score(key: str, value: float) -> str:
     return f"{value:.4f}" if key not in ("perplexity", *SCORES) and 0 < value < 1 else f"{value:.2f}"
 
 
+def write_margin(key: str, margin: float | None) -> str:
+    """What follows a score that has an interval."""
+    return "" if margin is None else f" ± {write_score(key, margin)}"
+
+
 def describe_scores(results: dict[str, Any], split: str, suffix: str = "") -> str:
     """Such as "NLL 1.2345, perplexity 3.44, BLEU 30.12"; "" without any. The suffix is that of the keys."""
     if f"{split}_loss{suffix}" not in results:
@@ -299,7 +304,8 @@ def describe_scores(results: dict[str, Any], split: str, suffix: str = "") -> st
     shown = {"loss": f"NLL {results[f'{split}_loss{suffix}']:.4f}"}
     for key, name in names_of(results).items():
         if f"{split}_{key}{suffix}" in results:
-            shown[key] = f"{name} {write_score(key, results[f'{split}_{key}{suffix}'])}"
+            margin = results.get(f"{split}_{key}_margin") if not suffix else None
+            shown[key] = f"{name} {write_score(key, results[f'{split}_{key}{suffix}'])}" + write_margin(key, margin)
     return ", ".join(shown.values())
 
 
@@ -314,7 +320,7 @@ def card_metadata(facts: ModelCardFacts, place: ModelPlace) -> ModelCardData:
             dataset_type=facts.datasets[0] if facts.datasets and split in ("validation", "test") else "custom",
             dataset_name=(facts.data_description if split in ("validation", "test") else None) or split,
             dataset_split=split,
-            metric_type=metric,
+            metric_type="bleu" if metric == "compound_bleu" else metric,
             metric_name=name,
             metric_value=float(write_score(metric, results[f"{split}_{metric}"])),
             metric_args={"signature": signatures[metric]} if metric in signatures else None,
@@ -354,10 +360,10 @@ def architecture_rows(
         ("heads (h)", f"{config.num_attention_heads}, d_k {config.query_key_size}, d_v {config.value_size}"),
         ("positions", config.position_embedding_type),
         (
-            "first weights",
+            "initialization",
             None
             if config.attention_init_gain == 1
-            else f"those of queries, keys and values times {config.attention_init_gain:g}",
+            else f"gain {config.attention_init_gain:g} for the projections to queries, keys and values",
         ),
         ("norm", "before each sublayer" if config.norm_first else "after each sublayer, as in the paper"),
         ("vocabulary", f"{config.vocab_size:,} {'joint ' if facts.task == 'translation' else ''}byte-level BPE"),
@@ -417,7 +423,7 @@ def result_rows(results: dict[str, Any]) -> list[list[str]]:
             margin = results.get(f"{split}_{key}_margin")
             row.append(
                 ("" if now is None else write_score(key, now))
-                + ("" if margin is None else f" ± {write_score(key, margin)}")
+                + write_margin(key, margin)
                 + ("" if before is None else f" ({write_score(key, before)})")
             )
         rows.append(row)

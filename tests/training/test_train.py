@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, MarianConfig, MarianMTModel
 
 from training.phrasebook import phrasebook
-from training.score import main as score
+from training.score import main as score_files
 from training.train import main
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -163,7 +163,7 @@ def test_the_scores_are_those_of_the_weights_as_they_are_saved(recipe, tmp_path)
     losses = {}
     for name, precision in (("float32", []), ("bfloat16", ["--bf16"])):
         output = tmp_path / name
-        assert score(["--model", str(run), *files, *precision, "--run_on", "cpu", "--output", str(output)]) == 0
+        assert score_files(["--model", str(run), *files, *precision, "--run_on", "cpu", "--output", str(output)]) == 0
         losses[name] = json.loads((output / "scores.json").read_text())["texts"]["validation"]["loss"]
     assert results["validation_loss"] == pytest.approx(losses["float32"], rel=1e-6)
     assert results["validation_loss"] != pytest.approx(losses["bfloat16"], rel=1e-5)

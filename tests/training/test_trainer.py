@@ -183,3 +183,21 @@ def test_plain_trainer_decodes_long_targets_in_its_second_evaluation(small_confi
         predictions = trainer.predict(dataset).predictions
     assert model.generation_config.max_length == 20
     assert np.asarray(predictions)[0, 1:61].tolist() == target
+
+
+def test_full_precision_ends_and_the_model_trains_on(small_model, tokenizer, dataset, tmp_path):
+    args = arguments(tmp_path, bf16=True, predict_with_generate=False)
+    trainer = TranslationTrainer(small_model, args, train_dataset=dataset, processing_class=tokenizer)
+    trainer.train()
+    mixed = trainer.evaluate(dataset)["eval_loss"]
+    with trainer.full_precision():
+        exact = trainer.evaluate(dataset)["eval_loss"]
+        row = trainer.collate([dataset[0]])
+        loss, logits, *_ = small_model.eval()(**row, return_dict=False)
+        assert logits.dtype == torch.float32
+    assert exact != mixed and exact == pytest.approx(mixed, rel=0.01)
+    assert trainer.evaluate(dataset)["eval_loss"] == mixed
+    plain = VanillaTransformerForConditionalGeneration(small_model.config).eval()
+    plain.load_state_dict(small_model.state_dict())
+    assert torch.equal(loss, plain(**row).loss)
+    assert not torch.equal(loss, small_model(**row).loss)

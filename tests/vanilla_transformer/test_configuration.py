@@ -88,7 +88,7 @@ def test_caches_are_sized_by_the_decoder_whatever_the_head():
     [
         ({"num_attention_heads": 7}, ["`num_attention_heads` is 7", "`hidden_size` 512", "Choose a divisor"]),
         ({"hidden_size": 0}, ["`hidden_size` is 0"]),
-        ({"attention_init_gain": 0}, ["`attention_init_gain` is 0", "above 0"]),
+        ({"attention_init_gain": 0}, ["`attention_init_gain` is 0", "positive, finite"]),
         ({"dropout": 1.5}, ["`dropout` is 1.5", "below 1"]),
         ({"position_embedding_type": "rotary"}, ["'rotary'", "'sinusoidal' or 'learned'"]),
         ({"position_embedding_type": "learned"}, ["`max_position_embeddings` is None"]),

@@ -92,12 +92,13 @@ def test_every_fact_is_on_the_card(facts):
 
 def test_intervals_and_another_start_are_on_the_card(facts):
     text = str(render_model_card(facts, CONFIG, 1, REPOSITORY))
-    assert "first weights" not in text and "±" not in text
+    assert "initialization" not in text and "±" not in text
     facts.results["test_bleu_margin"] = 1.234
     facts.results |= {"test_compound_bleu": 99.5, "compound_bleu_signature": "BLEU (compounds)|nrefs:1"}
     config = VanillaTransformerConfig.from_dict({**CONFIG.to_dict(), "attention_init_gain": 0.5})
     text = str(render_model_card(facts, config, 1, REPOSITORY))
-    assert "| first weights | those of queries, keys and values times 0.5 |" in text
+    assert "| initialization | gain 0.5 for the projections to queries, keys and values |" in text
+    assert metadata_of(text)["metrics"] == ["bleu", "perplexity"]
     assert "| 98.77 ± 1.23 | 99.50 |" in text and "BLEU (compounds)|nrefs:1" in text
     assert "95% interval" in text
 

@@ -101,7 +101,7 @@ def bleu_metric(tokenize: str, name: str = "`tokenize`", **options: Any) -> BLEU
         raise ValueError(f"{name} is {tokenize!r}. Choose one of: {', '.join(TOKENIZERS)}.")
     try:
         return BLEU(tokenize=tokenize, force=tokenize == "none", **options)
-    except Exception as error:  # of a package, of the network: each tokenizer raises its own
+    except (Exception, SystemExit) as error:  # of a package, of the network: each tokenizer raises its own
         said = " ".join(str(error).split()).removesuffix(".") or type(error).__name__
         raise ValueError(
             f"{name} is {tokenize!r}, which sacreBLEU cannot load: {said}. Install what it needs, or choose another."
@@ -152,18 +152,21 @@ def ter(hypotheses: list[str], references: list[str], samples: int = 0) -> Score
     return score_with_sacrebleu(TER(), "TER", hypotheses, references, samples)
 
 
-def check_compounds(target_lang: str | None) -> None:
+def check_compounds(target_lang: str | None) -> str:
     """
+    The code by which Moses' tokenizer knows a language.
+
     Raises:
-        ValueError: for a language that Moses' tokenizer does not know, or none.
+        ValueError: for a language that it does not know, or none.
     """
-    known = NonbreakingPrefixes().available_langs
-    if target_lang not in known.values():
-        shown = ", ".join(sorted({code for code in known.values() if len(code) == 2}))
+    known, language = set(NonbreakingPrefixes().available_langs.values()), two_letters(target_lang)
+    if language is None or language not in known:
+        shown = ", ".join(sorted(code for code in known if len(code) == 2))
         raise ValueError(
             f"BLEU with compounds taken apart needs a language that Moses' tokenizer knows, and `target_lang` is "
             f"{target_lang!r}. Choose one of: {shown}."
         )
+    return language
 
 
 def compound_bleu(
@@ -173,8 +176,8 @@ def compound_bleu(
     Tokenized BLEU with compounds taken apart, as the paper's 28.4 was computed: Unicode punctuation replaced, Moses'
     tokenizer, "Rad-Weg" as three tokens, then BLEU without smoothing. It is not comparable with `bleu`, and higher.
     """
-    check_compounds(target_lang)
-    tokenizer, normalizer = sacremoses.MosesTokenizer(target_lang), sacremoses.MosesPunctNormalizer()
+    language = check_compounds(target_lang)
+    tokenizer, normalizer = sacremoses.MosesTokenizer(language), sacremoses.MosesPunctNormalizer()
 
     def split(line: str) -> str:
         tokens = tokenizer.tokenize(normalizer.replace_unicode_punct(line), return_str=True, escape=False)
@@ -184,7 +187,7 @@ def compound_bleu(
     score = score_with_sacrebleu(
         metric, "BLEU (compounds)", [split(line) for line in hypotheses], [split(line) for line in references], samples
     )
-    tokenized = f"tok:moses-{target_lang}+compounds"
+    tokenized = f"tok:moses-{language}+compounds"
     return Score(score.value, score.signature.replace("tok:none", tokenized), score.margin)
 
 
@@ -205,16 +208,17 @@ def has_wordnet() -> bool:
     return True
 
 
-def is_english(language: str | None) -> bool:
-    return language in ("en", "eng")
+def two_letters(language: str | None) -> str | None:
+    """The code of two letters for one of three, where there is one."""
+    known = pycountry.languages.get(alpha_3=language) if language is not None and len(language) == 3 else None
+    return getattr(known, "alpha_2", language)
 
 
 def stemmer_of(language: str | None) -> PorterStemmer | SnowballStemmer | None:
     """Porter's for English, as in the original METEOR; Snowball's for the other languages that it knows."""
-    if is_english(language):
+    if language == "en":
         return PorterStemmer()
-    code = {2: "alpha_2", 3: "alpha_3"}.get(len(language or ""))
-    known = pycountry.languages.get(**{code: language}) if code else None
+    known = pycountry.languages.get(alpha_2=language) if language else None
     name = known.name.lower() if known is not None else None
     return SnowballStemmer(name) if name in SnowballStemmer.languages else None
 
@@ -246,8 +250,9 @@ def meteor(
     """
     check_lines(hypotheses, references)
     check_samples(samples)
-    stemmer = stemmer_of(target_lang)
-    synonyms = wordnet if is_english(target_lang) and has_wordnet() else NoSynonyms()
+    language = two_letters(target_lang)
+    stemmer = stemmer_of(language)
+    synonyms = wordnet if language == "en" and has_wordnet() else NoSynonyms()
     cached, words = CachedStemmer(stemmer), bleu_metric(tokenize).tokenizer
     values = [
         meteor_score([words(reference).split()], words(hypothesis).split(), stemmer=cached, wordnet=synonyms)
@@ -256,7 +261,7 @@ def meteor(
     name = "METEOR"
     if isinstance(synonyms, NoSynonyms):
         name = "METEOR (exact)" if stemmer is None else "METEOR (exact+stem)"
-    stems = "none" if stemmer is None else f"{type(stemmer).__name__.removesuffix('Stemmer').lower()}-{target_lang}"
+    stems = "none" if stemmer is None else f"{type(stemmer).__name__.removesuffix('Stemmer').lower()}-{language}"
     how = f"case:lc|tok:{tokenize}|stem:{stems}|version:nltk-{nltk.__version__}"
     if not samples:
         return Score(100 * float(np.mean(values)), f"{name}|nrefs:1|{how}")
