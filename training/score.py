@@ -320,10 +320,8 @@ def check_options(options: argparse.Namespace) -> None:
         given = getattr(options, name)
         if given is not None and given is not False:
             raise RecipeError(f"--{name} has no effect on the translations of --hypothesis. Leave it out.")
-    if options.output is not None:
-        if options.output.exists() and not options.output.is_dir():
-            raise RecipeError(f"--output is {options.output}, which is a file. Name a folder.")
-        options.output.mkdir(parents=True, exist_ok=True)
+    if options.output is not None and options.output.exists() and not options.output.is_dir():
+        raise RecipeError(f"--output is {options.output}, which is a file. Name a folder.")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -339,6 +337,8 @@ def main(arguments: list[str] | None = None) -> int:
         language = language_of(options)
         if options.compounds:
             check_compounds(language)
+        if options.output is not None:
+            options.output.mkdir(parents=True, exist_ok=True)
         settings = {} if options.model is None else apply_model(*load_model(options.model), domains, options)
         for domain in domains:
             domain.scores = score_translations(

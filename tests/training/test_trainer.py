@@ -185,7 +185,7 @@ def test_plain_trainer_decodes_long_targets_in_its_second_evaluation(small_confi
     assert np.asarray(predictions)[0, 1:61].tolist() == target
 
 
-def test_full_precision_ends_and_the_model_trains_on(small_model, tokenizer, dataset, tmp_path):
+def test_full_precision_leaves_the_model_as_training_made_it(small_model, tokenizer, dataset, tmp_path):
     args = arguments(tmp_path, bf16=True, predict_with_generate=False)
     trainer = TranslationTrainer(small_model, args, train_dataset=dataset, processing_class=tokenizer)
     trainer.train()
