@@ -2,6 +2,7 @@ from pathlib import Path
 
 import evaluate
 import pytest
+from sacrebleu.metrics import BLEU, CHRF, TER
 
 from training.metrics import translation
 from training.metrics.translation import (
@@ -15,6 +16,7 @@ from training.metrics.translation import (
     compound_bleu,
     meteor,
     score_translations,
+    score_with_sacrebleu,
     ter,
 )
 
@@ -63,7 +65,7 @@ def test_ter_counts_edits_and_shifts():
 
 
 def test_compounds_are_taken_apart():
-    """The published figure counts "Rad-Weg" as three tokens: two of six are wrong here, not one of four."""
+    """The published figure counts "Rad-Weg" as three tokens: one of seven is wrong here, not one of five."""
     hypotheses, references = ["Der Rad-Weg ist neu ."], ["Der Rad-Pfad ist neu ."]
     score = compound_bleu(hypotheses, references, "de")
     # Der Rad ##AT##-##AT## Weg ist neu . against ... Pfad ...: 6/7, 4/6, 2/5, 0/4 and no smoothing
@@ -123,7 +125,7 @@ def test_degenerate_sets_score_without_a_crash(hypothesis, reference, lines):
 
 
 def test_a_margin_is_half_of_an_interval_of_resampled_texts():
-    # A mix of samples with and without any match, which sacreBLEU 2.6 alone cannot average.
+    # A mix of samples with and without any match.
     assert chrf(["xyz", "xyz", "red"], ["abc", "abc", "red"], samples=50).margin > 0
     references = [f"the {word} is red and the house is blue" for word in ("cat", "dog", "car", "sun", "sea")] * 8
     hypotheses = [line if i % 2 else line.replace("red", "green") for i, line in enumerate(references)]
@@ -131,6 +133,17 @@ def test_a_margin_is_half_of_an_interval_of_resampled_texts():
         assert 0.5 < score.margin < 20, key
         assert "bs:200|seed:12345" in score.signature
         assert str(score) == f"{score.value:.2f} ± {score.margin:.2f}"
+
+
+@pytest.mark.parametrize("metric", [BLEU(), CHRF(), TER()], ids=lambda metric: type(metric).__name__)
+def test_margins_are_sacrebleus(metric):
+    words = ["the", "red", "cat", "sat", "on", "a", "mat", "house"]
+    references = [" ".join(words[(i * j) % 8] for j in range(1, 8)) for i in range(1, 32)]
+    hypotheses = [line.replace("cat", "dog") if i % 3 else line for i, line in enumerate(references)]
+    expected = metric.corpus_score(hypotheses, [references], n_bootstrap=101)
+    score = score_with_sacrebleu(type(metric)(), "name", hypotheses, references, samples=101)
+    assert (score.value, score.margin) == (expected.score, pytest.approx(expected._ci))
+    assert score.signature == f"name|{metric.get_signature()}"
 
 
 def test_lines_that_do_not_match_are_refused():
