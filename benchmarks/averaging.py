@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 from training.arguments import RecipeError
 from training.averaging import average_weights
-from training.checkpoints import find_checkpoints
+from training.checkpoints import regular_checkpoints
 from training.data import read_two_files
 from training.metrics.translation import bleu
 from training.score import Domain, add_model_options, apply_model, check_model_options
@@ -43,10 +43,13 @@ def compare(options: argparse.Namespace) -> None:
         RecipeError: if there are not as many checkpoints, and for options and files as `training.score`.
     """
     check_model_options(options, *options.length_penalties)
-    checkpoints = find_checkpoints(options.model)
+    checkpoints = regular_checkpoints(options.model)
     for window in options.windows:
         if not 1 <= window <= len(checkpoints):
-            raise RecipeError(f"--windows has {window}, and {options.model} holds {len(checkpoints)} checkpoints.")
+            raise RecipeError(
+                f"--windows has {window}, and {options.model} holds {len(checkpoints)} checkpoints. Give numbers from "
+                "1 to that, or train with a larger `save_total_limit`."
+            )
     domain = Domain("validation", read_two_files(options.source, options.reference))
     model, tokenizer = load_model(checkpoints[-1])
     rows = []

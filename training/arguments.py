@@ -208,7 +208,7 @@ class DataArguments:
             raise RecipeError(f"`hold_out` is {self.hold_out}. Give a number of pairs, or 0 for none.")
         if self.max_length is not None and self.max_length < 1:
             raise RecipeError(f"`max_length` is {self.max_length}. Give at least 1, or leave it out.")
-        if self.max_length_ratio is not None and self.max_length_ratio <= 1:
+        if self.max_length_ratio is not None and not 1 < self.max_length_ratio < math.inf:
             raise RecipeError(f"`max_length_ratio` is {self.max_length_ratio}. Give more than 1, such as 3.")
         if self.preprocessing_num_workers is not None and self.preprocessing_num_workers < 1:
             raise RecipeError(
@@ -332,7 +332,7 @@ class TrainingArguments(Seq2SeqTrainingArguments):
                 raise RecipeError(f"`{name}` is {value}. Give at least 1.")
         if not 0 <= self.bpe_dropout < 1:
             raise RecipeError(f"`bpe_dropout` is {self.bpe_dropout}. Give a probability below 1, such as 0.1.")
-        if self.r_drop_alpha < 0:
+        if not 0 <= self.r_drop_alpha < math.inf:
             raise RecipeError(f"`r_drop_alpha` is {self.r_drop_alpha}. Give 0 or more, such as 5.")
         for name, check in (("bleu_tokenize", bleu_metric), ("bootstrap_samples", check_samples)):
             try:

@@ -42,24 +42,40 @@ def average_weights(checkpoints: list[Path]) -> dict[str, torch.Tensor]:
     return {name: (tensor / len(checkpoints)).float() for name, tensor in total.items()}
 
 
+def write_mean(checkpoints: list[Path], output: Path) -> None:
+    """
+    Write the mean of checkpoints to a folder, with the last one's files that belong to a model.
+
+    Raises:
+        RecipeError: as `average_weights`, and for a folder that cannot be or that has no configuration.
+    """
+    if output.resolve() in [folder.resolve() for folder in checkpoints]:
+        raise RecipeError(f"--output is {output}, which is one of the checkpoints. Name another folder.")
+    if output.exists() and not output.is_dir():
+        raise RecipeError(f"--output is {output}, which is a file. Name a folder.")
+    if not (checkpoints[-1] / "config.json").is_file():
+        raise RecipeError(
+            f"{checkpoints[-1]} has no config.json, which the mean takes from it. Name a whole one last."
+        )
+    weights = average_weights(checkpoints)
+    output.mkdir(parents=True, exist_ok=True)
+    for file in checkpoints[-1].iterdir():
+        # What belongs to a model, and nothing of the training run.
+        if file.suffix in (".json", ".py") and file.name != "trainer_state.json":
+            shutil.copy(file, output)
+    save_file(weights, output / WEIGHTS, metadata={"format": "pt"})
+    shutil.copymode(output / "config.json", output / WEIGHTS)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Average checkpoints (§6.1).")
     parser.add_argument("checkpoints", nargs="+", type=Path, help="folders with a model.safetensors")
     parser.add_argument("--output", required=True, type=Path, help="folder for the mean, with the last one's files")
     options = parser.parse_args()
     try:
-        weights = average_weights(options.checkpoints)
-    except RecipeError as error:
+        write_mean(options.checkpoints, options.output)
+    except (RecipeError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
-    if options.output.resolve() in [folder.resolve() for folder in options.checkpoints]:
-        raise SystemExit(f"error: --output {options.output} is one of the checkpoints. Name another folder.")
-    options.output.mkdir(parents=True, exist_ok=True)
-    for file in options.checkpoints[-1].iterdir():
-        # What belongs to a model, and nothing of the training run.
-        if file.suffix in (".json", ".py") and file.name != "trainer_state.json":
-            shutil.copy(file, options.output)
-    save_file(weights, options.output / WEIGHTS, metadata={"format": "pt"})
-    shutil.copymode(options.output / "config.json", options.output / WEIGHTS)
     print(f"Mean of {len(options.checkpoints)} checkpoints in {options.output}")
 
 

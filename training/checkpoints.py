@@ -49,6 +49,11 @@ def find_checkpoints(output_dir: str | Path, up_to_step: int | None = None) -> l
     return sorted((f for f in folders if up_to_step is None or step_of(f) <= up_to_step), key=step_of)
 
 
+def regular_checkpoints(output_dir: str | Path, up_to_step: int | None = None) -> list[Path]:
+    """Those that the recipe asked for, oldest first, without the one that an interruption may have left."""
+    return [folder for folder in find_checkpoints(output_dir, up_to_step) if not (folder / EXTRA).exists()]
+
+
 def validation_losses(log_history: list[dict[str, float]]) -> dict[float, float]:
     """Step -> validation NLL, of the steps that were evaluated."""
     return {entry["step"]: entry["eval_loss"] for entry in log_history if "eval_loss" in entry}

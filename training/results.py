@@ -48,6 +48,16 @@ def base_facts(init_from: str) -> ModelCardFacts:
         return ModelCardFacts()
 
 
+def adopt_languages(recipe: Recipe) -> None:
+    """Fill in the languages that the recipe does not name, as the card of the model that it starts from has them."""
+    if recipe.model.init_from is None:
+        return
+    base, data = base_facts(recipe.model.init_from), recipe.data
+    data.source_lang = data.source_lang or base.source_lang
+    if "target_lang" in recipe.task.fields:
+        data.target_lang = data.target_lang or base.target_lang
+
+
 def describe_run(
     recipe: Recipe,
     trainer: "VanillaTransformerTrainer",
@@ -67,8 +77,8 @@ def describe_run(
         preset=base.preset,
         base_model=init_from if init_from is None or on_hub else Path(init_from).resolve().name,
         base_model_on_hub=on_hub,
-        source_lang=data.source_lang or base.source_lang,
-        target_lang=data.target_lang or (base.target_lang if "target_lang" in recipe.task.fields else None),
+        source_lang=data.source_lang,
+        target_lang=data.target_lang,
         license=data.license or base.license,
         datasets=[name] if name is not None and not Path(name).exists() else [],
         data_description=data.data_description or name,

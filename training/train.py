@@ -33,21 +33,20 @@ from training.arguments import FREE_FIELDS, ModelArguments, RecipeError
 from training.averaging import average_weights
 from training.batching import derive_accumulation
 from training.checkpoints import (
-    EXTRA,
     SHAPE,
     check_continuation,
     check_space,
     find_best,
-    find_checkpoints,
     is_finished,
     prepare_output_dir,
+    regular_checkpoints,
     step_of,
     validation_losses,
 )
 from training.processes import check_processes, first_process, keep_freed_memory
 from training.publishing import PushCallback, prepare_push, publish
 from training.recipe import ROW_NOTES, Recipe, parse_recipe
-from training.results import describe_progress, describe_run, save_result, summarize
+from training.results import adopt_languages, describe_progress, describe_run, save_result, summarize
 from training.trainer import VanillaTransformerTrainer
 from vanilla_transformer import (
     VanillaTransformerConfig,
@@ -76,6 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, terminate)
         recipe = parse_recipe(arguments)
+        adopt_languages(recipe)
         check_processes(recipe.training, arguments)
         say = print if recipe.training.process_index == 0 else lambda *_: None
         texts = recipe.task.load_texts()
@@ -90,6 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             if recipe.has_table:
                 recipe = parse_recipe(arguments, pairs=len(texts["train"]))
+                adopt_languages(recipe)
                 say(describe_choice(recipe))
             run(recipe, texts, say)
     except (RecipeError, TextError, ModelFolderError, ModelCardError, ConversionError, OSError) as error:
@@ -378,9 +379,8 @@ def choose_weights(trainer: VanillaTransformerTrainer, say: Callable[..., None])
         how many checkpoints the result is the mean of.
     """
     args, state = trainer.args, trainer.state
-    # Not those of a later step, which another run may have left, nor one that was written for an interruption.
-    whole = find_checkpoints(args.output_dir, up_to_step=state.global_step)
-    whole = [folder for folder in whole if not (folder / EXTRA).exists()]
+    # Not those of a later step, which another run may have left.
+    whole = regular_checkpoints(args.output_dir, up_to_step=state.global_step)
     best = find_best(whole, state.log_history) if args.load_best_model_at_end else None
     if best is not None:
         whole = [folder for folder in whole if step_of(folder) <= step_of(best)]

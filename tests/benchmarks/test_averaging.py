@@ -1,12 +1,25 @@
 """The table of means of checkpoints, on a run of a few steps."""
 
+import json
+
 from benchmarks.averaging import main
 from tests.training.small import write_recipe
+from training.checkpoints import EXTRA
 from training.train import main as train
+from vanilla_transformer import VanillaTransformerForConditionalGeneration
 
 
-def test_means_and_length_penalties_make_a_table(tmp_path, capsys):
-    assert train([str(write_recipe(tmp_path)), "--max_steps", "6"]) == 0
+def test_means_and_length_penalties_make_a_table(tmp_path, capsys, monkeypatch):
+    assert train([str(write_recipe(tmp_path)), "--max_steps", "6", "--average_checkpoints", "2"]) == 0
+    (tmp_path / "run" / "checkpoint-7").mkdir()  # of an interruption; it takes no part
+    (tmp_path / "run" / "checkpoint-7" / EXTRA).touch()
+    generate, penalties = VanillaTransformerForConditionalGeneration.generate, set()
+
+    def watch(model, *arguments, **settings):
+        penalties.add(model.generation_config.length_penalty)
+        return generate(model, *arguments, **settings)
+
+    monkeypatch.setattr(VanillaTransformerForConditionalGeneration, "generate", watch)
     run, files = str(tmp_path / "run"), [f"--source={tmp_path}/validation.en", f"--reference={tmp_path}/validation.es"]
     settings = ["--run_on", "cpu", "--num_beams", "1"]
     capsys.readouterr()
@@ -14,7 +27,11 @@ def test_means_and_length_penalties_make_a_table(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     names = ["checkpoints", "NLL", "BLEU, α 0", "BLEU, α 1"]
     assert [cell.strip() for cell in lines[-4].strip("|").split("|")] == names
-    assert "checkpoint-6" in lines[-2] and "last 2" in lines[-1]
+    one, two = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines[-2:])
+    assert one[0] == "checkpoint-6" and two[0] == "last 2" and one[1] != two[1]
+    results = json.loads((tmp_path / "run" / "all_results.json").read_text())
+    assert two[1] == f"{results['validation_loss']:.4f}"  # of the mean that training made
+    assert penalties == {0, 1}
     assert main([run, f"--source={tmp_path}/absent", files[1], "--windows", "1"]) == 2
     assert "absent cannot be read" in capsys.readouterr().err
     for arguments, message in (

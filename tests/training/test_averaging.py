@@ -7,7 +7,7 @@ from transformers import AutoModelForSeq2SeqLM
 from training import averaging
 from training.arguments import RecipeError
 from training.averaging import average_weights
-from training.checkpoints import find_checkpoints
+from training.checkpoints import EXTRA, find_checkpoints, regular_checkpoints
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
 
 
@@ -34,14 +34,33 @@ def test_the_mean_of_each_tensor_with_ties_kept(checkpoints, tmp_path, monkeypat
     assert model.lm_head.weight.data_ptr() == model.model.decoder.embed_tokens.weight.data_ptr()
     assert not (output / "trainer_state.json").exists()
     assert (output / "model.safetensors").stat().st_mode == (output / "config.json").stat().st_mode
-    monkeypatch.setattr(sys, "argv", ["averaging", "--output", str(checkpoints[1]), *map(str, checkpoints)])
-    with pytest.raises(SystemExit, match="is one of the checkpoints"):
+
+
+@pytest.mark.parametrize(
+    ("output", "missing", "message"),
+    [
+        ("checkpoint-100", None, "is one of the checkpoints"),
+        ("file", None, "which is a file. Name a folder"),
+        ("mean", "config.json", "checkpoint-1000 has no config.json"),
+        ("mean", "model.safetensors", "model.safetensors cannot be read"),
+    ],
+)
+def test_nothing_is_written_where_a_mean_cannot_be(checkpoints, tmp_path, monkeypatch, output, missing, message):
+    (tmp_path / "file").write_text("mine")
+    if missing is not None:
+        (checkpoints[-1] / missing).unlink()
+    monkeypatch.setattr(sys, "argv", ["averaging", "--output", str(tmp_path / output), *map(str, checkpoints)])
+    with pytest.raises(SystemExit, match=message):
         averaging.main()
+    assert (tmp_path / "file").read_text() == "mine" and not (tmp_path / "mean").exists()
 
 
 def test_checkpoints_come_in_the_order_of_their_steps(checkpoints, tmp_path):
     (tmp_path / "checkpoint-best").mkdir()
     assert find_checkpoints(tmp_path) == checkpoints
+    (checkpoints[1] / EXTRA).touch()
+    assert regular_checkpoints(tmp_path) == [checkpoints[0], checkpoints[2]]
+    assert regular_checkpoints(tmp_path, up_to_step=999) == [checkpoints[0]]
 
 
 def test_checkpoints_of_another_model_and_broken_ones_are_refused(checkpoints, tmp_path, config):

@@ -14,6 +14,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, MarianConfig, Mar
 from training.phrasebook import phrasebook
 from training.score import main as score_files
 from training.train import main
+from vanilla_transformer import VanillaTransformerForConditionalGeneration
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MULTI30K = REPOSITORY.parent / "shared" / "data" / "multi30k_tok"
@@ -200,7 +201,7 @@ def test_fine_tuning_starts_where_the_model_is(recipe, tmp_path, capsys):
     assert main([str(recipe), "--max_steps", "6"]) == 0
     first = json.loads((tmp_path / "run" / "all_results.json").read_text())
     started = yaml.safe_load(recipe.read_text())
-    for name in ("preset", "vocab_size", "config_overrides"):
+    for name in ("preset", "vocab_size", "config_overrides", "source_lang", "target_lang"):
         del started[name]
     recipe.write_text(yaml.safe_dump({**started, "init_from": str(tmp_path / "run"), "dropout": 0.05}))
     assert main([str(recipe), "--output_dir", str(tmp_path / "tuned"), "--max_steps", "30"]) == 0
@@ -215,6 +216,9 @@ def test_fine_tuning_starts_where_the_model_is(recipe, tmp_path, capsys):
         and str(tmp_path / "run") not in card
         and f"({tuned['validation_bleu_before']:.2f})" in card
     )
+    # The languages are those of the card of the first model, for scores as for the card.
+    assert "stem:snowball-es" in tuned["meteor_signature"] and tuned["meteor_signature"] == first["meteor_signature"]
+    assert "language:\n- en\n- es\n" in card
     same = [(tmp_path / name / "tokenizer.json").read_bytes() for name in ("run", "tuned")]
     assert same[0] == same[1]
 
@@ -226,6 +230,27 @@ def test_fine_tuning_starts_where_the_model_is(recipe, tmp_path, capsys):
     ):
         assert main([str(recipe), "--output_dir", str(tmp_path / "refused"), *arguments]) == 2
         assert named in capsys.readouterr().err
+
+
+def test_scores_at_the_end_are_those_of_the_saved_model(recipe, tmp_path, monkeypatch):
+    """`generation_num_beams` is for evaluations in training, and is not saved."""
+    generate, seen = VanillaTransformerForConditionalGeneration.generate, []
+
+    def watch(model, *arguments, **settings):
+        seen.append(settings.get("num_beams", model.generation_config.num_beams))
+        return generate(model, *arguments, **settings)
+
+    monkeypatch.setattr(VanillaTransformerForConditionalGeneration, "generate", watch)
+    assert main([str(recipe), "--max_steps", "6", "--generation_num_beams", "2"]) == 0
+    assert seen == sorted(seen) and set(seen) == {2, 4}
+    results = json.loads((tmp_path / "run" / "all_results.json").read_text())
+    files = [f"--source={tmp_path}/validation.en", f"--reference={tmp_path}/validation.es", "--run_on=cpu"]
+    assert score_files(["--model", str(tmp_path / "run"), *files, "--output", str(tmp_path / "scores")]) == 0
+    scored = json.loads((tmp_path / "scores" / "scores.json").read_text())["texts"]["validation"]
+    assert scored["loss"] == pytest.approx(results["validation_loss"], abs=1e-5)
+    for key, score in scored["scores"].items():
+        assert score["value"] == pytest.approx(results[f"validation_{key}"]), key
+        assert score["signature"] == results[f"{key}_signature"]
 
 
 def test_a_folder_of_another_kind_of_model_is_refused(recipe, tmp_path, capsys, tokenizer):
@@ -268,6 +293,8 @@ def test_two_files_are_all_that_own_files_needs(tmp_path, capsys):
         (["--max_length", "3"], "Every pair of the train text is longer than 3 tokens. Raise `max_length`."),
         (["--bpe_dropout", "1.5"], "`bpe_dropout` is 1.5. Give a probability below 1"),
         (["--r_drop_alpha", "-1"], "`r_drop_alpha` is -1.0. Give 0 or more"),
+        (["--r_drop_alpha", "nan"], "`r_drop_alpha` is nan. Give 0 or more"),
+        (["--max_length_ratio", "nan"], "`max_length_ratio` is nan. Give more than 1"),
         (["--bleu_tokenize", "14a"], "`bleu_tokenize` is '14a'. Choose one of: 13a"),
         (["--length_penalty", "nan"], "`length_penalty` is nan. Give a number"),
         (["--length_penalty_type", "gmnt"], "`length_penalty_type` is 'gmnt'. Choose gnmt or power"),

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import DataCollatorForSeq2Seq
 
-from training.arguments import DataArguments, RecipeError, TrainingArguments
+from training.arguments import RecipeError, TrainingArguments
 from training.batching import batch_budget
 from training.cleaning import LanguageEvidence, check_direction, clean, hold_out, report_lengths, report_swapped
 from training.data import ParallelText, load_split, read_two_files
@@ -36,13 +36,14 @@ class TranslationTrainer(VanillaTransformerTrainer):
         As for `VanillaTransformerTrainer`.
 
     Attributes:
-        decode: first what `predict_with_generate` says.
+        decode, num_beams: first what `predict_with_generate` and `generation_num_beams` say; beams are the model's own
+            if `None`.
         bleu_signature: of the last evaluation.
     """
 
     def __init__(self, model: Any, args: TrainingArguments, processing_class: Any = None, **kwargs: Any):
         self.collator = DataCollatorForSeq2Seq(processing_class, label_pad_token_id=IGNORED_LABEL)
-        self.decode = args.predict_with_generate
+        self.decode, self.num_beams = args.predict_with_generate, args.generation_num_beams
         self.bleu_signature: str | None = None
         if args.r_drop_alpha:
             model.training_loss = functools.partial(r_drop_loss, alpha=args.r_drop_alpha)
@@ -82,7 +83,7 @@ class TranslationTrainer(VanillaTransformerTrainer):
         log_loss = model(**batch).loss.item() * count
         if not self.decode:  # Trainer asks for the loss alone since it has no `compute_metrics`
             return log_loss, count, []
-        beams = {} if self.args.generation_num_beams is None else {"num_beams": self.args.generation_num_beams}
+        beams = {} if self.num_beams is None else {"num_beams": self.num_beams}
         generated = model.generate(batch["input_ids"], attention_mask=batch["attention_mask"], **beams)
         texts = self.processing_class.batch_decode(generated, skip_special_tokens=True)
         return log_loss, count, list(zip(indices, texts, dataset[indices]["target"], strict=True))
@@ -123,13 +124,13 @@ class Translation(Task):
         }
     )
 
-    def __init__(self, data: DataArguments, args: TrainingArguments):
-        super().__init__(data, args)
-        if args.compound_bleu:
+    def load_texts(self) -> dict[str, ParallelText]:
+        if self.args.compound_bleu:
             try:
-                check_compounds(data.target_lang)
+                check_compounds(self.data.target_lang)
             except ValueError as error:
                 raise RecipeError(str(error)) from error
+        return super().load_texts()
 
     def no_training_text(self) -> str:
         return "No training text. Name `source` and `target`, or `train_file`, or `dataset_name`, or `corpus`."
@@ -212,11 +213,11 @@ class Translation(Task):
         return encoded
 
     def score(self, trainer: VanillaTransformerTrainer, dataset: datasets.Dataset, split: str) -> dict[str, Any]:
-        """NLL, perplexity and every score of translations, with their signatures."""
+        """NLL, perplexity and every score of translations as the saved model makes them, with their signatures."""
         assert isinstance(trainer, TranslationTrainer)
-        trainer.decode = True
+        trainer.decode, trainer.num_beams = True, None
         output = trainer.predict(dataset, metric_key_prefix=split)
-        trainer.decode = self.args.predict_with_generate
+        trainer.decode, trainer.num_beams = self.args.predict_with_generate, self.args.generation_num_beams
         results = {name: output.metrics[name] for name in (f"{split}_loss", f"{split}_perplexity")}
         return results | self.final_scores(output, dataset["target"], split)
 
