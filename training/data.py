@@ -72,8 +72,8 @@ def read_two_files(source: str, target: str) -> ParallelText:
     sources, targets = read_lines(source), read_lines(target)
     if len(sources) != len(targets):
         raise RecipeError(
-            f"{source} has {len(sources):,} lines and {target} has {len(targets):,}. Line n of one must translate "
-            "line n of the other: find where they part, for instance with `paste`."
+            f"{source} has {len(sources):,} lines and {target} has {len(targets):,}. Line n of one must "
+            "belong to line n of the other: find where they part, for instance with `paste`."
         )
     return ParallelText(sources, targets, list(range(1, len(sources) + 1)))
 

@@ -39,7 +39,7 @@ def encode(
 
     def encode_batch(batch: dict[str, list[str]]) -> dict[str, list[Any]]:
         source_ids = tokenizer(batch["source"], split_special_tokens=True).input_ids
-        target_ids = tokenizer(batch["target"], split_special_tokens=True).input_ids
+        target_ids = tokenizer(text_target=batch["target"], split_special_tokens=True).input_ids
         return {
             "input_ids": source_ids,
             "labels": target_ids,

@@ -22,12 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 from tabulate import tabulate
+from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from training.arguments import RecipeError, TrainingArguments
 from training.data import ParallelText, read_two_files
-from training.encoding import encode
+from training.encoding import encode, lengths
 from training.metrics.translation import (
     TOKENIZERS,
     Score,
@@ -74,12 +76,15 @@ class Domain:
     scores: dict[str, Score] = dataclasses.field(default_factory=dict)
 
 
-def read_domains(options: argparse.Namespace) -> list[Domain]:
-    """
-    The texts that the command names.
+def names_of_texts(options: argparse.Namespace) -> list[str]:
+    """The texts' names: as given, or the references'."""
+    return options.name or [Path(reference).stem for reference in options.reference]
 
+
+def check_texts(options: argparse.Namespace) -> None:
+    """
     Raises:
-        RecipeError, TextError: if files are missing, unreadable, or not aligned.
+        RecipeError: if the command does not name the files that it needs, or names texts alike.
     """
     count = len(options.reference)
     for name in ("source", "hypothesis", "name"):
@@ -92,12 +97,22 @@ def read_domains(options: argparse.Namespace) -> list[Domain]:
         raise RecipeError("Give --model and --source to translate and score, or --hypothesis to score translations.")
     if options.model is not None and options.source is None:
         raise RecipeError("--model without --source: its NLL and its translations need the source. Name the files.")
-    names = options.name or [Path(reference).stem for reference in options.reference]
+    names = names_of_texts(options)
     for name in names:
         if not name or Path(name).name != name:
             raise RecipeError(f"--name has {name!r}, which becomes the name of a file. Leave out folders.")
     if repeated := {name for name in names if names.count(name) > 1}:
         raise RecipeError(f"Two texts are named {sorted(repeated)[0]!r}. Tell them apart with --name.")
+
+
+def read_domains(options: argparse.Namespace) -> list[Domain]:
+    """
+    The texts that the command names.
+
+    Raises:
+        RecipeError, TextError: if files are unreadable, or not aligned.
+    """
+    names = names_of_texts(options)
     domains = []
     for index, (name, reference) in enumerate(zip(names, options.reference, strict=True)):
         if options.source is not None:
@@ -127,7 +142,7 @@ def apply_model(
     settings = model.generation_config
     if options.length_penalty_type == "gnmt" and not isinstance(model, VanillaTransformerGenerationMixin):
         raise RecipeError(f"--length_penalty_type is gnmt, which {type(model).__name__} does not know. Leave it out.")
-    for name in ("length_penalty", "length_penalty_type"):
+    for name in ("num_beams", "length_penalty", "length_penalty_type"):
         if getattr(options, name) is not None:
             setattr(settings, name, getattr(options, name))
     temporary = tempfile.mkdtemp()
@@ -137,16 +152,18 @@ def apply_model(
             run_on=options.run_on or "auto",
             report_to="none",
             bleu_tokenize=options.tokenize,
-            generation_num_beams=options.num_beams,
             tokens_per_device=options.tokens_per_device or 2048,
             bf16=bool(options.bf16),
             disable_tqdm=not sys.stderr.isatty(),
         )
         trainer = TranslationTrainer(model, arguments, processing_class=tokenizer)
         with nullcontext() if options.bf16 else trainer.full_precision():
-            for domain in domains:
+            encoded = [encode(domain.text, tokenizer, f"Encoding {domain.name}") for domain in domains]
+            for domain, dataset in zip(domains, encoded, strict=True):
+                check_positions(model, dataset, domain.name)
+            for domain, dataset in zip(domains, encoded, strict=True):
                 trainer.decode = domain.hypotheses is None
-                output = trainer.predict(encode(domain.text, tokenizer, f"Encoding {domain.name}"))
+                output = trainer.predict(dataset)
                 domain.loss, domain.perplexity = output.metrics["test_loss"], output.metrics["test_perplexity"]
                 if domain.hypotheses is None:
                     domain.hypotheses = list(output.predictions)
@@ -158,10 +175,28 @@ def apply_model(
         return described
     return {
         **described,
-        "num_beams": options.num_beams or settings.num_beams or 1,
+        "num_beams": settings.num_beams or 1,
         "length_penalty": 1.0 if settings.length_penalty is None else settings.length_penalty,
         "length_penalty_type": getattr(settings, "length_penalty_type", None) or "power",
     }
+
+
+def check_positions(model: PreTrainedModel, dataset: datasets.Dataset, name: str) -> None:
+    """
+    Raises:
+        RecipeError: for a text with a sentence past the last position that a model has; sinusoids have no last one.
+    """
+    theirs = getattr(model.config, "max_position_embeddings", None)
+    limit = getattr(model.config, "position_limit", theirs)
+    if limit is None:
+        return
+    longest = np.maximum(*lengths(dataset))
+    if longest.max(initial=0) > limit:
+        line = int(longest.argmax())
+        raise RecipeError(
+            f"Line {line + 1:,} of {name} has {longest[line]:,} tokens on a side, and the model has {limit:,} "
+            "positions. Leave such lines out, or split them."
+        )
 
 
 def language_of(options: argparse.Namespace) -> str | None:
@@ -312,6 +347,7 @@ def check_options(options: argparse.Namespace) -> None:
     Raises:
         RecipeError, ValueError: naming the option.
     """
+    check_texts(options)
     check_model_options(options, *([] if options.length_penalty is None else [options.length_penalty]))
     check_samples(options.samples, "--samples")
     search, of_models = ("num_beams", "length_penalty", "length_penalty_type"), ("bf16", "tokens_per_device", "run_on")

@@ -90,7 +90,7 @@ def test_settings_of_the_search_reach_it(texts, model_folder, monkeypatch):
 
     def generate(model, input_ids, **settings):
         configured = model.generation_config
-        seen.append((configured.length_penalty, configured.length_penalty_type, settings.get("num_beams")))
+        seen.append((configured.length_penalty, configured.length_penalty_type, configured.num_beams))
         return input_ids
 
     monkeypatch.setattr(VanillaTransformerForConditionalGeneration, "generate", generate)
@@ -98,7 +98,7 @@ def test_settings_of_the_search_reach_it(texts, model_folder, monkeypatch):
     assert main(["--model", str(model_folder), *files, "--length_penalty", "0", "--num_beams", "7"]) == 0
     assert main(["--model", str(model_folder), *files, "--length_penalty_type", "power"]) == 0
     assert main(["--model", str(model_folder), *files]) == 0
-    assert set(seen) == {(0, "gnmt", 7), (0.6, "power", None), (0.6, "gnmt", None)}
+    assert set(seen) == {(0, "gnmt", 7), (0.6, "power", 4), (0.6, "gnmt", 4)}
 
 
 def test_bleu_by_length_counts_words_of_the_source(texts):
@@ -155,10 +155,24 @@ def test_bfloat16_is_used_and_told_where_it_is_asked_for(texts, model_folder, ca
     assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.05)
 
 
+def test_a_sentence_past_the_last_position_is_named_before_the_work(texts, config, tokenizer, capsys):
+    folder = texts / "learned"
+    config.vocab_size = len(tokenizer)
+    config.position_embedding_type, config.max_position_embeddings = "learned", 8
+    VanillaTransformerForConditionalGeneration(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (texts / "a.es").write_text("el\nel\n" + "el coche " * 30 + "\nel\n", encoding="utf-8")
+    (texts / "a.en").write_text("the\n" * 4)
+    files = ["--source", str(texts / "a.en"), "--reference", str(texts / "a.es"), "--run_on", "cpu"]
+    assert main(["--model", str(folder), *files]) == 2
+    assert re.search(r"Line 3 of a has \d+ tokens on a side, and the model has 8 positions", capsys.readouterr().err)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--reference", "a.es"], "Give --model and --source"),
+        (["--reference", "a.es", "--bf16"], "Give --model and --source"),
         (["--model", "m", "--reference", "a.es"], "Give --model and --source"),
         (["--model", "m", "--hypothesis", "a.es", "--reference", "a.es"], "--model without --source"),
         (["--hypothesis", "a.es", "b.es", "--reference", "a.es"], "--hypothesis names 2 and --reference 1 files"),
