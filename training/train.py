@@ -244,7 +244,9 @@ def score_before(
         if split != "train":
             say(f"before training, {split}: {describe_scores(scores, split)}")
     before = {
-        f"{name}_before": value for name, value in scores.items() if not name.endswith(("_signature", "_margin"))
+        f"{name}_before": value
+        for name, value in scores.items()
+        if not name.endswith(("_rows", "_signature", "_margin"))
     }
     if recipe.training.process_index == 0:
         path.write_text(json.dumps(before, indent=2) + "\n", encoding="utf-8")
@@ -411,7 +413,7 @@ def score(recipe: Recipe, trainer: VanillaTransformerTrainer, encoded: dict[str,
     with trainer.full_precision():
         for split, dataset in encoded.items():
             if split != "train":
-                results |= recipe.task.score(trainer, dataset, split)
+                results |= {f"{split}_rows": len(dataset), **recipe.task.score(trainer, dataset, split)}
     return results
 
 

@@ -99,9 +99,10 @@ class ModelCardFacts:
         seconds, hardware: how long it took on what.
         example: an input for the code that shows the use; several for tasks that need several, such as a question and
             its context.
-        results: `{split}_loss` and `{split}_{score}` of `MEASURES` for "validation", "test" and others, with `_before`
-            what it was before training, `{score}_signature` for those of `SCORES`, `{split}_{score}_margin`, half the
-            width of their 95% intervals, and `{split}_parts`, the scores of parts of a text, by their names.
+        results: `{split}_rows`, how many were scored, `{split}_loss` and `{split}_{score}` of `MEASURES` for
+            "validation", "test" and others, with `_before` what it was before training, `{score}_signature` for those
+            of `SCORES`, `{split}_{score}_margin`, half the width of their 95% intervals, and `{split}_parts`, the
+            scores of parts of a text, by their names.
     """
 
     task: str = "translation"
@@ -220,7 +221,7 @@ def render_model_card(
         labels=[config.id2label[i] for i in range(config.num_labels)] if facts.task == "text-classification" else [],
         architecture=architecture_rows(facts, config, parameters),
         training=training_rows(facts, config),
-        results=result_rows(facts.results),
+        results=result_rows(facts.results, TASKS[facts.task][1]),
         signatures=[facts.results[f"{key}_signature"] for key in SCORES if f"{key}_signature" in facts.results],
         pictures={name: PICTURES[name] for name in pictures or []},
         from_scratch=facts.steps is not None and facts.base_model is None,
@@ -412,12 +413,22 @@ def training_rows(facts: ModelCardFacts, config: VanillaTransformerConfig) -> li
     return cells(rows)
 
 
-def result_rows(results: dict[str, Any]) -> list[list[str]]:
-    """The scores of each text, written out, below the names of those that there are; none if nothing was scored."""
+def result_rows(results: dict[str, Any], unit: str) -> list[list[str]]:
+    """
+    The scores of each text, written out, below the names of those that there are; none if nothing was scored.
+
+    Args:
+        unit: what rows of a text are.
+    """
     names = names_of(results)
-    rows = [["set", "NLL per token" if "perplexity" in names else "NLL", *names.values()]]
+    counted = any(f"{split}_rows" in results for split in splits_of(results))
+    rows = [
+        ["set", *([unit] if counted else []), "NLL per token" if "perplexity" in names else "NLL", *names.values()]
+    ]
     for split in splits_of(results):
-        row = [split, f"{results[f'{split}_loss']:.4f}"]
+        count = results.get(f"{split}_rows")
+        row = [split, *(["" if count is None else f"{count:,}"] if counted else [])]
+        row.append(f"{results[f'{split}_loss']:.4f}")
         for key in names:
             now, before = results.get(f"{split}_{key}"), results.get(f"{split}_{key}_before")
             margin = results.get(f"{split}_{key}_margin")

@@ -56,6 +56,8 @@ def test_a_run_leaves_a_folder_that_is_ready_for_the_hub(recipe, tmp_path, capsy
     assert configuration["use_cache"] is True and configuration["dtype"] == "float32"
     card = (run / "README.md").read_text(encoding="utf-8")
     assert "[More Information Needed]" not in card and "{{" not in card
+    assert "| set | sentence pairs | NLL" in card and f"| validation | {results['validation_rows']} | " in card
+    assert results["validation_rows"] == 20
     for key in ("bleu", "chrf", "ter", "meteor"):
         score, margin = results[f"validation_{key}"], results[f"validation_{key}_margin"]
         assert f" {score:.2f} ± {margin:.2f} |" in card and results[f"{key}_signature"] in card
