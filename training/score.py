@@ -158,9 +158,10 @@ def apply_model(
         )
         trainer = TranslationTrainer(model, arguments, processing_class=tokenizer)
         with nullcontext() if options.bf16 else trainer.full_precision():
-            encoded = [encode(domain.text, tokenizer, f"Encoding {domain.name}") for domain in domains]
-            for domain, dataset in zip(domains, encoded, strict=True):
-                check_positions(model, dataset, domain.name)
+            encoded = []
+            for domain in domains:
+                encoded.append(encode(domain.text, tokenizer, f"Encoding {domain.name}"))
+                check_positions(model, encoded[-1], domain.name)
             for domain, dataset in zip(domains, encoded, strict=True):
                 trainer.decode = domain.hypotheses is None
                 output = trainer.predict(dataset)
@@ -186,8 +187,8 @@ def check_positions(model: PreTrainedModel, dataset: datasets.Dataset, name: str
     Raises:
         RecipeError: for a text with a sentence past the last position that a model has; sinusoids have no last one.
     """
-    theirs = getattr(model.config, "max_position_embeddings", None)
-    limit = getattr(model.config, "position_limit", theirs)
+    other = getattr(model.config, "max_position_embeddings", None)  # of a model that is not ours
+    limit = getattr(model.config, "position_limit", other)
     if limit is None:
         return
     longest = np.maximum(*lengths(dataset))

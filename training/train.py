@@ -89,8 +89,9 @@ def main(arguments: list[str] | None = None) -> int:
                 say(report)
         else:
             if recipe.has_table:
+                languages = recipe.data.source_lang, recipe.data.target_lang
                 recipe = parse_recipe(arguments, pairs=len(texts["train"]))
-                adopt_languages(recipe)
+                recipe.data.source_lang, recipe.data.target_lang = languages
                 say(describe_choice(recipe))
             run(recipe, texts, say)
     except (RecipeError, TextError, ModelFolderError, ModelCardError, ConversionError, OSError) as error:

@@ -1,5 +1,6 @@
 import datasets
 import pytest
+from transformers import BatchEncoding
 
 from training.data import ParallelText
 from training.encoding import encode, within
@@ -15,6 +16,17 @@ def test_encoding_keeps_text_and_reads_special_tokens_as_text(tokenizer):
     longest = max(dataset["source_length"])
     assert len(within(dataset, longest - 1)) == 1
     assert len(within(dataset, longest)) == 2
+
+
+def test_a_tokenizer_that_tells_sides_apart_sees_the_target_as_one():
+    """Such as Marian's, which has a model of each language."""
+
+    def tokenize(text=None, text_target=None, **_):
+        first = 1 if text is not None else 2
+        return BatchEncoding({"input_ids": [[first, len(line)] for line in text or text_target]})
+
+    row = encode(ParallelText.from_pairs([("ab", "abc")]), tokenize)[0]
+    assert (row["input_ids"], row["labels"]) == ([1, 2], [2, 3])
 
 
 def test_a_large_text_is_encoded_once_and_in_several_processes(tokenizer, tmp_path, monkeypatch):
