@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import yaml
 from transformers import Seq2SeqTrainingArguments
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 from transformers.trainer_utils import HubStrategy
 
 from training.metrics.translation import bleu_metric, check_samples
@@ -85,6 +86,8 @@ class ModelArguments:
             raise RecipeError(f"`preset` is {self.preset!r}. Choose one of: {', '.join(PRESETS)}.")
         overrides = read_mapping(self.config_overrides, "config_overrides", "{norm_first: true}")
         for name in overrides:
+            if name == "vocab_size":
+                raise RecipeError("`config_overrides` has `vocab_size`. It is a field of the recipe: write it beside.")
             if name not in CONFIG_FIELDS:
                 close = difflib.get_close_matches(name, CONFIG_FIELDS, n=1)
                 hint = f" Did you mean `{close[0]}`?" if close else ""
@@ -349,6 +352,10 @@ class TrainingArguments(Seq2SeqTrainingArguments):
             raise RecipeError(
                 f"`warmup_steps` is {self.warmup_steps}. The paper's schedule counts whole steps: give at least 1."
             )
+        for name in ("seed", "data_seed"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 2**32:
+                raise RecipeError(f"`{name}` is {value}. Give a number from 0 to 4,294,967,295.")
         if self.hub_strategy not in list(HubStrategy):
             raise RecipeError(f"`hub_strategy` is {self.hub_strategy!r}. Choose one of: {', '.join(HubStrategy)}.")
         if self.hub_native_model_id is not None and not self.push_to_hub:
@@ -367,6 +374,11 @@ class TrainingArguments(Seq2SeqTrainingArguments):
             self.metric_for_best_model, self.greater_is_better = "eval_loss", False
         self.ddp_find_unused_parameters = False  # every parameter has a gradient in every step
         super().__post_init__()
+        for name in self.report_to or ():
+            if name not in INTEGRATION_TO_CALLBACK:
+                raise RecipeError(f"`report_to` is {name}. Choose one of: none, {', '.join(INTEGRATION_TO_CALLBACK)}.")
+            if name not in {*get_available_reporting_integrations(), "flyte"}:  # which that list leaves out
+                raise RecipeError(f"`report_to` is {name}, which is not installed. Install it, or choose another.")
 
     def _runs_on_cpu(self) -> bool:
         """Whether to use the CPU. Left to itself, Trainer starts no process group where there is no accelerator."""

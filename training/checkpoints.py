@@ -10,8 +10,10 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
+from transformers.utils import CONFIG_NAME
 
 from training.arguments import RecipeError, TrainingArguments
 from vanilla_transformer import VanillaTransformerConfig
@@ -29,10 +31,14 @@ SHAPE = (
     "position_embedding_type",
     "norm_first",
 )
+# What a run goes on by; Trainer writes more.
+STATE = ("global_step", "epoch", "max_steps", "num_train_epochs", "log_history")
 # Where a checkpoint is written before it gets its name: under that name there are whole ones alone.
 UNFINISHED = "unfinished"
 # Where checkpoints wait for their push.
 PUSHING = "pushing"
+# What the model of `init_from` scored before it was trained.
+RESULTS_BEFORE = "results_before.json"
 # A file in a checkpoint that was written on request, between those that the recipe asks for. It serves to go on from,
 # takes no part in a mean, and goes when the next one is written.
 EXTRA = "extra"
@@ -66,14 +72,27 @@ def find_best(checkpoints: list[Path], log_history: list[dict[str, float]]) -> P
     return min(evaluated, key=lambda folder: losses[step_of(folder)], default=None)
 
 
+def find_damage_of_weights(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint's weights, in a few words; `None` for whole ones."""
+    try:
+        with safe_open(checkpoint / WEIGHTS, "pt") as weights:
+            weights.keys()
+    except FileNotFoundError:
+        return f"{WEIGHTS} is missing"
+    except (OSError, SafetensorError) as error:
+        return f"{WEIGHTS} cannot be read: {error}"
+    return None
+
+
 def find_damage(checkpoint: Path) -> str | None:
     """What keeps a run from going on from a checkpoint, in a few words; `None` for a whole one."""
-    name = TRAINER_STATE_NAME
+    name = ""
     try:
-        json.loads((checkpoint / name).read_text(encoding="utf-8"))
-        name = WEIGHTS
-        with safe_open(checkpoint / name, "pt") as weights:
-            weights.keys()
+        for name in (CONFIG_NAME, "tokenizer.json", TRAINER_STATE_NAME):
+            content = json.loads((checkpoint / name).read_text(encoding="utf-8"))
+        lacking = [entry for entry in STATE if entry not in content]
+        if lacking:
+            return f"{name} has no {lacking[0]}"
         random_states = sorted(file.name for file in checkpoint.glob("rng_state*.pth"))
         for name in (OPTIMIZER_NAME, SCHEDULER_NAME, *(random_states or ["rng_state.pth"])):
             with zipfile.ZipFile(checkpoint / name) as archive:
@@ -81,9 +100,9 @@ def find_damage(checkpoint: Path) -> str | None:
                     return f"{name} has wrong checksums"
     except FileNotFoundError:
         return f"{name} is missing"
-    except (OSError, ValueError, SafetensorError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
         return f"{name} cannot be read: {error}"
-    return None
+    return find_damage_of_weights(checkpoint)
 
 
 def prepare_output_dir(args: TrainingArguments, say: Callable[..., None]) -> Path | None:
@@ -96,7 +115,8 @@ def prepare_output_dir(args: TrainingArguments, say: Callable[..., None]) -> Pat
         the checkpoint to go on from, if any.
 
     Raises:
-        RecipeError: if there is none to go on from, if others are there, or if the folder cannot be written.
+        RecipeError: if there is none to go on from, if others or a model are there, or if the folder cannot be
+            written.
     """
     output_dir = Path(args.output_dir)
     checkpoints = find_checkpoints(output_dir)
@@ -118,16 +138,13 @@ def prepare_output_dir(args: TrainingArguments, say: Callable[..., None]) -> Pat
         damage = find_damage(checkpoint)
         if damage is not None:
             raise RecipeError(f"`resume_from_checkpoint` is {resume}, which is no complete checkpoint: {damage}.")
-    others = [
-        folder
-        for folder in checkpoints
-        if folder not in damaged and (checkpoint is None or step_of(folder) > step_of(checkpoint))
-    ]
-    if checkpoint is not None and checkpoint.parent.resolve() != output_dir.resolve():
-        others = checkpoints
+    starts_anew = checkpoint is None or checkpoint.parent.resolve() != output_dir.resolve()
+    first = 0 if checkpoint is None or starts_anew else step_of(checkpoint) + 1
+    others = [folder for folder in checkpoints if folder not in damaged and step_of(folder) >= first]
     if checkpoint is None and damaged:
         say("no checkpoint is left to go on from: starting with the first step")
-    if checkpoint is None and not (output_dir / "config.json").exists():
+    has_model = (output_dir / CONFIG_NAME).exists()
+    if starts_anew and not has_model:
         kept = sorted(file.name for pattern in ("README.md", "*.py") for file in output_dir.glob(pattern))
         if kept:  # a model's folder has files of these names
             raise RecipeError(
@@ -138,6 +155,11 @@ def prepare_output_dir(args: TrainingArguments, say: Callable[..., None]) -> Pat
             f"{output_dir} holds {others[-1].name} of an earlier run. Go on with `--resume_from_checkpoint true`, or "
             "delete it and start again with `--overwrite_output_dir true`."
         )
+    if starts_anew and has_model and not args.overwrite_output_dir:
+        raise RecipeError(
+            f"`output_dir` {output_dir} holds a model, which would be written over. Name another folder, or give "
+            "this one up with `--overwrite_output_dir true`."
+        )
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
         for folder in damaged:
@@ -147,6 +169,8 @@ def prepare_output_dir(args: TrainingArguments, say: Callable[..., None]) -> Pat
         for folder in [*others, output_dir / UNFINISHED, output_dir / PUSHING]:
             if folder.exists():
                 shutil.rmtree(folder)
+        if starts_anew:
+            (output_dir / RESULTS_BEFORE).unlink(missing_ok=True)
         with tempfile.TemporaryFile(dir=output_dir) as file:
             file.write(b"0" * 4096)
     except OSError as error:
@@ -187,12 +211,15 @@ def is_finished(checkpoint: Path, args: TrainingArguments) -> bool:
     return step_of(checkpoint) >= last
 
 
-def check_continuation(checkpoint: Path, config: VanillaTransformerConfig, steps_per_epoch: int) -> None:
+def check_continuation(
+    checkpoint: Path, config: VanillaTransformerConfig, steps_per_epoch: int, args: TrainingArguments
+) -> None:
     """
     Refuse to go on from a checkpoint of another model, or with other steps than it was made with.
 
     Raises:
-        RecipeError: if a size or the initialization differs, or the number of steps in an epoch.
+        RecipeError: if a size or the initialization differs, the number of steps in an epoch, or a setting of Adam,
+            which Trainer would take from the checkpoint.
     """
     saved = VanillaTransformerConfig.from_pretrained(checkpoint)
     for name in ("vocab_size", *SHAPE, "attention_init_gain", "id2label"):
@@ -208,3 +235,19 @@ def check_continuation(checkpoint: Path, config: VanillaTransformerConfig, steps
             f"{checkpoint} was made with {was:,} steps in an epoch and now there are {steps_per_epoch:,}: the text or "
             "`tokens_per_step` has changed. Go on as the run began, or start a new one with `init_from`."
         )
+    optimizer = torch.load(checkpoint / OPTIMIZER_NAME, map_location="cpu", mmap=True, weights_only=True)
+    group = optimizer["param_groups"][0]
+    saved_settings = {
+        "noam": group["initial_lr"] == 1,  # whose schedule gives absolute rates
+        "learning_rate": group["initial_lr"],
+        "weight_decay": max(other["weight_decay"] for other in optimizer["param_groups"]),
+        "adam_beta1": group["betas"][0],
+        "adam_beta2": group["betas"][1],
+        "adam_epsilon": group["eps"],
+    }
+    for name, value in saved_settings.items():
+        if getattr(args, name) != value:
+            raise RecipeError(
+                f"{checkpoint} was made with `{name}` {value} and the recipe says {getattr(args, name)}. Go on as the "
+                "run began, or start a new one with `init_from`."
+            )

@@ -130,8 +130,8 @@ def read_jsonl_rows(path: str, lines: list[str]) -> Iterator[tuple[int, dict[str
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise RecipeError(f"{path}, line {number} is not JSON: {error.msg}.") from None
+        except (ValueError, RecursionError) as error:  # also too many digits, or brackets
+            raise RecipeError(f"{path}, line {number} is not JSON: {getattr(error, 'msg', error)}.") from None
         if not isinstance(row, dict):
             raise RecipeError(f"{path}, line {number} is no JSON object. Write one object a line.")
         check_characters(row, f"{path}, line {number}")
@@ -155,7 +155,7 @@ def check_characters(content: Any, place: str) -> None:
 def read_csv_rows(path: str, lines: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     reader = csv.reader(io.StringIO("\n".join(lines) + "\n", newline=""), strict=True)  # quoted cells may hold lines
     try:
-        header = next(reader)
+        header = check_header(path, next(reader))
         for cells in reader:
             yield from check_cells(path, reader.line_num, header, cells)
     except csv.Error as error:
@@ -163,9 +163,17 @@ def read_csv_rows(path: str, lines: list[str]) -> Iterator[tuple[int, dict[str, 
 
 
 def read_tsv_rows(path: str, lines: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    header = lines[0].split("\t")
+    header = check_header(path, lines[0].split("\t"))
     for number, line in enumerate(lines[1:], start=2):
         yield from check_cells(path, number, header, line.split("\t"))
+
+
+def check_header(path: str, header: list[str]) -> list[str]:
+    """The names of the columns, each of which must be another."""
+    twice = next((name for name in header if header.count(name) > 1), None)
+    if twice is not None:
+        raise RecipeError(f"{path} has two columns {twice!r}. Give each its own name.")
+    return header
 
 
 def check_cells(path: str, number: int, header: list[str], cells: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:

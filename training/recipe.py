@@ -88,7 +88,7 @@ def parse_recipe(arguments: list[str], pairs: int | None = None) -> Recipe:
         RecipeError: for a file that is not there or not YAML, and for a field that does not exist or does not fit.
     """
     settings: dict[str, Any] = {}
-    if arguments and not arguments[0].startswith("--"):
+    if arguments and not arguments[0].startswith("-"):
         settings = read_recipe(Path(arguments[0]))
         arguments = arguments[1:]
     table, needed = settings.pop("by_corpus_size", None), settings.pop("needs", [])
@@ -110,12 +110,20 @@ def parse_recipe(arguments: list[str], pairs: int | None = None) -> Recipe:
                 f"`{name}` is missing, which this recipe needs. Give it on the command line: --{name} ..."
             )
 
+    boolean = {
+        f.name for arguments in ARGUMENT_CLASSES for f in dataclasses.fields(arguments) if "bool" in str(f.type)
+    }
+    boolean.add("resume_from_checkpoint")
     words: list[str] = []
     for name, value in {**fields, **settings}.items():
         if value is None:
             continue
-        values = value if isinstance(value, list) else [value]
-        words += [f"--{name}", *(json.dumps(v) if isinstance(v, dict) else str(v) for v in values)]
+        if value is False and name not in boolean:
+            value = "no"  # as it was written: YAML takes it for false
+        if isinstance(value, list):
+            words += [f"--{name}", *map(str, value)]
+        else:  # in one word: it may begin with a dash
+            words.append(f"--{name}={json.dumps(value) if isinstance(value, dict) else value}")
     parser = HfArgumentParser(
         ARGUMENT_CLASSES, prog="python -m training.train", usage="%(prog)s RECIPE.yaml [--field value ...]"
     )
@@ -125,10 +133,22 @@ def parse_recipe(arguments: list[str], pairs: int | None = None) -> Recipe:
         raise
     except ValueError as error:  # what transformers' own checks say, among them of words that belong to no field
         raise RecipeError(str(error)) from error
-    if training.noam and "learning_rate" in given:
-        raise RecipeError(
-            "`learning_rate` has no effect beside the paper's schedule. Use `noam_scale`, or set `noam: false`."
-        )
+    # Where the command line chooses another schedule than the recipe, the recipe's fields for its own are idle.
+    chosen = on_command_line if {"noam", "no_noam"} & on_command_line else {*settings, *on_command_line}
+    for name in ("learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs"):
+        if training.noam and name in chosen:
+            raise RecipeError(
+                f"`{name}` has no effect beside the paper's schedule. Use `noam_scale`, or set `noam: false`."
+            )
+    if not training.noam and "noam_scale" in chosen:
+        raise RecipeError("`noam_scale` has no effect with `noam: false`. Use `learning_rate`.")
+    if model.init_from is not None:
+        base, output_dir = Path(model.init_from).resolve(), Path(training.output_dir).resolve()
+        if output_dir in (base, *base.parents):
+            raise RecipeError(
+                f"`output_dir` {training.output_dir} holds the model of `init_from`, which would be written over. "
+                "Name another folder."
+            )
     if training.patience is not None and training.eval_strategy == "no":
         raise RecipeError(
             f"`patience` is {training.patience} and `eval_strategy` no: nothing would be compared. "

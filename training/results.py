@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from training.trainer import VanillaTransformerTrainer
 
 CURVES, ATTENTION = PICTURES
+# Files of a result that not every one has.
+OF_A_RESULT = (*PICTURES, "generation_config.json", "*.safetensors*", "*_vanilla_transformer.py")
 # The score that is drawn, of those that a task has.
 DRAWN = ("bleu", "rougeL", "accuracy", "exact_match")
 
@@ -68,9 +70,11 @@ def describe_run(
     """What the model card says of a training."""
     args, data = recipe.training, recipe.data
     init_from, name = recipe.model.init_from, data.dataset_name
+    folder = Path(name) if name is not None and Path(name).exists() else None
     on_hub = init_from is not None and not Path(init_from).exists()
     regularization = [f"BPE-dropout {args.bpe_dropout:g}"] if args.bpe_dropout else []
     regularization += [f"R-Drop α {args.r_drop_alpha:g}"] if args.r_drop_alpha else []
+    warmup_steps = args.get_warmup_steps(trainer.state.max_steps)
     base = base_facts(init_from) if init_from is not None else ModelCardFacts(preset=recipe.model.preset)
     return ModelCardFacts(
         task=recipe.task.name,
@@ -80,8 +84,8 @@ def describe_run(
         source_lang=data.source_lang,
         target_lang=data.target_lang,
         license=data.license or base.license,
-        datasets=[name] if name is not None and not Path(name).exists() else [],
-        data_description=data.data_description or name,
+        datasets=[name] if name is not None and folder is None else [],
+        data_description=data.data_description or (folder.resolve().name if folder else name),
         limits=data.limits,
         train_rows=len(trainer.train_dataset),
         steps=trainer.state.global_step,
@@ -92,7 +96,7 @@ def describe_run(
         averaged=averaged,
         schedule=None
         if args.noam
-        else f"{args.learning_rate:g} at most, {args.lr_scheduler_type.value}, {args.warmup_steps:g} warm-up steps",
+        else f"{args.learning_rate:g} at most, {args.lr_scheduler_type.value}, {warmup_steps:,} warm-up steps",
         optimizer=f"Adam, β1 {args.adam_beta1:g}, β2 {args.adam_beta2:g}, ε {args.adam_epsilon:g}"
         + (f", decoupled weight decay {args.weight_decay:g}" if args.weight_decay else ""),
         regularization=", ".join(regularization) or None,
@@ -147,8 +151,13 @@ def save_result(
         except (RuntimeError, ValueError) as error:  # no picture is worth the result
             say(f"a picture is missing: {error}")
         folder_card(unfinished, place).save(unfinished / "README.md")
-        for file in unfinished.iterdir():
-            file.replace(output_dir / file.name)
+        written = [file.name for file in unfinished.iterdir()]
+        for name in written:
+            (unfinished / name).replace(output_dir / name)
+        for pattern in OF_A_RESULT:  # of a model that lay here before
+            for file in output_dir.glob(pattern):
+                if file.name not in written:
+                    file.unlink()
     except (OSError, SafetensorError) as error:
         raise RecipeError(
             f"The result cannot be written to {output_dir}: {error}. Its checkpoints are whole: free some space and "

@@ -33,10 +33,12 @@ from training.arguments import FREE_FIELDS, ModelArguments, RecipeError
 from training.averaging import average_weights
 from training.batching import derive_accumulation
 from training.checkpoints import (
+    RESULTS_BEFORE,
     SHAPE,
     check_continuation,
     check_space,
     find_best,
+    find_damage_of_weights,
     is_finished,
     prepare_output_dir,
     regular_checkpoints,
@@ -104,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("stopped by SIGTERM while nothing was being trained. Go on with `--resume_from_checkpoint auto`.")
     except KeyboardInterrupt:
         print(
-            "interrupted. Go on from the last checkpoint: repeat the command with `--resume_from_checkpoint true`.",
+            "interrupted. Go on from the last checkpoint: repeat the command with `--resume_from_checkpoint auto`.",
             file=sys.stderr,
         )
         status = 130
@@ -198,7 +200,7 @@ def train_and_save(
     if checkpoint is not None:
         say(f"going on from {checkpoint}")
         logging.set_verbosity_error()  # Trainer's comparison of settings, which knows less than ours
-        check_continuation(checkpoint, model.config, trainer.make_train_sampler().steps)
+        check_continuation(checkpoint, model.config, trainer.make_train_sampler().steps, args)
     if checkpoint is not None and is_finished(checkpoint, args):
         # Ended after its last step, in scoring perhaps. Trainer would take one step more.
         say(f"{checkpoint} is the last step: no training is left")
@@ -237,7 +239,7 @@ def score_before(
     say: Callable[..., None],
 ) -> dict[str, Any]:
     """What the model of `init_from` reaches before it is trained; kept in a file for the case that the run goes on."""
-    path = Path(recipe.training.output_dir) / "results_before.json"
+    path = Path(recipe.training.output_dir) / RESULTS_BEFORE
     if checkpoint is not None:
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
     scores = score(recipe, trainer, encoded)
@@ -263,7 +265,7 @@ def build_model(
     """
     arguments, task = recipe.model, recipe.task
     if arguments.init_from is not None:
-        model, tokenizer, new = load_initial_model(recipe, text)
+        model, tokenizer, new = load_initial_model(recipe, text, str(checkpoint or arguments.init_from))
     else:
         tokenizer, new = load_tokenizer(recipe, text, checkpoint), []
         fields = {**task.config_fields(text), **arguments.config_fields(), "vocab_size": len(tokenizer)}
@@ -282,11 +284,14 @@ def build_model(
 
 
 def load_initial_model(
-    recipe: Recipe, text: Any
+    recipe: Recipe, text: Any, folder: str
 ) -> tuple[VanillaTransformerPreTrainedModel, VanillaTransformerTokenizer, list[str]]:
     """
     The model of `init_from` with its tokenizer, in float32, with the recipe's dropout and label smoothing, and the
     names of its tensors that are new: a head, or a stack that the model there has not.
+
+    Args:
+        folder: `init_from`; where a run goes on its checkpoint, which has all of it: `init_from` may have changed.
 
     Raises:
         ModelFolderError, RecipeError: if it cannot be loaded, is another kind of model, or the recipe says that it has
@@ -299,19 +304,17 @@ def load_initial_model(
     auto_class = auto_class_of(task.model_class.__name__)
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # transformers' table of new parts, which we tell in a line
-    model, tokenizer, new = load_parts(str(arguments.init_from), auto_class, **task.config_fields(text), **free)
+    model, tokenizer, new = load_parts(folder, auto_class, **task.config_fields(text), **free)
     logging.set_verbosity(verbosity)
     if not isinstance(model, task.model_class):
         raise RecipeError(
-            f"`init_from` {arguments.init_from} is a model of type {model.config.model_type!r}. Name a folder that "
+            f"`init_from` {folder} is a model of type {model.config.model_type!r}. Name a folder that "
             "this program wrote, or a repository made from one."
         )
-    source = AutoConfig.from_pretrained(str(arguments.init_from))
+    source = AutoConfig.from_pretrained(folder)
     damaged = [name for name in new if is_part_of(name, source)]
     if damaged:
-        raise ModelFolderError(
-            f"The weights in {arguments.init_from} lack {len(damaged)} tensors, such as {damaged[0]}."
-        )
+        raise ModelFolderError(f"The weights in {folder} lack {len(damaged)} tensors, such as {damaged[0]}.")
     same = source.architectures == [task.model_class.__name__] and source.id2label == model.config.id2label
     head = getattr(model, "classifier", None)
     if head is not None and not new and not same:
@@ -329,7 +332,7 @@ def load_initial_model(
         if getattr(model.config, name) != value:
             cause = "the recipe" if name in changes or name == "vocab_size" else f"`preset` {arguments.preset}"
             raise RecipeError(
-                f"`init_from` {arguments.init_from} has `{name}` {getattr(model.config, name)} and {cause} says "
+                f"`init_from` {folder} has `{name}` {getattr(model.config, name)} and {cause} says "
                 f"{value}. A trained model keeps what it was made with: leave this out, or train a new model."
             )
     if arguments.tokenizer is not None:
@@ -383,7 +386,13 @@ def choose_weights(trainer: VanillaTransformerTrainer, say: Callable[..., None])
     """
     args, state = trainer.args, trainer.state
     # Not those of a later step, which another run may have left.
-    whole = regular_checkpoints(args.output_dir, up_to_step=state.global_step)
+    whole = []
+    for folder in regular_checkpoints(args.output_dir, up_to_step=state.global_step):
+        damage = find_damage_of_weights(folder)
+        if damage is None:
+            whole.append(folder)
+        else:
+            say(f"{folder} is damaged and takes no part in the result: {damage}")
     best = find_best(whole, state.log_history) if args.load_best_model_at_end else None
     if best is not None:
         whole = [folder for folder in whole if step_of(folder) <= step_of(best)]

@@ -162,7 +162,13 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:
         if not self.args.noam:
-            return super().create_scheduler(num_training_steps, optimizer)
+            try:
+                return super().create_scheduler(num_training_steps, optimizer)
+            except (TypeError, ValueError) as error:  # some need settings of their own, or take none
+                raise RecipeError(
+                    f"`lr_scheduler_type` is {self.args.lr_scheduler_type.value} with `lr_scheduler_kwargs` "
+                    f"{self.args.lr_scheduler_kwargs or '{}'}: {error}"
+                ) from error
         if self.lr_scheduler is None:
             self.lr_scheduler = noam_schedule(
                 self.optimizer if optimizer is None else optimizer,

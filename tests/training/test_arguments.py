@@ -14,9 +14,10 @@ def recipe(tmp_path):
     return write
 
 
-def test_help_lists_the_fields(capsys):
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_help_lists_the_fields(capsys, word):
     with pytest.raises(SystemExit) as stop:
-        parse_recipe(["--help"])
+        parse_recipe([word])
     assert stop.value.code == 0
     shown = capsys.readouterr().out
     assert "--tokens_per_step" in shown and "at most 2%" in shown
@@ -89,6 +90,18 @@ def test_bf16_is_taken_where_the_gpu_computes_in_it(recipe, monkeypatch):
         ("label_smoothing_factor: 0.1\n", [], "Use `label_smoothing`"),
         ("per_device_train_batch_size: 8\n", [], "Use `tokens_per_device`"),
         ("learning_rate: 0.1\n", [], r"`learning_rate` has no effect.*noam: false"),
+        ("lr_scheduler_type: cosine\n", [], r"`lr_scheduler_type` has no effect.*noam: false"),
+        ("noam: false\nnoam_scale: 2\n", [], "`noam_scale` has no effect with `noam: false`"),
+        ("noam_scale: 2\n", ["--noam_scale", "3", "--noam", "false"], "`noam_scale` has no effect"),
+        ("config_overrides: {vocab_size: 300}\n", [], "`config_overrides` has `vocab_size`"),
+        ("seed: -1\n", [], "`seed` is -1. Give a number from 0"),
+        ("data_seed: 5_000_000_000\n", [], "`data_seed` is 5000000000"),
+        ("report_to: foo\n", [], "`report_to` is foo. Choose one of: none, "),
+        (
+            "init_from: runs/a/checkpoint-2\noutput_dir: runs/a\n",
+            [],
+            "`output_dir` runs/a holds the model of `init_from`",
+        ),
         ("tokens_per_step: 0\n", [], "`tokens_per_step` is 0"),
         ("max_steps: 0\n", [], "`max_steps` is 0"),
         ("num_train_epochs: 0\n", [], "`num_train_epochs` is 0"),
@@ -131,6 +144,19 @@ def test_bad_recipes_are_refused(recipe, content, arguments, named):
         parse_recipe([recipe(content), *arguments])
 
 
+def test_a_program_that_is_not_installed_is_named(recipe, monkeypatch):
+    monkeypatch.setattr("training.arguments.get_available_reporting_integrations", lambda: ["tensorboard"])
+    with pytest.raises(RecipeError, match="`report_to` is wandb, which is not installed"):
+        parse_recipe([recipe("report_to: wandb\n")])
+
+
+def test_words_that_yaml_or_the_command_line_take_for_something_else(recipe):
+    content = "eval_strategy: no\nsource_lang: no\nresume_from_checkpoint: false\nexample: -Hola\nbf16: no\n"
+    parsed = parse_recipe([recipe(content)])
+    assert (parsed.training.eval_strategy, parsed.data.source_lang, parsed.data.example) == ("no", "no", "-Hola")
+    assert parsed.training.resume_from_checkpoint == "False" and parsed.training.bf16 is False
+
+
 def test_missing_recipes_and_folders_are_refused(tmp_path):
     with pytest.raises(RecipeError, match=r"absent\.yaml cannot be read"):
         parse_recipe([str(tmp_path / "absent.yaml")])
@@ -143,6 +169,8 @@ def test_the_trainers_schedules_are_open_without_the_papers(recipe):
         ("noam: false\nlearning_rate: 0.001\nlr_scheduler_type: linear\n", []),
         ("learning_rate: 0.001\nlr_scheduler_type: linear\n", ["--noam", "false"]),
         ("learning_rate: 0.001\nlr_scheduler_type: linear\n", ["--no_noam"]),
+        # What the recipe says of the schedule that the command line leaves is idle.
+        ("noam_scale: 2\n", ["--noam", "false", "--learning_rate", "0.001", "--lr_scheduler_type", "linear"]),
     ):
         training = parse_recipe([recipe(content), *arguments]).training
         assert (training.learning_rate, training.lr_scheduler_type) == (0.001, "linear")

@@ -17,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.training.small import write_recipe
 from training.checkpoints import find_checkpoints, find_damage, step_of
 from training.train import main
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
@@ -52,6 +53,13 @@ def wait_for_step(run: Path, step: int, process: subprocess.Popen[str]) -> None:
     while not (run / f"checkpoint-{step}").exists():
         assert process.poll() is None and time.monotonic() < deadline, process.stdout.read()
         time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    assert main([str(write_recipe(folder)), "--max_steps", "2"]) == 0
+    return folder / "run" / "checkpoint-2"
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -150,6 +158,38 @@ def test_a_damaged_checkpoint_is_told_and_passed_over(recipe, tmp_path, capsys):
     assert main([str(recipe), "--resume_from_checkpoint", "true"]) == 2
     assert "has no complete checkpoint" in capsys.readouterr().err
     assert main([str(recipe), "--resume_from_checkpoint", "auto"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "damage"),
+    [
+        ("tokenizer.json", '{"version": "1', "tokenizer.json cannot be read"),
+        ("tokenizer.json", None, "tokenizer.json is missing"),
+        ("config.json", '{"model_type', "config.json cannot be read"),
+        ("config.json", None, "config.json is missing"),
+        ("trainer_state.json", "{}", "trainer_state.json has no global_step"),
+        ("trainer_state.json", "3", "trainer_state.json cannot be read"),
+        ("optimizer.pt", "", "optimizer.pt cannot be read"),
+    ],
+)
+def test_every_file_of_a_checkpoint_is_looked_at(checkpoint, tmp_path, name, content, damage):
+    copy = shutil.copytree(checkpoint, tmp_path / "checkpoint-2")
+    assert find_damage(copy) is None
+    (copy / name).unlink()
+    if content is not None:
+        (copy / name).write_text(content)
+    assert (find_damage(copy) or "").startswith(damage)
+
+
+def test_a_damaged_checkpoint_takes_no_part_in_the_mean(recipe, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main([str(recipe), "--max_steps", "6"]) == 0
+    cut = run / "checkpoint-4" / "model.safetensors"
+    cut.write_bytes(cut.read_bytes()[:1000])
+    assert main([str(recipe), "--max_steps", "8", "--resume_from_checkpoint", "true"]) == 0
+    shown = capsys.readouterr().out
+    assert "checkpoint-4 is damaged and takes no part in the result: model.safetensors cannot be read" in shown
+    assert "averaged 3 checkpoints: checkpoint-2, checkpoint-6, checkpoint-8" in shown
 
 
 def test_a_loss_that_is_no_number_stops_with_the_rows(recipe, tmp_path, capsys, monkeypatch):

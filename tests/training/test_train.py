@@ -136,6 +136,9 @@ def test_going_on_with_other_settings_is_refused(recipe, tmp_path, capsys):
             "has `attention_init_gain` 1",
         ),
         (["--tokens_per_step", "200"], "steps in an epoch and now there are"),
+        (["--noam", "false", "--learning_rate", "0.001"], "was made with `noam` True and the recipe says False"),
+        (["--adam_beta2", "0.9"], "was made with `adam_beta2` 0.98 and the recipe says 0.9"),
+        (["--weight_decay", "0.1"], "was made with `weight_decay` 0.0 and the recipe says 0.1"),
     ):
         assert main([str(recipe), "--resume_from_checkpoint", "true", *arguments]) == 2
         assert named in capsys.readouterr().err
@@ -307,6 +310,10 @@ def test_two_files_are_all_that_own_files_needs(tmp_path, capsys):
         (["--nonsense", "1"], "no recipe field `nonsense`"),
         (["--vocab_size", "100"], "`vocab_size` is 100"),
         (["--tokens_per_device", "50", "--tokens_per_step", "40000"], "do not make 800 batches for each step"),
+        (
+            ["--noam", "false", "--learning_rate", "0.1", "--lr_scheduler_type", "cosine_with_min_lr"],
+            "`lr_scheduler_type` is cosine_with_min_lr with `lr_scheduler_kwargs` {}",
+        ),
         (["--output_dir", "/sys"], "`output_dir` /sys cannot be written"),
         (["--output_dir", "/proc/nothing"], "cannot be written"),
     ],
@@ -336,6 +343,42 @@ def test_files_of_others_are_not_written_over(recipe, tmp_path, capsys):
     assert main([str(recipe)]) == 2
     assert "run has README.md and no model" in capsys.readouterr().err
     assert (tmp_path / "run" / "README.md").read_text() == "my notes"
+
+
+def test_a_model_is_not_overwritten_unasked(recipe, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main([str(recipe), "--max_steps", "2", "--save_strategy", "no"]) == 0
+    before = (run / "model.safetensors").read_bytes()
+    for arguments, named in (
+        ([], f"`output_dir` {run} holds a model, which would be written over"),
+        (["--init_from", str(run)], f"`output_dir` {run} holds the model of `init_from`"),
+        (["--init_from", str(run), "--overwrite_output_dir", "true"], "holds the model of `init_from`"),
+    ):
+        assert main([str(recipe), "--max_steps", "1", "--save_strategy", "no", *arguments]) == 2
+        assert named in capsys.readouterr().err
+    assert (run / "model.safetensors").read_bytes() == before
+    # Asked for, it goes with what the new one has not.
+    left = [run / name for name in ("model-00001-of-00002.safetensors", "results_before.json")]
+    for file in left:
+        file.write_text("{}")
+    (run / "notes.txt").write_text("mine")
+    again = ["--max_steps", "1", "--save_strategy", "no", "--overwrite_output_dir", "true", "--seed", "7"]
+    assert main([str(recipe), *again]) == 0
+    assert (run / "model.safetensors").read_bytes() != before and not any(file.exists() for file in left)
+    assert (run / "notes.txt").read_text() == "mine" and (run / "attention.png").exists()
+
+
+def test_a_fine_tuning_goes_on_with_what_it_began_with(recipe, tmp_path, capsys):
+    """The model of `init_from` may be another by then, or gone."""
+    assert main([str(recipe), "--max_steps", "2"]) == 0
+    tuning = [str(recipe), "--init_from", str(tmp_path / "run"), "--output_dir", str(tmp_path / "tuned")]
+    assert main([*tuning, "--max_steps", "2"]) == 0
+    (tmp_path / "run").rename(tmp_path / "moved")
+    assert main([*tuning, "--max_steps", "4", "--resume_from_checkpoint", "true"]) == 0
+    results = json.loads((tmp_path / "tuned" / "all_results.json").read_text())
+    assert results["steps"] == 4 and "validation_loss_before" in results
+    tokenizers = [(tmp_path / name / "tokenizer.json").read_bytes() for name in ("moved", "tuned")]
+    assert tokenizers[0] == tokenizers[1]
 
 
 def test_an_earlier_run_is_not_overwritten_unasked(recipe, tmp_path, capsys):

@@ -28,6 +28,7 @@ from vanilla_transformer import (
     VanillaTransformerForQuestionAnswering,
     VanillaTransformerTokenizer,
 )
+from vanilla_transformer.text import TextError, read_lines
 
 
 @dataclass
@@ -97,17 +98,18 @@ class Questions:
 
 def read_squad(path: str | Path) -> Questions:
     """
-    A file in the form of SQuAD v1.1. Answers that do not stand where it says, and questions without a right answer,
-    are left out and counted.
+    A file in the form of SQuAD v1.1; a name that ends in .gz is unpacked. Answers that do not stand where it says, and
+    questions without a right answer, are left out and counted.
 
     Raises:
-        RecipeError: for a file that cannot be read, is not JSON or of another form, or has no question to learn.
+        TextError, RecipeError: as `read_lines`, and for a file that is not JSON or of another form, or has no
+            question to learn.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"{path} cannot be read: {error.strerror}.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = json.loads("\n".join(read_lines(path)))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, TextError):
+            raise
         raise RecipeError(f"{path} is not JSON: {error}.") from error
     check_characters(content, str(path))
     found, name = Questions(str(path)), ""

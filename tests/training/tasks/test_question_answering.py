@@ -1,3 +1,4 @@
+import gzip
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from training.arguments import RecipeError
 from training.metrics.question_answering import score_answers
 from training.tasks.question_answering import Question, answerless, encode_questions, find_answers, read_squad
+from vanilla_transformer.text import TextError
 
 SQUAD = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "squad" / "dev-v1.1.json"
 
@@ -61,8 +63,17 @@ def test_files_of_another_form_are_refused(tmp_path, content, message):
     path.write_text(content)
     with pytest.raises(RecipeError, match=message):
         read_squad(path)
-    with pytest.raises(RecipeError, match="cannot be read"):
+    with pytest.raises(TextError, match="cannot be read"):
         read_squad(tmp_path / "absent.json")
+
+
+def test_a_packed_file_and_a_byte_order_mark_are_read(tmp_path):
+    path = Path(squad_file(tmp_path, ("What is new?", [{"text": "The red car", "answer_start": 0}])))
+    expected = read_squad(path).questions
+    marked, packed = tmp_path / "marked.json", tmp_path / "q.json.gz"
+    marked.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    assert read_squad(marked).questions == read_squad(packed).questions == expected
 
 
 def test_two_questions_of_one_id_are_refused(tmp_path):
