@@ -216,6 +216,11 @@ class VanillaTransformerConfig(PreTrainedConfig):
             name = "decoder_layers"
         return super().__getattribute__(name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "num_hidden_layers" and not self.has_encoder:
+            name = "decoder_layers"
+        super().__setattr__(name, value)
+
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> "VanillaTransformerConfig":
         """
@@ -233,7 +238,8 @@ class VanillaTransformerConfig(PreTrainedConfig):
         if name not in PRESETS:
             raise ValueError(f"`name` is {name!r}, which is no preset. Choose one of: {', '.join(PRESETS)}.")
         # Overrides may use the paper's names, which must win over the preset's canonical ones.
-        canonical = {cls.attribute_map.get(key, key): value for key, value in overrides.items()}
+        names = {**cls.attribute_map, "num_hidden_layers": "num_hidden_layers"}  # of a stack that the others choose
+        canonical = {names.get(key, key): value for key, value in overrides.items()}
         return cls(**{**PRESETS[name], **canonical})
 
     @property

@@ -167,8 +167,9 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
             or a `ModelOutput` with `return_dict_in_generate=True`.
         """
         ids = inputs if inputs is not None else kwargs.get("input_ids")
-        padding = self.config.pad_token_id
-        if kwargs.get("attention_mask") is None and padding is not None and ids is not None and ids.dim() == 2:
+        padding, ends = self.config.pad_token_id, self.config.eos_token_id
+        is_padding = padding is not None and padding not in (ends if isinstance(ends, list) else [ends])
+        if kwargs.get("attention_mask") is None and is_padding and ids is not None and ids.dim() == 2:
             # transformers makes a missing mask for decoder-only models alone; padding is no text here either.
             kwargs["attention_mask"] = (ids != padding).long()
         precision = self._requested(generation_config, kwargs, "weight_precision")

@@ -60,7 +60,8 @@ def dropout(input: torch.Tensor, p: float, training: bool) -> torch.Tensor:
     training.
     """
     dropped = round(p * DRAWS)
-    if training and 0 < dropped < DRAWS and input.device.type == "cpu" and not torch.compiler.is_compiling():
+    is_plain = not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active())
+    if training and 0 < dropped < DRAWS and input.device.type == "cpu" and is_plain:
         return DropoutOfSixteenBits.apply(input, dropped)  # type: ignore[no-untyped-call]
     return F.dropout(input, p=p, training=training)
 

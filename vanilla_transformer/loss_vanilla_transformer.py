@@ -127,7 +127,8 @@ def label_smoothed_loss(
     if not torch.compiler.is_compiling():  # A compiled graph has static shapes: there padding is masked instead.
         hidden_states, labels, is_real = hidden_states[is_real], labels[is_real], is_real[is_real]
 
-    if not is_plain_linear(lm_head) or getattr(lm_head, "bias", None) is not None:
+    is_transformed = torch._C._are_functorch_transforms_active()  # by `torch.func`, which our function is not made for
+    if is_transformed or not is_plain_linear(lm_head) or getattr(lm_head, "bias", None) is not None:
         logits = lm_head(hidden_states).float()
         return F.cross_entropy(
             logits, labels, ignore_index=IGNORED_LABEL, reduction="sum", label_smoothing=label_smoothing

@@ -113,6 +113,7 @@ class VanillaTransformerForCausalLM(VanillaTransformerCausalGenerationMixin, Van
             past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
+            return_dict=True,
             **kwargs,
         )
         loss, logits = None, None
@@ -211,6 +212,7 @@ class VanillaTransformerForMaskedLM(VanillaTransformerEncoderHead):
             attention_mask=attention_mask,
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
+            return_dict=True,
             **kwargs,
         )
         loss, logits = None, None
@@ -282,6 +284,7 @@ class VanillaTransformerForSequenceClassification(VanillaTransformerEncoderHead)
             attention_mask=attention_mask,
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
+            return_dict=True,
             **kwargs,
         )
         hidden_states = outputs.last_hidden_state  # (B, S, D)
@@ -349,6 +352,7 @@ class VanillaTransformerForTokenClassification(VanillaTransformerEncoderHead):
             attention_mask=attention_mask,
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
+            return_dict=True,
             **kwargs,
         )
         logits = self.classifier(self.dropout(outputs.last_hidden_state))  # (B, S, num_labels)
@@ -417,6 +421,7 @@ class VanillaTransformerForQuestionAnswering(VanillaTransformerEncoderHead):
             attention_mask=attention_mask,
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
+            return_dict=True,
             **kwargs,
         )
         logits = self.qa_outputs(self.dropout(outputs.last_hidden_state))  # (B, S, 2)

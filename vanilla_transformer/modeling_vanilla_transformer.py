@@ -122,7 +122,12 @@ class VanillaTransformerPreTrainedModel(PreTrainedModel):
 def check_mask(
     mask: torch.Tensor, states: torch.Tensor, past_length: int | torch.Tensor = 0, may_be_longer: bool = False
 ) -> None:
-    """Refuse a mask that does not fit states (B, T, D) after `past_length` others; a 4-D one is taken as it is."""
+    """Refuse a mask that does not fit states (B, T, D) after `past_length` others, and a 4-D one of whole numbers."""
+    if mask.dim() == 4 and not (mask.dtype == torch.bool or mask.is_floating_point()):
+        raise ValueError(
+            f"`attention_mask` is {tuple(mask.shape)} of {mask.dtype}. With four dimensions give booleans, true for "
+            "what is attended to, or numbers to add to the scores."
+        )
     rows, length = states.shape[0], states.shape[1] + int(past_length)
     columns = mask.shape[-1]
     fits = columns == length or (may_be_longer and columns > length)
@@ -131,6 +136,16 @@ def check_mask(
             f"`attention_mask` is {tuple(mask.shape)} for a batch of {rows} rows of {length} tokens, those in a cache "
             "included. Give 1 for each token and 0 for padding."
         )
+
+
+def added_mask(
+    mask: torch.Tensor | None, states: torch.Tensor, config: VanillaTransformerConfig
+) -> torch.Tensor | None:
+    """A 4-D mask of booleans as numbers to add to the scores, where attention is written out; any other as it is."""
+    if mask is None or mask.dim() != 4 or mask.dtype != torch.bool or config._attn_implementation != "eager":
+        return mask
+    lowest = torch.finfo(states.dtype).min
+    return states.new_zeros(mask.shape).masked_fill(~mask.to(states.device), lowest)
 
 
 # trf-ignore: TRF013 (the encoder and the decoder end with `post_init`)
@@ -237,7 +252,9 @@ class VanillaTransformerEncoder(VanillaTransformerStack):
         inputs_embeds = self.embed(input_ids, inputs_embeds)
         hidden_states = self.add_positions(inputs_embeds, attention_mask, position_ids)
         mask = create_bidirectional_mask(
-            config=self.config, inputs_embeds=inputs_embeds, attention_mask=attention_mask
+            config=self.config,
+            inputs_embeds=inputs_embeds,
+            attention_mask=added_mask(attention_mask, inputs_embeds, self.config),
         )
         for layer in self.layers:
             hidden_states = layer(hidden_states, mask, **kwargs)
@@ -293,6 +310,12 @@ class VanillaTransformerDecoder(VanillaTransformerStack):
             [`~modeling_outputs.BaseModelOutputWithPastAndCrossAttentions`]: `last_hidden_state` (B, T, D).
         """
         inputs_embeds = self.embed(input_ids, inputs_embeds)
+        if past_key_values is not None and not isinstance(past_key_values, Cache):
+            raise ValueError(
+                f"`past_key_values` is a {type(past_key_values).__name__}. Give a `Cache` of transformers, or none."
+            )
+        if isinstance(past_key_values, DynamicCache) and self.config.is_encoder_decoder:
+            past_key_values = EncoderDecoderCache(past_key_values, DynamicCache())
         past_length = past_key_values.get_seq_length() if past_key_values is not None else None
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache()
@@ -311,7 +334,7 @@ class VanillaTransformerDecoder(VanillaTransformerStack):
         mask = create_causal_mask(
             config=self.config,
             inputs_embeds=inputs_embeds,
-            attention_mask=attention_mask,
+            attention_mask=added_mask(attention_mask, inputs_embeds, self.config),
             past_key_values=own_cache(past_key_values) if past_key_values is not None else None,
             position_ids=position_ids,
         )
@@ -320,7 +343,7 @@ class VanillaTransformerDecoder(VanillaTransformerStack):
             encoder_mask = create_bidirectional_mask(
                 config=self.config,
                 inputs_embeds=inputs_embeds,
-                attention_mask=encoder_attention_mask,
+                attention_mask=added_mask(encoder_attention_mask, inputs_embeds, self.config),
                 encoder_hidden_states=encoder_hidden_states,
             )
         for layer in self.layers:
@@ -388,7 +411,7 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
         return [stack for stack in (self.encoder, self.decoder) if stack is not None]
 
     def get_input_embeddings(self) -> VanillaTransformerScaledEmbedding:
-        return self.shared if self.shared is not None else self.stacks()[0].embed_tokens
+        return self.stacks()[0].embed_tokens  # `shared`, which has the same weights, is never called
 
     def set_input_embeddings(self, value: VanillaTransformerScaledEmbedding) -> None:
         if self.shared is not None:
@@ -454,6 +477,12 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
                 "text load the encoder alone, with `AutoModelForTextEncoding`."
             )
         if encoder_outputs is None:
+            if attention_mask is not None and attention_mask.dim() == 4 and attention_mask.shape[2] != 1:
+                raise ValueError(
+                    f"`attention_mask` is {tuple(attention_mask.shape)}: a row for each position of the source, which "
+                    "has none for those of the target. Encode with it first, with `get_encoder()`, and give "
+                    "`encoder_outputs` with a mask for the attention to the source."
+                )
             encoded = self.encoder(
                 input_ids=input_ids,
                 attention_mask=attention_mask,
@@ -526,6 +555,13 @@ def shift_tokens_right(
             f"`pad_token_id` is {pad_token_id} and `decoder_start_token_id` is {decoder_start_token_id} in the "
             "model's configuration. Both are needed to make decoder inputs from labels: set them."
         )
+    if labels.device.type == "cpu" and not torch.compiler.is_compiling():  # a GPU would have to be waited for
+        is_real = labels != IGNORED_LABEL
+        if (is_real.any(dim=-1) & ~is_real[:, 0]).any():
+            raise ValueError(
+                f"`labels` has a row that begins with {IGNORED_LABEL}: the start token would stand before padding. "
+                'Pad them on the right, as a tokenizer with `padding_side="right"` does, or give `decoder_input_ids`.'
+            )
     shifted = labels.new_full(labels.shape, decoder_start_token_id)
     shifted[:, 1:] = labels[:, :-1]
     return shifted.masked_fill(shifted == IGNORED_LABEL, pad_token_id)
@@ -620,6 +656,7 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerGenerationMix
             decoder_inputs_embeds=decoder_inputs_embeds,
             # Labels mean that the whole target is here: nothing will be asked for again.
             use_cache=False if labels is not None and use_cache is None else use_cache,
+            return_dict=True,
             **kwargs,
         )
         hidden_states = outputs.last_hidden_state

@@ -251,9 +251,12 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         tokens = sequences[:, 1:]  # (N, T)
         logits = self.model(**source, decoder_input_ids=sequences[:, :-1]).logits  # (N, T, V)
         log_probabilities = logits.float().log_softmax(dim=-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)  # (N, T)
-        # Padding follows `</s>`, or the last token of a hypothesis that came to its limit without one.
-        padding = tokens == self._setting(generate_arguments, "pad_token_id", -1)
+        # Padding, which may be the same token as `</s>`, follows that, or the last token before the limit.
+        ends = torch.as_tensor(self._setting(generate_arguments, "eos_token_id", -1), device=tokens.device)
+        is_end = torch.isin(tokens, ends)
+        padding = (tokens == self._setting(generate_arguments, "pad_token_id", -1)) & ~is_end
         real = (~padding).flip(-1).cumsum(dim=-1).flip(-1) > 0
+        real &= is_end.cumsum(dim=-1) - is_end.long() == 0  # up to the first end and with it
         length = real.sum(dim=-1)
         is_gnmt = self._setting(generate_arguments, "length_penalty_type", "power") == "gnmt"
         penalty = (5 + length) / 6 if is_gnmt else length

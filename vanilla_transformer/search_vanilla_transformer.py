@@ -47,6 +47,15 @@ CACHE_BLOCK = 32
 LOGIT_ROWS = 64
 # Logits of which the highest is looked for first: about the square root of a usual vocabulary.
 VOCABULARY_BLOCK = 192
+# Methods that are not called here.
+REPLACED_METHODS = (
+    "forward",
+    "feed_forward",
+    "residual",
+    "project_keys_and_values",
+    "prepare_inputs_for_generation",
+    "_update_model_kwargs_for_generation",
+)
 NEVER = -1.0e9  # a score that nothing has
 
 
@@ -316,19 +325,32 @@ class Request:
 _prepared: "weakref.WeakKeyDictionary[Any, tuple[Any, StepDecoder]]" = weakref.WeakKeyDictionary()
 
 
-def checksum(parameter: torch.Tensor) -> int:
-    """The sum of its bits, taken as whole numbers, modulo 2^64."""
-    flat = parameter.detach().reshape(-1)
+@functools.cache
+def random_vector(length: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """The same numbers each time."""
+    return torch.randn(length, generator=torch.Generator().manual_seed(length)).to(device, dtype)
+
+
+def checksum(parameter: torch.Tensor) -> tuple[int, float]:
+    """
+    The sum of its bits modulo 2^64, which every single change alters, and its product with random numbers, which an
+    exchange of rows or columns does.
+    """
+    parameter = parameter.detach()
+    flat = parameter.reshape(-1)
     if flat.storage_offset() * flat.element_size() % 8:
         flat = flat.clone()
     whole = flat.numel() * flat.element_size() // 8 * 8 // flat.element_size()
     rest = flat[whole:].double().sum().item() if whole < len(flat) else 0
-    return hash((int(flat[:whole].view(torch.int64).sum()), rest))
+    product = parameter.flatten(1) if parameter.dim() > 1 else parameter
+    while product.dim():
+        product = product @ random_vector(product.shape[-1], product.dtype, product.device)
+    return hash((int(flat[:whole].view(torch.int64).sum()), rest)), product.item()
 
 
 def step_decoder(model: Any, precision: str | None) -> StepDecoder:
     """The decoder of a model, laid out anew if its weights, or their precision, are others than the last time."""
-    parameters = dict.fromkeys([*model.model.decoder.parameters(), model.lm_head.weight])  # tied ones once
+    parameters = dict.fromkeys([*model.model.decoder.parameters(), *model.lm_head.parameters()])  # tied ones once
     # Versions alone are not enough: fused optimizers, and whoever writes to `.data`, leave them as they are.
     stamp = (
         precision,
@@ -392,15 +414,16 @@ def is_own_criterion(criterion: Any, generation_config: GenerationConfig, known:
 
 def is_as_built(model: Any) -> bool:
     """
-    Whether every layer of the decoder is the plain one: no adapter, no quantised weight, no hook, no other `forward`,
+    Whether every layer of the decoder is the plain one: no adapter, no quantised weight, no hook, no method of others,
     one device, and none in training.
     """
     modules = [model, model.model, *model.model.decoder.modules(), model.lm_head]
-    parameters = [*model.model.decoder.parameters(), model.lm_head.weight]
+    parameters = [*model.model.decoder.parameters(), *model.lm_head.parameters()]
     return (
         type(model.lm_head) is nn.Linear
+        and not nn.modules.module._has_any_global_hook()
         and all(not (each._forward_hooks or each._forward_pre_hooks or hasattr(each, "_hf_hook")) for each in modules)
-        and all("forward" not in vars(each) and has_known_forward(each) for each in modules)
+        and all(has_known_methods(each) for each in modules)
         and not any(each.training for each in modules)
         and all(
             type(layer) is nn.Linear
@@ -414,10 +437,13 @@ def is_as_built(model: Any) -> bool:
     )
 
 
-def has_known_forward(module: nn.Module) -> bool:
-    """Whether `forward` of a module's class is this package's, torch's, or an activation of transformers."""
-    package = __name__.rpartition(".")[0]
-    return str(type(module).forward.__module__).startswith((f"{package}.", "torch.nn.", "transformers.activations"))
+def has_known_methods(module: nn.Module) -> bool:
+    """Whether what this search does in the place of a module's methods is theirs: the class's and the object's own."""
+    known = (f"{__name__.rpartition('.')[0]}.", "torch.nn.", "transformers.activations", "transformers.generation.")
+    methods = (getattr(type(module), name, None) for name in REPLACED_METHODS)
+    return not any(name in vars(module) for name in REPLACED_METHODS) and all(
+        method is None or str(method.__module__).startswith(known) for method in methods
+    )
 
 
 def request_of(

@@ -16,7 +16,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE
 from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
@@ -36,7 +36,8 @@ class VanillaTransformerTokenizer(TokenizersBackend):
     Args:
         vocab (`dict[str, int]`, *optional*): token -> id. Without it only the special tokens exist.
         merges (`list`, *optional*): pairs in the order they are merged.
-        bos_token, pad_token, eos_token, mask_token (`str`): the special tokens.
+        bos_token, pad_token, eos_token (`str`): the special tokens.
+        mask_token (`str` or `AddedToken`): the special token that stands for a word and the space before it.
 
     Example:
 
@@ -62,11 +63,13 @@ class VanillaTransformerTokenizer(TokenizersBackend):
         bos_token: str = "<s>",
         pad_token: str = "<pad>",
         eos_token: str = "</s>",
-        mask_token: str = "<mask>",
+        mask_token: str | AddedToken = "<mask>",
         **kwargs: Any,
     ):
         if vocab is None:
             vocab = {str(token): i for i, token in enumerate((bos_token, pad_token, eos_token, mask_token))}
+        if isinstance(mask_token, str):  # it stands for a word, which begins with the space before it
+            mask_token = AddedToken(mask_token, lstrip=True, normalized=False, special=True)
         self._tokenizer = Tokenizer(BPE(vocab=vocab, merges=merges or []))
         self._tokenizer.normalizer = normalizers.NFC()
         self._tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -24,15 +24,15 @@ def attention_weights(
         the T target tokens, each at the position where the decoder writes it, having read those before.
     """
     inputs = tokenizer(source, return_tensors="pt", split_special_tokens=True).to(model.device)
-    if target is None:
-        labels = model.generate(**inputs)[:, 1:]
-    else:
-        labels = tokenizer(text_target=target, return_tensors="pt", split_special_tokens=True).input_ids
-    decoder_ids = model.prepare_decoder_input_ids_from_labels(labels.to(model.device))
     was_training, implementation = model.training, model.config._attn_implementation
     model.eval()
-    model.set_attn_implementation("eager")  # the only one that gives weights
     try:
+        if target is None:
+            labels = model.generate(**inputs)[:, 1:]
+        else:
+            labels = tokenizer(text_target=target, return_tensors="pt", split_special_tokens=True).input_ids
+        decoder_ids = model.prepare_decoder_input_ids_from_labels(labels.to(model.device))
+        model.set_attn_implementation("eager")  # the only one that gives weights
         outputs = model(**inputs, decoder_input_ids=decoder_ids, output_attentions=True)
     finally:
         model.set_attn_implementation(implementation)
@@ -85,8 +85,9 @@ def plot_attention(
     figure = Figure(figsize=(2.5 + 0.4 * len(columns), 1.8 + 0.35 * len(rows)), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(matrix.cpu().numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    axes.set_xticks(range(len(columns)), columns, rotation=60, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(rows)), rows)
+    plain = {"parse_math": False}  # dollar signs are no formulas
+    axes.set_xticks(range(len(columns)), columns, rotation=60, ha="right", rotation_mode="anchor", **plain)
+    axes.set_yticks(range(len(rows)), rows, **plain)
     axes.set_xlabel("attended to")
     axes.set_ylabel("written" if kind != "encoder" else "attends")
     which = "mean of heads" if head is None else f"head {head % heads + 1}"

@@ -75,6 +75,18 @@ def test_the_papers_names_are_aliases():
     assert VanillaTransformerConfig.from_preset("big", d_model=512).hidden_size == 512
 
 
+def test_the_layers_of_a_decoder_alone_have_the_common_name():
+    alone = {"is_encoder_decoder": False, "is_decoder": True, "encoder_layers": 2}
+    for config in (
+        VanillaTransformerConfig(**alone, num_hidden_layers=3),
+        VanillaTransformerConfig.from_preset("tiny", **alone, num_hidden_layers=3),
+        VanillaTransformerConfig.from_dict(VanillaTransformerConfig(**alone).to_dict(), num_hidden_layers=3),
+    ):
+        assert (config.num_hidden_layers, config.decoder_layers, config.encoder_layers) == (3, 3, 2)
+        config.num_hidden_layers = 5
+        assert (config.num_hidden_layers, config.decoder_layers, config.encoder_layers) == (5, 5, 2)
+
+
 def test_caches_are_sized_by_the_decoder_whatever_the_head():
     for is_encoder_decoder in (True, False):
         config = VanillaTransformerConfig(encoder_layers=2, decoder_layers=5, is_encoder_decoder=is_encoder_decoder)

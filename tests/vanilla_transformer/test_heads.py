@@ -400,7 +400,7 @@ def test_what_a_model_cannot_read_is_refused(model, small_config, batch):
     [
         (VanillaTransformerForSequenceClassification, "text-classification", "the red car"),
         (VanillaTransformerForTokenClassification, "token-classification", "the red car"),
-        (VanillaTransformerForMaskedLM, "fill-mask", "the<mask> car"),
+        (VanillaTransformerForMaskedLM, "fill-mask", "the <mask> car"),
         (VanillaTransformerForCausalLM, "text-generation", "the red"),
         (VanillaTransformerEncoderModel, "feature-extraction", "the red car"),
         (VanillaTransformerForMaskedLM, "feature-extraction", "the red car"),

@@ -124,6 +124,34 @@ def test_training_returns_no_logits_and_evaluation_no_smoothing(model, batch):
     torch.testing.assert_close(trained.loss, smoothed)
 
 
+def test_labels_padded_on_the_left_are_refused(model, batch):
+    labels = torch.tensor([[-100, -100, 5, 6, 2], [7, 8, 9, 4, 2], [-100] * 5])
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    with pytest.raises(ValueError, match="`labels` has a row that begins with -100"):
+        model(**inputs, labels=labels)
+    labels[0] = torch.tensor([5, 6, 2, -100, -100])
+    assert torch.isfinite(model(**inputs, labels=labels).loss)
+
+
+def test_transforms_of_functions_train(model, batch):
+    """`torch.func`, for gradients of each example and the like."""
+    model.config.dropout = 0.0
+    for layer in [*model.model.encoder.layers, *model.model.decoder.layers]:
+        layer.dropout = 0.0
+    model.train()
+    parameters = dict(model.named_parameters())
+
+    def loss(parameters):
+        return torch.func.functional_call(model, parameters, kwargs=batch, tie_weights=True).loss
+
+    gradients = torch.func.grad(loss)(parameters)
+    model(**batch).loss.backward()
+    for name, parameter in parameters.items():
+        torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-4, atol=1e-6)
+    model.model.encoder.layers[0].dropout = 0.3  # its own kernel stands aside
+    assert torch.isfinite(torch.func.grad(loss)(parameters)["model.encoder.layers.0.fc1.weight"]).all()
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_num_items_in_batch_makes_parts_add_up_to_the_whole(model, batch, training):
     for layer in [*model.model.encoder.layers, *model.model.decoder.layers]:

@@ -101,6 +101,17 @@ def test_a_generation_config_counts_as_it_does_in_generate(translator):
     assert [len(result) for result in translator(TEXTS)] == [2] * len(TEXTS)
 
 
+def test_an_end_that_pads_as_well_counts_once(translator):
+    """Some configurations have one token for both: a source keeps it, and a score ends with it."""
+    model, tokenizer = translator.model, translator.tokenizer
+    settings = {"return_scores": True, "num_return_sequences": 3}
+    expected = translator(TEXTS[0], **settings)
+    model.config.pad_token_id = model.generation_config.pad_token_id = model.config.eos_token_id
+    assert translator(TEXTS[0], **settings) == expected
+    ids = tokenizer(TEXTS[0], return_tensors="pt").input_ids
+    assert torch.equal(model.generate(ids), model.generate(ids, attention_mask=torch.ones_like(ids)))
+
+
 def test_a_column_of_a_data_set_is_streamed(translator):
     column = KeyDataset([{"text": text} for text in TEXTS], "text")
     assert list(translator(column)) == translator(TEXTS)

@@ -9,6 +9,7 @@ from transformers.generation import EosTokenCriteria, MaxLengthCriteria, Stoppin
 from tests.plain import PLAIN
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
 from vanilla_transformer import search_vanilla_transformer as search
+from vanilla_transformer.layers_vanilla_transformer import VanillaTransformerDecoderLayer
 
 LENGTHS = (11, 3, 5, 8, 2, 10, 6)
 
@@ -143,6 +144,18 @@ def test_new_weights_are_seen(config, steps):
     assert torch.equal(stepped, model.generate(**source, logits_processor=PLAIN))
     model.lm_head.weight.data[5:9] *= 1.5
     assert torch.equal(model.generate(**source), model.generate(**source, logits_processor=PLAIN))
+    # Neither do a new order of rows, of which the sums are the same, and a bias that the others have not.
+    before = model.generate(**source)
+    model.lm_head.weight.data = model.lm_head.weight.data.flip(0).contiguous()
+    exchanged = model.generate(**source)
+    assert not torch.equal(exchanged, before)
+    assert torch.equal(exchanged, model.generate(**source, logits_processor=PLAIN))
+    model.lm_head.bias = nn.Parameter(torch.zeros(60))
+    assert torch.equal(model.generate(**source), exchanged)
+    with torch.no_grad():
+        model.lm_head.bias[7] = 50.0
+    assert (model.generate(**source, max_new_tokens=5)[:, 1:] == 7).all()
+    model.lm_head.bias = None
     model.load_state_dict(ending_model(config, seed=5).state_dict())
     assert torch.equal(model.generate(**source), ending_model(config, seed=5).generate(**source))
 
@@ -260,6 +273,36 @@ def test_a_changed_model_stays_on_the_plain_path(config, steps):
 
     Own(config).eval().generate(**ragged_source(), max_new_tokens=5)
     assert calls[-1] is None and not steps
+
+
+def test_methods_of_others_are_called(config, steps):
+    class OwnPreparation(VanillaTransformerForConditionalGeneration):
+        def prepare_inputs_for_generation(self, *arguments, **kwargs):
+            return super().prepare_inputs_for_generation(*arguments, **kwargs)
+
+    class OwnFeedForward(VanillaTransformerDecoderLayer):
+        def feed_forward(self, states):
+            return 2 * super().feed_forward(states)
+
+    expected = ending_model(config).generate(**ragged_source())
+    assert steps
+    steps.clear()
+    own = OwnPreparation(config).eval()
+    own.load_state_dict(ending_model(config).state_dict())
+    assert torch.equal(own.generate(**ragged_source()), expected)
+    prepared = ending_model(config)
+    prepared.prepare_inputs_for_generation = prepared.prepare_inputs_for_generation
+    assert torch.equal(prepared.generate(**ragged_source()), expected)
+    doubled = ending_model(config)
+    for layer in doubled.model.decoder.layers:
+        layer.__class__ = OwnFeedForward
+    assert not torch.equal(doubled.generate(**ragged_source()), expected)
+    handle = nn.modules.module.register_module_forward_hook(lambda module, inputs, output: None)
+    assert torch.equal(ending_model(config).generate(**ragged_source()), expected)
+    handle.remove()
+    assert not steps
+    ending_model(config).generate(**ragged_source())
+    assert steps
 
 
 def test_positions_that_are_not_there_are_refused_when_they_are_reached(small_config, steps):

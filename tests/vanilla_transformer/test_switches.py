@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, PrefixTuningConfig, get_peft_model
 from torch import nn
+from transformers import DynamicCache
 
 from vanilla_transformer import (
     VanillaTransformerForCausalLM,
@@ -61,6 +62,75 @@ def test_eager_and_sdpa_agree_and_record_what_is_asked_for(head, build, batch):
         attentions = outputs[f"{prefix}attentions"]
         assert len(attentions) == layers
         torch.testing.assert_close(attentions[0].sum(-1), torch.ones_like(attentions[0].sum(-1)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_masks_of_four_dimensions(build, batch, attention):
+    """True, or 0 where numbers are added, is what a position attends to."""
+    model = build(VanillaTransformerForConditionalGeneration)
+    model.set_attn_implementation(attention)
+    expected = model(**batch).logits
+    mask, rest = batch["attention_mask"][:, None, None, :].bool(), {"labels": batch["labels"]}
+    lowest = torch.finfo(torch.float32).min
+    real = batch["labels"] != -100
+    for each in (mask, torch.zeros(mask.shape).masked_fill(~mask, lowest)):
+        logits = model(input_ids=batch["input_ids"], attention_mask=each, **rest).logits
+        torch.testing.assert_close(logits[real], expected[real], rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match=r"`attention_mask` is \(3, 1, 1, 9\) of torch.int64"):
+        model(input_ids=batch["input_ids"], attention_mask=mask.long(), **rest)
+    square = mask.expand(3, 1, 9, 9)
+    with pytest.raises(ValueError, match="a row for each position of the source"):
+        model(input_ids=batch["input_ids"], attention_mask=square, **rest)
+    encoded = model.get_encoder()(batch["input_ids"], attention_mask=square)
+    logits = model(encoder_outputs=encoded, attention_mask=batch["attention_mask"], **rest).logits
+    torch.testing.assert_close(logits[real], expected[real], rtol=0, atol=1e-5)
+    causal = torch.ones(7, 7, dtype=torch.bool).tril().expand(3, 1, 7, 7)
+    logits = model(**batch, decoder_attention_mask=causal).logits
+    torch.testing.assert_close(logits[real], expected[real], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_tuples_are_a_setting_as_well(head, build, batch):
+    model = build(head)
+    inputs = inputs_of(model, batch)
+    expected = model(**inputs).logits
+    model.config.return_dict = False
+    for outputs in (model(**inputs), model(**inputs, return_dict=False)):
+        assert isinstance(outputs, tuple) and torch.equal(outputs[0], expected)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_hooks_on_the_input_embeddings_are_called(head, build, batch):
+    """NEFTune adds its noise by one."""
+    model, calls = build(head), []
+    model.get_input_embeddings().register_forward_hook(lambda *arguments: calls.append(None))
+    model(**inputs_of(model, batch))
+    assert len(calls) == 1
+
+
+def test_caches_of_other_kinds(build, batch):
+    model = build(VanillaTransformerForConditionalGeneration)
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    expected = model.generate(**inputs, max_new_tokens=6)
+    assert torch.equal(model.generate(**inputs, max_new_tokens=6, past_key_values=DynamicCache()), expected)
+    with pytest.raises(ValueError, match="`past_key_values` is a tuple"):
+        model(**batch, past_key_values=((torch.zeros(3, 4, 1, 8),) * 2,) * 3)
+
+
+def test_a_prefix_is_in_translations(build, batch):
+    """Prefix tuning comes in by `prepare_inputs_for_generation`."""
+    sizes = {"token_dim": 32, "num_layers": 3, "num_attention_heads": 4, "num_virtual_tokens": 3}
+    tuned = get_peft_model(
+        build(VanillaTransformerForConditionalGeneration), PrefixTuningConfig(task_type="SEQ_2_SEQ_LM", **sizes)
+    ).eval()
+    torch.nn.init.normal_(tuned.prompt_encoder["default"].embedding.weight, std=2)
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    found = tuned.generate(**inputs, max_new_tokens=6, num_beams=1)
+    logits = tuned(**inputs, decoder_input_ids=found[:, :-1]).logits
+    assert torch.equal(found[:, 1:], logits.argmax(dim=-1))
+    plain = build(VanillaTransformerForConditionalGeneration).generate(**inputs, max_new_tokens=6, num_beams=1)
+    assert not torch.equal(found, plain)
 
 
 def test_unknown_attention_is_refused_by_name(build):

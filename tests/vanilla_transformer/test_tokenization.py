@@ -46,6 +46,15 @@ def test_special_tokens_in_a_text_are_text_when_asked(tokenizer):
     assert tokenizer("a</s>b").input_ids.count(2) == 2, "the request stuck"
 
 
+def test_a_mask_stands_for_a_word_with_the_space_before_it(tokenizer, tmp_path):
+    tokenizer.save_pretrained(tmp_path)
+    for some in (tokenizer, AutoTokenizer.from_pretrained(tmp_path)):
+        expected = some("the red car").input_ids
+        assert len(expected) == 4
+        expected[1] = some.mask_token_id
+        assert some("the <mask> car").input_ids == some("the<mask> car").input_ids == expected
+
+
 def test_padding_is_masked(tokenizer):
     encoded = tokenizer(["the house is red", "the"], return_tensors="pt", padding=True)
     assert (encoded.input_ids == 1).equal(encoded.attention_mask == 0)

@@ -2,8 +2,9 @@ import pytest
 import torch
 from PIL import Image
 
+from vanilla_transformer import VanillaTransformerTokenizer
 from vanilla_transformer.loading import load_model
-from vanilla_transformer.visualization import attention_weights, plot_attention
+from vanilla_transformer.visualization import attention_weights, plot_attention, tokens_of
 
 
 def test_weights_are_those_of_the_model(model_folder):
@@ -34,7 +35,7 @@ def test_without_a_translation_it_is_the_models_own(model_folder):
     _, _, target = attention_weights(model, tokenizer, "the house")
     assert model.training
     own = model.eval().generate(**tokenizer("the house", return_tensors="pt"))[0, 1:]
-    assert len(target) == len(own)
+    assert target == tokens_of(tokenizer, own)
 
 
 @pytest.mark.parametrize("kind", ["cross", "encoder", "decoder"])
@@ -44,6 +45,13 @@ def test_a_picture_with_a_cell_for_every_weight(model_folder, tmp_path, kind):
     plot_attention(model, tokenizer, "the house is red", path, target="la casa", kind=kind, head=1)
     colours = Image.open(path).convert("RGB").getcolors(maxcolors=100_000)
     assert len(colours) > 20
+
+
+def test_dollar_signs_are_no_formula(model_folder, tmp_path):
+    model, _ = load_model(model_folder)
+    tokenizer = VanillaTransformerTokenizer.train(["a $$ b", "$x^2$ $$ $_$"] * 8, vocab_size=280)
+    plot_attention(model, tokenizer, "a $$ b", tmp_path / "attention.png", target="a $$ b")
+    assert "␣$$" in tokens_of(tokenizer, torch.tensor(tokenizer("a $$ b").input_ids))
 
 
 @pytest.mark.parametrize(
