@@ -78,6 +78,14 @@ class ModelArguments:
         default=2, metadata={"help": "How often a pair must stand in the text to become an entry of the vocabulary."}
     )
 
+    add_prefix_space: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether the learned tokenizer puts a space before a text, so that its first word has the tokens "
+            "that it has elsewhere."
+        },
+    )
+
     def __post_init__(self) -> None:
         """Check the figures and read overrides that come as YAML from the command line."""
         if self.min_frequency < 1:
@@ -310,7 +318,10 @@ class TrainingArguments(Seq2SeqTrainingArguments):
         default=None, metadata={"help": "Repository for the result as a stock MarianMTModel."}
     )
     overwrite_output_dir: bool = field(
-        default=False, metadata={"help": "Whether to delete the checkpoints of an earlier run in `output_dir`."}
+        default=False,
+        metadata={
+            "help": "Whether to delete the checkpoints of an earlier run in `output_dir`, and to write over its model."
+        },
     )
     ddp_timeout: int = field(
         default=7200, metadata={"help": "Seconds that processes wait for the first, which encodes a large text."}

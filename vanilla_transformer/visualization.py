@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from tokenizers import decoders
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 KINDS = {"cross": "cross_attentions", "encoder": "encoder_attentions", "decoder": "decoder_attentions"}
@@ -43,7 +44,8 @@ def attention_weights(
 
 def tokens_of(tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor) -> list[str]:
     """Each token as text, with a visible space."""
-    return [tokenizer.decode([index]).replace(" ", "␣") for index in ids.tolist()]
+    tokens = tokenizer.convert_ids_to_tokens(ids.tolist())
+    return [decoders.ByteLevel().decode([token]).replace(" ", "␣") for token in tokens]
 
 
 def plot_attention(

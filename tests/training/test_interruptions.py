@@ -157,7 +157,10 @@ def test_a_damaged_checkpoint_is_told_and_passed_over(recipe, tmp_path, capsys):
         (folder / "trainer_state.json").unlink()
     assert main([str(recipe), "--resume_from_checkpoint", "true"]) == 2
     assert "has no complete checkpoint" in capsys.readouterr().err
-    assert main([str(recipe), "--resume_from_checkpoint", "auto"]) == 0
+    auto = ["--resume_from_checkpoint", "auto"]
+    assert main([str(recipe), *auto]) == 2
+    assert f"{run} holds a model, which would be written over" in capsys.readouterr().err
+    assert main([str(recipe), *auto, "--overwrite_output_dir", "true"]) == 0
 
 
 @pytest.mark.parametrize(
