@@ -421,7 +421,7 @@ def is_as_built(model: Any) -> bool:
     parameters = [*model.model.decoder.parameters(), *model.lm_head.parameters()]
     return (
         type(model.lm_head) is nn.Linear
-        and not nn.modules.module._has_any_global_hook()
+        and not getattr(nn.modules.module, "_has_any_global_hook", bool)()
         and all(not (each._forward_hooks or each._forward_pre_hooks or hasattr(each, "_hf_hook")) for each in modules)
         and all(has_known_methods(each) for each in modules)
         and not any(each.training for each in modules)
