@@ -92,11 +92,14 @@ def eager_attention_forward(
     """
     Scaled dot-product attention, softmax(Q K^T / sqrt(d_k)) V (§3.2.1), written out.
 
-    Shapes: query (B, H, T, K), key (B, H, S, K), value (B, H, S, d_v), mask (B, 1, T, S) added to the scores;
-    returns the outputs (B, T, H, d_v) and the weights (B, H, T, S).
+    Shapes: query (B, H, T, K), key (B, H, S, K), value (B, H, S, d_v), mask (B, 1, T, S) of booleans, true for what is
+    attended to, or of numbers that are added to the scores; returns the outputs (B, T, H, d_v) and the weights
+    (B, H, T, S).
     """
     scores = torch.matmul(query, key.transpose(2, 3)) * scaling  # (B, H, T, S)
-    if attention_mask is not None:
+    if attention_mask is not None and attention_mask.dtype == torch.bool:
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    elif attention_mask is not None:
         scores = scores + attention_mask
     weights = F.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
     weights = F.dropout(weights, p=dropout, training=module.training)

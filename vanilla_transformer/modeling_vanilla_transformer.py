@@ -138,16 +138,6 @@ def check_mask(
         )
 
 
-def added_mask(
-    mask: torch.Tensor | None, states: torch.Tensor, config: VanillaTransformerConfig
-) -> torch.Tensor | None:
-    """A 4-D mask of booleans as numbers to add to the scores, where attention is written out; any other as it is."""
-    if mask is None or mask.dim() != 4 or mask.dtype != torch.bool or config._attn_implementation != "eager":
-        return mask
-    lowest = torch.finfo(states.dtype).min
-    return states.new_zeros(mask.shape).masked_fill(~mask.to(states.device), lowest)
-
-
 # trf-ignore: TRF013 (the encoder and the decoder end with `post_init`)
 class VanillaTransformerStack(VanillaTransformerPreTrainedModel):
     """What encoder and decoder share: embeddings plus positions at the bottom, with `norm_first` a norm on top."""
@@ -252,9 +242,7 @@ class VanillaTransformerEncoder(VanillaTransformerStack):
         inputs_embeds = self.embed(input_ids, inputs_embeds)
         hidden_states = self.add_positions(inputs_embeds, attention_mask, position_ids)
         mask = create_bidirectional_mask(
-            config=self.config,
-            inputs_embeds=inputs_embeds,
-            attention_mask=added_mask(attention_mask, inputs_embeds, self.config),
+            config=self.config, inputs_embeds=inputs_embeds, attention_mask=attention_mask
         )
         for layer in self.layers:
             hidden_states = layer(hidden_states, mask, **kwargs)
@@ -334,7 +322,7 @@ class VanillaTransformerDecoder(VanillaTransformerStack):
         mask = create_causal_mask(
             config=self.config,
             inputs_embeds=inputs_embeds,
-            attention_mask=added_mask(attention_mask, inputs_embeds, self.config),
+            attention_mask=attention_mask,
             past_key_values=own_cache(past_key_values) if past_key_values is not None else None,
             position_ids=position_ids,
         )
@@ -343,7 +331,7 @@ class VanillaTransformerDecoder(VanillaTransformerStack):
             encoder_mask = create_bidirectional_mask(
                 config=self.config,
                 inputs_embeds=inputs_embeds,
-                attention_mask=added_mask(encoder_attention_mask, inputs_embeds, self.config),
+                attention_mask=encoder_attention_mask,
                 encoder_hidden_states=encoder_hidden_states,
             )
         for layer in self.layers:
