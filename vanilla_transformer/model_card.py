@@ -22,7 +22,7 @@ FACTS = "model_card.json"  # in a model's folder: what its card says and its con
 # Pictures that a card shows, if they lie beside it.
 PICTURES = {
     "curves.png": "Loss, learning rate and validation score by training step",
-    "attention.png": "What each word of a translation attends to in its source",
+    "attention.png": "What each word of the output attends to in the source",
 }
 # Scores of translations, by their keys in results. Each has a signature, which begins with its name.
 SCORES = ("bleu", "chrf", "ter", "meteor", "compound_bleu")
