@@ -77,7 +77,6 @@ class ModelArguments:
     min_frequency: int = field(
         default=2, metadata={"help": "How often a pair must stand in the text to become an entry of the vocabulary."}
     )
-
     add_prefix_space: bool = field(
         default=False,
         metadata={

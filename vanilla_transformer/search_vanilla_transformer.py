@@ -47,7 +47,7 @@ CACHE_BLOCK = 32
 LOGIT_ROWS = 64
 # Logits of which the highest is looked for first: about the square root of a usual vocabulary.
 VOCABULARY_BLOCK = 192
-# Methods that are not called here.
+# Methods that this search does not call: where one is another's, what it does would be left out.
 REPLACED_METHODS = (
     "forward",
     "feed_forward",
