@@ -146,7 +146,7 @@ def test_new_weights_are_seen(config, steps):
     assert torch.equal(model.generate(**source), model.generate(**source, logits_processor=PLAIN))
     # Neither do a new order of rows, of which the sums are the same, and a bias that the others have not.
     before = model.generate(**source)
-    model.lm_head.weight.data = model.lm_head.weight.data.flip(0).contiguous()
+    model.lm_head.weight.data.copy_(model.lm_head.weight.data.flip(0))
     exchanged = model.generate(**source)
     assert not torch.equal(exchanged, before)
     assert torch.equal(exchanged, model.generate(**source, logits_processor=PLAIN))
