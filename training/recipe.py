@@ -53,6 +53,10 @@ REPLACED = {
 }
 
 
+# What a tokenizer is learned with.
+LEARNED_WITH = ("vocab_size", "min_frequency", "add_prefix_space")
+
+
 @dataclass
 class Recipe:
     """
@@ -94,9 +98,10 @@ def parse_recipe(arguments: list[str], pairs: int | None = None) -> Recipe:
     table, needed = settings.pop("by_corpus_size", None), settings.pop("needs", [])
     row = choose_row(table, pairs) if table is not None else {}
     on_command_line = {word[2:].split("=")[0].replace("-", "_") for word in arguments if word.startswith("--")}
-    from_model = ("preset", "vocab_size") if settings.get("init_from") or "init_from" in on_command_line else ()
-    if "init_from" in on_command_line:  # a recipe for new models, which says what they are
-        settings = {name: value for name, value in settings.items() if name not in from_model}
+    from_model = fields_of_new({name for name, value in settings.items() if value} | on_command_line)
+    idle = fields_of_new(on_command_line)  # in a recipe for new models, which says what they are
+    settings = {name: value for name, value in settings.items() if name not in idle}
+    if "init_from" in on_command_line:
         overrides = settings.get("config_overrides")
         if isinstance(overrides, dict):
             settings["config_overrides"] = {name: overrides[name] for name in overrides if name in FREE_FIELDS}
@@ -142,6 +147,11 @@ def parse_recipe(arguments: list[str], pairs: int | None = None) -> Recipe:
             )
     if not training.noam and "noam_scale" in chosen:
         raise RecipeError("`noam_scale` has no effect with `noam: false`. Use `learning_rate`.")
+    for start in ("init_from", "tokenizer"):
+        # The vocabulary of a model is compared with its own.
+        names = [name for name in LEARNED_WITH if name in given and (start, name) != ("init_from", "vocab_size")]
+        if getattr(model, start) is not None and names:
+            raise RecipeError(f"`{names[0]}` has no effect beside `{start}`: no tokenizer is learned. Leave it out.")
     if model.init_from is not None:
         base, output_dir = Path(model.init_from).resolve(), Path(training.output_dir).resolve()
         if output_dir in (base, *base.parents):
@@ -159,6 +169,13 @@ def parse_recipe(arguments: list[str], pairs: int | None = None) -> Recipe:
     check_kept_checkpoints(training)
     task = choose_task(model.task, given)(data, training)
     return Recipe(model, data, training, task, given, has_table=table is not None, row=row)
+
+
+def fields_of_new(given: set[str]) -> tuple[str, ...]:
+    """Fields that say what a new model or its tokenizer is, where one is given that was made before."""
+    if "init_from" in given:
+        return ("preset", *LEARNED_WITH)
+    return LEARNED_WITH if "tokenizer" in given else ()
 
 
 def choose_task(name: str, given: set[str]) -> type[Task]:

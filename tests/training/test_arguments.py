@@ -66,6 +66,11 @@ def test_recipe_and_command_line_win_over_the_table(recipe):
     # A model to start from has its shape and vocabulary already.
     assert not {"preset", "vocab_size"} & parse_recipe([recipe(TABLE), "--init_from", "x"], pairs=5).given
     assert parse_recipe([recipe(TABLE + "init_from:\n")], pairs=5).model.preset == "tiny"
+    # So has a tokenizer its vocabulary.
+    learned = recipe(TABLE + "min_frequency: 3\nadd_prefix_space: true\n")
+    assert parse_recipe([learned], pairs=5).model.add_prefix_space
+    given = parse_recipe([learned, "--tokenizer", "x"], pairs=5).given
+    assert "preset" in given and not {"vocab_size", "min_frequency", "add_prefix_space"} & given
 
 
 def test_the_best_model_has_the_lowest_nll(recipe):
@@ -93,6 +98,9 @@ def test_bf16_is_taken_where_the_gpu_computes_in_it(recipe, monkeypatch):
         ("lr_scheduler_type: cosine\n", [], r"`lr_scheduler_type` has no effect.*noam: false"),
         ("noam: false\nnoam_scale: 2\n", [], "`noam_scale` has no effect with `noam: false`"),
         ("noam_scale: 2\n", ["--noam_scale", "3", "--noam", "false"], "`noam_scale` has no effect"),
+        ("min_frequency: 3\n", ["--init_from", "x", "--min_frequency", "3"], "`min_frequency` has no effect"),
+        ("init_from: x\nadd_prefix_space: true\n", [], "`add_prefix_space` has no effect beside `init_from`"),
+        ("tokenizer: x\nvocab_size: 300\n", [], "`vocab_size` has no effect beside `tokenizer`"),
         ("config_overrides: {vocab_size: 300}\n", [], "`config_overrides` has `vocab_size`"),
         ("seed: -1\n", [], "`seed` is -1. Give a number from 0"),
         ("data_seed: 5_000_000_000\n", [], "`data_seed` is 5000000000"),
