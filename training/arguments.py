@@ -77,13 +77,6 @@ class ModelArguments:
     min_frequency: int = field(
         default=2, metadata={"help": "How often a pair must stand in the text to become an entry of the vocabulary."}
     )
-    add_prefix_space: bool = field(
-        default=False,
-        metadata={
-            "help": "Whether the learned tokenizer puts a space before a text, so that its first word has the tokens "
-            "that it has elsewhere."
-        },
-    )
 
     def __post_init__(self) -> None:
         """Check the figures and read overrides that come as YAML from the command line."""

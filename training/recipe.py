@@ -54,7 +54,7 @@ REPLACED = {
 
 
 # What a tokenizer is learned with.
-LEARNED_WITH = ("vocab_size", "min_frequency", "add_prefix_space")
+LEARNED_WITH = ("vocab_size", "min_frequency")
 
 
 @dataclass

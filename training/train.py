@@ -369,7 +369,6 @@ def learn_tokenizer(arguments: ModelArguments, lines: list[str]) -> VanillaTrans
         return VanillaTransformerTokenizer.train(
             lines,
             arguments.vocab_size,
-            add_prefix_space=arguments.add_prefix_space,
             min_frequency=arguments.min_frequency,
             show_progress=sys.stderr.isatty(),
         )

@@ -38,8 +38,6 @@ class VanillaTransformerTokenizer(TokenizersBackend):
         merges (`list`, *optional*): pairs in the order they are merged.
         bos_token, pad_token, eos_token (`str`): the special tokens.
         mask_token (`str` or `AddedToken`): the special token that stands for a word and the space before it.
-        add_prefix_space (`bool`): whether the first word of a text gets a space, so that it has the tokens that it has
-            anywhere else. A space that a text begins with is then lost.
 
     Example:
 
@@ -66,7 +64,6 @@ class VanillaTransformerTokenizer(TokenizersBackend):
         pad_token: str = "<pad>",
         eos_token: str = "</s>",
         mask_token: str | AddedToken = "<mask>",
-        add_prefix_space: bool = False,
         **kwargs: Any,
     ):
         if vocab is None:
@@ -75,20 +72,13 @@ class VanillaTransformerTokenizer(TokenizersBackend):
             mask_token = AddedToken(mask_token, lstrip=True, normalized=False, special=True)
         self._tokenizer = Tokenizer(BPE(vocab=vocab, merges=merges or []))
         self._tokenizer.normalizer = normalizers.NFC()
-        self._tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
+        self._tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         self._tokenizer.decoder = decoders.ByteLevel()
-        if add_prefix_space:
-            self._tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
         # A text of several words that are tidied up after decoding would not be the text that went in.
         kwargs["clean_up_tokenization_spaces"] = False
         kwargs.pop("unk_token", None)
         super().__init__(
-            bos_token=bos_token,
-            pad_token=pad_token,
-            eos_token=eos_token,
-            mask_token=mask_token,
-            add_prefix_space=add_prefix_space,
-            **kwargs,
+            bos_token=bos_token, pad_token=pad_token, eos_token=eos_token, mask_token=mask_token, **kwargs
         )
         self._tokenizer.post_processor = processors.TemplateProcessing(
             single=["$A", str(eos_token)],
@@ -97,9 +87,7 @@ class VanillaTransformerTokenizer(TokenizersBackend):
         )
 
     @classmethod
-    def train(
-        cls, texts: Iterator[str] | list[str], vocab_size: int, add_prefix_space: bool = False, **kwargs: Any
-    ) -> "VanillaTransformerTokenizer":
+    def train(cls, texts: Iterator[str] | list[str], vocab_size: int, **kwargs: Any) -> "VanillaTransformerTokenizer":
         """
         Learn a vocabulary from source and target text together (§5.1).
 
@@ -107,7 +95,6 @@ class VanillaTransformerTokenizer(TokenizersBackend):
             texts: lines of both languages.
             vocab_size (`int`): entries, of which 4 are special tokens and 256 single bytes. A small corpus may hold
                 fewer pairs than that: then the vocabulary is smaller.
-            add_prefix_space (`bool`): as above.
             kwargs: for `tokenizers.trainers.BpeTrainer`, such as `min_frequency`.
 
         Raises:
@@ -119,7 +106,7 @@ class VanillaTransformerTokenizer(TokenizersBackend):
                 f"`vocab_size` is {vocab_size}, and special tokens and bytes take {smallest}. Give more than that."
             )
         kwargs.setdefault("show_progress", False)
-        return cls(add_prefix_space=add_prefix_space).train_new_from_iterator(texts, vocab_size, **kwargs)
+        return cls().train_new_from_iterator(texts, vocab_size, **kwargs)
 
 
 __all__ = ["VanillaTransformerTokenizer"]

@@ -67,10 +67,10 @@ def test_recipe_and_command_line_win_over_the_table(recipe):
     assert not {"preset", "vocab_size"} & parse_recipe([recipe(TABLE), "--init_from", "x"], pairs=5).given
     assert parse_recipe([recipe(TABLE + "init_from:\n")], pairs=5).model.preset == "tiny"
     # So has a tokenizer its vocabulary.
-    learned = recipe(TABLE + "min_frequency: 3\nadd_prefix_space: true\n")
-    assert parse_recipe([learned], pairs=5).model.add_prefix_space
+    learned = recipe(TABLE + "min_frequency: 3\n")
+    assert parse_recipe([learned], pairs=5).model.min_frequency == 3
     given = parse_recipe([learned, "--tokenizer", "x"], pairs=5).given
-    assert "preset" in given and not {"vocab_size", "min_frequency", "add_prefix_space"} & given
+    assert "preset" in given and not {"vocab_size", "min_frequency"} & given
 
 
 def test_the_best_model_has_the_lowest_nll(recipe):
@@ -99,7 +99,7 @@ def test_bf16_is_taken_where_the_gpu_computes_in_it(recipe, monkeypatch):
         ("noam: false\nnoam_scale: 2\n", [], "`noam_scale` has no effect with `noam: false`"),
         ("noam_scale: 2\n", ["--noam_scale", "3", "--noam", "false"], "`noam_scale` has no effect"),
         ("min_frequency: 3\n", ["--init_from", "x", "--min_frequency", "3"], "`min_frequency` has no effect"),
-        ("init_from: x\nadd_prefix_space: true\n", [], "`add_prefix_space` has no effect beside `init_from`"),
+        ("init_from: x\nmin_frequency: 3\n", [], "`min_frequency` has no effect beside `init_from`"),
         ("tokenizer: x\nvocab_size: 300\n", [], "`vocab_size` has no effect beside `tokenizer`"),
         ("config_overrides: {vocab_size: 300}\n", [], "`config_overrides` has `vocab_size`"),
         ("seed: -1\n", [], "`seed` is -1. Give a number from 0"),

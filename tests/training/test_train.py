@@ -11,10 +11,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, MarianConfig, MarianMTModel
 
-from training.arguments import ModelArguments
 from training.phrasebook import phrasebook
 from training.score import main as score_files
-from training.train import learn_tokenizer, main
+from training.train import main
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -344,13 +343,6 @@ def test_files_of_others_are_not_written_over(recipe, tmp_path, capsys):
     assert main([str(recipe)]) == 2
     assert "run has README.md and no model" in capsys.readouterr().err
     assert (tmp_path / "run" / "README.md").read_text() == "my notes"
-
-
-def test_a_space_before_the_text_is_a_field_of_the_recipe():
-    lines = ["the house is red", "the red house is new"] * 4
-    for added in (True, False):
-        tokenizer = learn_tokenizer(ModelArguments(vocab_size=300, add_prefix_space=added), lines)
-        assert (tokenizer.tokenize("house")[0] == "Ġhouse") is added
 
 
 def test_a_model_is_not_overwritten_unasked(recipe, tmp_path, capsys):

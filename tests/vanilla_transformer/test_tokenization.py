@@ -55,18 +55,6 @@ def test_a_mask_stands_for_a_word_with_the_space_before_it(tokenizer, tmp_path):
         assert some("the <mask> car").input_ids == some("the<mask> car").input_ids == expected
 
 
-def test_with_a_space_in_front_the_first_word_is_like_any_other(tmp_path):
-    lines = ["the house is red", "the red house is new", "¿Cómo estás?", "la casa es roja"] * 4
-    tokenizer = VanillaTransformerTokenizer.train(lines, 320, add_prefix_space=True)
-    tokenizer.save_pretrained(tmp_path)
-    for some in (tokenizer, AutoTokenizer.from_pretrained(tmp_path), tokenizer.train_new_from_iterator(lines, 320)):
-        assert some.tokenize("house the house") == ["Ġhouse", "Ġthe", "Ġhouse"]
-        assert some.tokenize("<mask> house") == ["<mask>", "Ġhouse"]
-        for line in lines:
-            assert some.decode(some(line).input_ids, skip_special_tokens=True) == line
-    assert VanillaTransformerTokenizer.train(lines, 320).tokenize("house")[0] != "Ġhouse"
-
-
 def test_padding_is_masked(tokenizer):
     encoded = tokenizer(["the house is red", "the"], return_tensors="pt", padding=True)
     assert (encoded.input_ids == 1).equal(encoded.attention_mask == 0)
