@@ -25,6 +25,8 @@ def split_lines(content: bytes, name: str) -> list[str]:
         TextError: if it is empty or not UTF-8; the line is named.
     """
     content = content.removeprefix(b"\xef\xbb\xbf")
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise TextError(f"{name} is UTF-16. Convert it, for instance with `iconv -f UTF-16 -t UTF-8`.")
     if not content.strip():
         raise TextError(f"{name} is empty. Give one sentence a line.")
     lines = []

@@ -29,6 +29,14 @@ def test_broken_utf8_is_named_by_line(tmp_path):
         read_lines(path)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf16_is_told_by_its_name(tmp_path, encoding):
+    path = tmp_path / "text"
+    path.write_bytes("\ufeffCómo\n".encode(encoding))
+    with pytest.raises(TextError, match=r"text is UTF-16.*iconv -f UTF-16 -t UTF-8"):
+        read_lines(path)
+
+
 @pytest.mark.parametrize("content", [b"", b"\n", b"\xef\xbb\xbf \n\n"])
 def test_an_empty_file_is_refused(tmp_path, content):
     path = tmp_path / "text"
