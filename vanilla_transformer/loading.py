@@ -1,5 +1,6 @@
 """Models from folders and from the Hub, with words for what can be wrong with them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def load_parts(
     folder = Path(name)
     if folder.is_dir():
         check_model_folder(folder)
+        read_generation_config(folder)  # transformers would go on with its own settings
     part = "model"
     try:
         model, info = auto_class.from_pretrained(
@@ -76,6 +78,23 @@ def load_parts(
         )
     missing = {*info["missing_keys"], *(each[0] for each in info["mismatched_keys"])}
     return model, tokenizer, sorted(missing)
+
+
+def read_generation_config(folder: Path) -> dict[str, Any] | None:
+    """
+    What `generate` goes by in a folder; none without the file.
+
+    Raises:
+        ModelFolderError: if it is damaged.
+    """
+    file = folder / "generation_config.json"
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    except ValueError as error:
+        raise ModelFolderError(f"{file} is damaged: {error}. Copy the folder again.") from error
+    if not isinstance(settings, dict | None):
+        raise ModelFolderError(f"{file} is damaged: it holds no settings. Copy the folder again.")
+    return settings
 
 
 def check_model_folder(folder: Path) -> None:

@@ -16,6 +16,7 @@ from safetensors import safe_open
 
 from .configuration_vanilla_transformer import VanillaTransformerConfig
 from .generation_vanilla_transformer import VanillaTransformerGenerationMixin
+from .loading import read_generation_config
 
 RESULTS = "all_results.json"  # in a model's folder: its scores
 FACTS = "model_card.json"  # in a model's folder: what its card says and its configuration does not
@@ -254,8 +255,7 @@ def folder_card(folder: str | Path, place: ModelPlace) -> ModelCard:
     for file in folder.glob("*.safetensors"):
         with safe_open(file, "pt") as weights:
             parameters += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
-    settings = folder / "generation_config.json"
-    facts = ModelCardFacts.load(folder)
+    facts, settings = ModelCardFacts.load(folder), read_generation_config(folder)
     try:
         return render_model_card(
             facts,
@@ -263,7 +263,7 @@ def folder_card(folder: str | Path, place: ModelPlace) -> ModelCard:
             parameters,
             place,
             pictures=[name for name in PICTURES if (folder / name).is_file()],
-            generation_config=json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else None,
+            generation_config=settings,
         )
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, ModelCardError):
@@ -427,7 +427,7 @@ def result_rows(results: dict[str, Any], unit: str) -> list[list[str]]:
     ]
     for split in splits_of(results):
         count = results.get(f"{split}_rows")
-        row = [split, *(["" if count is None else f"{count:,}"] if counted else [])]
+        row = [cell(split), *(["" if count is None else f"{count:,}"] if counted else [])]
         row.append(f"{results[f'{split}_loss']:.4f}")
         for key in names:
             now, before = results.get(f"{split}_{key}"), results.get(f"{split}_{key}_before")
@@ -456,7 +456,7 @@ def part_rows(results: dict[str, Any]) -> list[list[str]]:
             "" if key not in scores else f"{scores[key]:,}" if key == "count" else write_score(key, scores[key])
             for key in shown
         ]
-        rows.append([split, cell(part), *cells])
+        rows.append([cell(split), cell(part), *cells])
     return rows if parts else []
 
 

@@ -129,6 +129,7 @@ def test_a_recipe_that_cannot_be_pushed_is_refused_before_the_first_step(hub, ru
         ("model.safetensors", b"\0" * 100, "is damaged"),
         ("model.safetensors", None, "has no model.safetensors"),
         ("model_card.json", b'{"steps": "many"}', "model_card.json is damaged"),
+        ("generation_config.json", b"{", "generation_config.json is damaged"),
         ("config.json", b'{"model_type": "bert"}', "holds a model of type 'bert'"),
     ],
 )
