@@ -33,7 +33,7 @@ from transformers.utils import logging
 
 from training.arguments import RecipeError
 from vanilla_transformer import VanillaTransformerConfig
-from vanilla_transformer.conversion import MARIAN_DIFFERENCES, ConversionError, export_marian, marian_config
+from vanilla_transformer.conversion import ConversionError, export_marian, marian_config
 from vanilla_transformer.loading import ModelFolderError, auto_class_of, check_model_folder, load_model
 from vanilla_transformer.model_card import FACTS, PICTURES, RESULTS, ModelCardError, ModelPlace, folder_card
 
@@ -290,13 +290,13 @@ def push_model(folder: Path, repo: str, native: str | None = None) -> list[str]:
     if native is not None:
         with tempfile.TemporaryDirectory() as temporary:
             converted = Path(temporary) / "native"
-            export_marian(folder, converted)
-            place = ModelPlace(native, original=repo, original_on_hub=True, differences=MARIAN_DIFFERENCES)
+            differences = export_marian(folder, converted)
+            place = ModelPlace(native, original=repo, original_on_hub=True, differences=differences)
             tag = push_folder(converted, place, f"Add {name} as MarianMTModel", described=folder)
         lines += [
             f"pushed: {native}, {tag}",
             f'load: AutoModelForSeq2SeqLM.from_pretrained("{native}", revision="{tag}")',
-            *(f"  {difference}" for difference in MARIAN_DIFFERENCES),
+            *(f"  {difference}" for difference in differences),
         ]
     return lines
 

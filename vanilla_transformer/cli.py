@@ -83,12 +83,12 @@ def check_translate(parser: argparse.ArgumentParser, options: argparse.Namespace
 
 
 def run_export(options: argparse.Namespace) -> int:
-    from .conversion import MARIAN_DIFFERENCES, export_marian  # with the libraries of a model card
+    from .conversion import export_marian  # with the libraries of a model card
 
     logging.disable_progress_bar()
-    export_marian(options.model, options.output)
+    differences = export_marian(options.model, options.output)
     print(f"{options.output}: a MarianMTModel, which plain transformers loads. What does not travel:")
-    for difference in MARIAN_DIFFERENCES:
+    for difference in differences:
         print(f"  {difference}")
     return 0
 
@@ -130,26 +130,33 @@ def run_translate(options: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def open_output(path: Path | None) -> Iterator[TextIO]:
-    """A file that replaces an older one when it is whole, or standard output; in UTF-8 whatever the terminal says."""
+    """
+    A file that replaces an older one when it is whole, or standard output; in UTF-8 whatever the terminal says. A
+    device or a pipe is written to as it is, and a link is followed.
+    """
     if path is None:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8")
         yield sys.stdout
         sys.stdout.flush()
         return
-    unfinished = path.with_name(path.name + ".unfinished")
+    replaces = path.is_file() or not path.exists()
     try:
         if path.is_dir():
             raise IsADirectoryError(0, "it is a folder")
-        file = open(unfinished, "w", encoding="utf-8", newline="\n")  # noqa: SIM115
+        whole = path.resolve()
+        aside = whole.with_name(f"{whole.name}.{os.getpid()}.unfinished") if replaces else path
+        file = open(aside, "x" if replaces else "w", encoding="utf-8", newline="\n")  # noqa: SIM115
     except OSError as error:
         raise TextError(f"--output {path} cannot be written: {error.strerror}.") from error
     try:
         with file:
             yield file
-        unfinished.replace(path)
+        if replaces:
+            aside.replace(whole)
     finally:
-        unfinished.unlink(missing_ok=True)
+        if replaces:
+            aside.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

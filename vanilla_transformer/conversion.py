@@ -8,6 +8,7 @@ reads the stream is scaled back. Only the first stream of each stack has no fact
 """
 
 import math
+import os
 import shutil
 from pathlib import Path
 
@@ -33,8 +34,10 @@ MARIAN_POSITIONS = 1024
 # The longest translation, where ours is as long as its source and 50 tokens.
 MARIAN_MAX_LENGTH = 512
 # What an exported model does differently.
+GNMT_DIFFERENCE = (
+    "Beam search ranks by log P / |Y|^α instead of the paper's log P / ((5 + |Y|) / 6)^α: Marian has no other."
+)
 MARIAN_DIFFERENCES = (
-    "Beam search ranks by log P / |Y|^α instead of the paper's log P / ((5 + |Y|) / 6)^α: Marian has no other.",
     f"A translation has at most {MARIAN_MAX_LENGTH} tokens, whatever the length of its source, instead of |X| + 50.",
     f"A sentence has at most {MARIAN_POSITIONS:,} tokens. The original has no limit.",
     "Beam search stops by transformers' heuristic, not when no beam can improve.",
@@ -153,6 +156,12 @@ def residual_factor(name: str, config: VanillaTransformerConfig, scale: float) -
     return 1.0 / scale
 
 
+def marian_differences(settings: GenerationConfig) -> tuple[str, ...]:
+    """What a model exported from one with these settings does differently when it translates."""
+    gnmt = (GNMT_DIFFERENCE,) if getattr(settings, "length_penalty_type", None) == "gnmt" else ()
+    return (*gnmt, *MARIAN_DIFFERENCES)
+
+
 def to_stock_tokenizer(tokenizer: PreTrainedTokenizerBase) -> TokenizersBackend:
     """The same tokenizer as a class of transformers, which a folder of another model type can name."""
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
@@ -169,7 +178,7 @@ def to_stock_tokenizer(tokenizer: PreTrainedTokenizerBase) -> TokenizersBackend:
     )
 
 
-def export_marian(folder: str | Path, output: str | Path) -> None:
+def export_marian(folder: str | Path, output: str | Path) -> tuple[str, ...]:
     """
     Write the model in a folder as a stock `MarianMTModel`, with its tokenizer, its scores, its pictures and a card.
 
@@ -178,6 +187,9 @@ def export_marian(folder: str | Path, output: str | Path) -> None:
     Args:
         folder: as training or `save_pretrained` wrote it.
         output: a folder that does not exist yet.
+
+    Returns:
+        what it does differently.
 
     Raises:
         ModelFolderError: if the folder holds no usable model.
@@ -191,17 +203,19 @@ def export_marian(folder: str | Path, output: str | Path) -> None:
     marian = to_marian(model)
     if output.exists():
         raise ConversionError(f"{output} exists already. Name another folder, or delete it.")
-    unfinished = output.with_name(output.name + ".unfinished")
+    unfinished = output.with_name(f"{output.name}.{os.getpid()}.unfinished")
+    differences = marian_differences(model.generation_config)
     try:
         marian.save_pretrained(unfinished)
         to_stock_tokenizer(tokenizer).save_pretrained(unfinished)
         for name in (RESULTS, FACTS, *PICTURES):
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, unfinished / name)
-        place = ModelPlace(str(output), original=folder.resolve().name, differences=MARIAN_DIFFERENCES)
+        place = ModelPlace(output.as_posix(), original=folder.resolve().name, differences=differences)
         folder_card(folder, place).save(unfinished / "README.md")
         unfinished.rename(output)
     except (OSError, SafetensorError) as error:
         raise ConversionError(f"{output} cannot be written: {error}. {folder} is as it was.") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+    return differences

@@ -1,4 +1,5 @@
 import io
+import os
 import sys
 
 import pytest
@@ -98,6 +99,8 @@ def test_weights_cut_in_half_are_refused(model_folder):
             "`num_attention_heads` is 5",
         ),
         ("tokenizer.json", "{}", "The tokenizer in"),
+        ("generation_config.json", '{"num_beams": 5,', "generation_config.json"),
+        ("generation_config.json", "[]", "generation_config.json"),
         ("tokenizer.json", "{", "The tokenizer in"),
     ],
 )
@@ -155,6 +158,21 @@ def test_an_output_file_is_replaced_when_it_is_whole(model_folder, tmp_path, cap
     for wrong in (tmp_path, tmp_path / "absent" / "output.txt"):
         assert main(["translate", "--model", str(model_folder), "--output", str(wrong), "x"]) == 2
         assert f"--output {wrong} cannot be written" in capsys.readouterr().err
+
+
+def test_links_are_followed_and_pipes_written_to_as_they_are(model_folder, tmp_path):
+    kept, link, pipe = tmp_path / "kept.txt", tmp_path / "link.txt", tmp_path / "pipe"
+    beside = tmp_path / "kept.txt.unfinished"
+    beside.write_text("of another program")
+    kept.write_text("older work\n")
+    link.symlink_to(kept)
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    for output in (link, pipe):
+        assert main(["translate", "--model", str(model_folder), "--output", str(output), "the house"]) == 0
+    assert link.is_symlink() and pipe.is_fifo() and beside.read_text() == "of another program"
+    assert os.read(reader, 10_000) == kept.read_bytes() != b"older work\n"
+    os.close(reader)
 
 
 def test_a_missing_file_and_a_missing_model_are_refused(tmp_path, capsys, monkeypatch):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from training.phrasebook import phrasebook
 from vanilla_transformer import VanillaTransformerForMaskedLM
@@ -72,6 +73,17 @@ def test_its_card_links_to_the_original_and_says_what_is_lost(model_folder, tmp_
     assert str(tmp_path) not in card.replace(str(tmp_path / "native"), "") and "https://huggingface.co/" not in card
     assert (tmp_path / "native" / "curves.png").read_bytes() == b"a picture"
     assert not list((tmp_path / "native").glob("*.py"))
+
+
+def test_the_penalty_that_marian_has_is_no_difference(model_folder, tmp_path):
+    gnmt = "instead of the paper's log P"
+    assert gnmt in " ".join(export_marian(model_folder, tmp_path / "gnmt"))
+    settings = GenerationConfig.from_pretrained(model_folder)
+    settings.length_penalty_type = "power"
+    settings.save_pretrained(model_folder)
+    differences = export_marian(model_folder, tmp_path / "power")
+    card = (tmp_path / "power" / "README.md").read_text(encoding="utf-8")
+    assert gnmt not in card and all(difference in card for difference in differences)
 
 
 def test_what_cannot_be_written_is_refused(model_folder, tmp_path, capsys):
