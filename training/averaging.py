@@ -47,24 +47,35 @@ def write_mean(checkpoints: list[Path], output: Path) -> None:
     Write the mean of checkpoints to a folder, with the last one's files that belong to a model.
 
     Raises:
-        RecipeError: as `average_weights`, and for a folder that cannot be or that has no configuration.
+        RecipeError: as `average_weights`, and for a folder that cannot be, that holds a model already, or whose last
+            checkpoint has no configuration.
     """
     if output.resolve() in [folder.resolve() for folder in checkpoints]:
         raise RecipeError(f"--output is {output}, which is one of the checkpoints. Name another folder.")
     if output.exists() and not output.is_dir():
         raise RecipeError(f"--output is {output}, which is a file. Name a folder.")
+    if (output / WEIGHTS).exists():
+        raise RecipeError(f"--output is {output}, which holds a model. Name another folder, or delete it.")
     if not (checkpoints[-1] / "config.json").is_file():
         raise RecipeError(
             f"{checkpoints[-1]} has no config.json, which the mean takes from it. Name a whole one last."
         )
     weights = average_weights(checkpoints)
-    output.mkdir(parents=True, exist_ok=True)
-    for file in checkpoints[-1].iterdir():
-        # What belongs to a model, and nothing of the training run.
-        if file.suffix in (".json", ".py") and file.name != "trainer_state.json":
-            shutil.copy(file, output)
-    save_file(weights, output / WEIGHTS, metadata={"format": "pt"})
-    shutil.copymode(output / "config.json", output / WEIGHTS)
+    unfinished = output / f"{WEIGHTS}.unfinished"
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for file in checkpoints[-1].iterdir():
+            # What belongs to a model, and nothing of the training run.
+            if file.suffix in (".json", ".py") and file.name != "trainer_state.json":
+                shutil.copy(file, output)
+        save_file(weights, unfinished, metadata={"format": "pt"})
+        shutil.copymode(output / "config.json", unfinished)
+        unfinished.replace(output / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise RecipeError(f"{output} cannot be written: {error}.") from error
+    finally:
+        if unfinished.is_file():
+            unfinished.unlink()
 
 
 def main() -> None:
@@ -74,7 +85,7 @@ def main() -> None:
     options = parser.parse_args()
     try:
         write_mean(options.checkpoints, options.output)
-    except (RecipeError, OSError) as error:
+    except RecipeError as error:
         raise SystemExit(f"error: {error}") from None
     print(f"Mean of {len(options.checkpoints)} checkpoints in {options.output}")
 

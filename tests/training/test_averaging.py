@@ -6,7 +6,7 @@ from transformers import AutoModelForSeq2SeqLM
 
 from training import averaging
 from training.arguments import RecipeError
-from training.averaging import average_weights
+from training.averaging import average_weights, write_mean
 from training.checkpoints import EXTRA, find_checkpoints, regular_checkpoints
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
 
@@ -53,6 +53,22 @@ def test_nothing_is_written_where_a_mean_cannot_be(checkpoints, tmp_path, monkey
     with pytest.raises(SystemExit, match=message):
         averaging.main()
     assert (tmp_path / "file").read_text() == "mine" and not (tmp_path / "mean").exists()
+
+
+def test_a_model_is_not_written_over(checkpoints, tmp_path):
+    write_mean(checkpoints, tmp_path / "mean")
+    before = (tmp_path / "mean" / "model.safetensors").read_bytes()
+    with pytest.raises(RecipeError, match="mean, which holds a model"):
+        write_mean(checkpoints[:1], tmp_path / "mean")
+    assert (tmp_path / "mean" / "model.safetensors").read_bytes() == before
+
+
+def test_a_full_disk_leaves_no_weights(checkpoints, tmp_path, full_disk):
+    for code in checkpoints[-1].glob("*.py"):  # some of which is as large as the weights
+        code.unlink()
+    with full_disk(), pytest.raises(RecipeError, match=r"mean cannot be written"):
+        write_mean(checkpoints, tmp_path / "mean")
+    assert not list((tmp_path / "mean").glob("model.safetensors*"))
 
 
 def test_checkpoints_come_in_the_order_of_their_steps(checkpoints, tmp_path):
