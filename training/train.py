@@ -157,7 +157,7 @@ def run(recipe: Recipe, texts: dict[str, Any], say: Callable[..., None]) -> None
     sides = ", source and target each" if model.config.is_encoder_decoder else ""
     say(f"tokens a step{sides}: {derive_accumulation(args)}")
     encoded = task.encode_texts(texts, model.config, tokenizer, say)
-    trainer = task.trainer_class(
+    trainer = task.make_trainer(
         model=model,
         args=args,
         train_dataset=encoded["train"],
@@ -226,7 +226,7 @@ def train_and_save(
     if args.process_index == 0:
         trainer.restore_settings()
         facts = describe_run(recipe, trainer, results, example, averaged)
-        save_result(trainer, facts, ModelPlace(repo or args.hub_model_id or str(args.output_dir)), say)
+        save_result(trainer, facts, ModelPlace(repo or args.hub_model_id or Path(args.output_dir).as_posix()), say)
     summarize(recipe, results, example, say)
     return True
 

@@ -9,10 +9,17 @@ from training.tasks.translation import Translation, TranslationTrainer
 
 
 class SummarizationTrainer(TranslationTrainer):
-    """Train and evaluate a model that summarizes, on data sets that `training.encoding.encode` made."""
+    """
+    Train and evaluate a model that summarizes, on data sets that `training.encoding.encode` made.
+
+    Attributes:
+        language: of the summaries, English without it.
+    """
+
+    language: str | None = None
 
     def score_texts(self, texts: list[str], references: list[str]) -> dict[str, float]:
-        return rouge(texts, references)
+        return rouge(texts, references, language=self.language)
 
 
 class Summarization(Translation):
@@ -25,6 +32,11 @@ class Summarization(Translation):
 
     def check_languages(self, texts: dict[str, ParallelText]) -> None:
         """Nothing: both sides are of one language."""
+
+    def make_trainer(self, **arguments: Any) -> SummarizationTrainer:
+        trainer = SummarizationTrainer(**arguments)
+        trainer.language = self.data.source_lang
+        return trainer
 
     def report(self, text: ParallelText) -> str:
         return report_lengths(text)

@@ -57,6 +57,10 @@ class Task(ABC):
         self.data, self.args = data, args
         self.notes: list[str] = []
 
+    def make_trainer(self, **arguments: Any) -> VanillaTransformerTrainer:
+        """What trains the model; the arguments are the trainer's."""
+        return self.trainer_class(**arguments)
+
     # ----- text -----
 
     def load_texts(self) -> dict[str, Any]:

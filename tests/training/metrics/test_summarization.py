@@ -29,6 +29,17 @@ def test_it_is_the_mean_of_rouge_scores_of_the_library():
         assert combined == results
 
 
+def test_words_of_any_script():
+    assert rouge(["привет мир"], ["привет друг"], language="ru")["rouge1"] == pytest.approx(50)
+    assert rouge(["La canción."], ["la canciés"], language="es")["rouge1"] == pytest.approx(50)
+    assert rouge(["हिन्दी में"], ["हिन्दी"], language="hi")["rouge1"] == pytest.approx(100 * 2 / 3)
+    metric = Rouge(language="ru")
+    assert metric.compute(predictions=["привет"], references=["Привет!"])["rougeL"] == pytest.approx(100)
+    # The official scorer's words are those of English; its stems are of no use elsewhere.
+    assert rouge(["running"], ["run"])["rouge1"] == pytest.approx(100)
+    assert rouge(["running"], ["run"], language="de")["rouge1"] == 0
+
+
 def test_numbers_that_do_not_match_are_refused():
     with pytest.raises(ValueError, match="1 summaries and 0 references"):
         rouge(["a"], [])
