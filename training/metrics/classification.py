@@ -26,7 +26,7 @@ def score_labels(
     Raises:
         ValueError: if the numbers of both differ, or are 0.
     """
-    if len(predictions) != len(references) or not references:
+    if len(predictions) != len(references) or len(references) == 0:
         raise ValueError(
             f"There are {len(predictions):,} predictions and {len(references):,} references. Give one for each."
         )

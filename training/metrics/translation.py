@@ -10,7 +10,7 @@ Each score is a function of lines, and an `evaluate.Metric` that works without t
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -61,15 +61,19 @@ class Score:
         return f"{self.value:.2f}" if self.margin is None else f"{self.value:.2f} ± {self.margin:.2f}"
 
 
-def check_lines(hypotheses: list[str], references: list[str]) -> None:
+def paired(hypotheses: Iterable[str], references: Iterable[str]) -> tuple[list[str], list[str]]:
     """
+    Both as lists.
+
     Raises:
         ValueError: if there are not as many hypotheses as references, or none.
     """
+    hypotheses, references = list(hypotheses), list(references)
     if len(hypotheses) != len(references) or not references:
         raise ValueError(
             f"There are {len(hypotheses):,} hypotheses and {len(references):,} references. Give one for each line."
         )
+    return hypotheses, references
 
 
 def check_samples(samples: int, name: str = "`samples`") -> None:
@@ -119,7 +123,7 @@ def score_with_sacrebleu(
     metric: sacrebleu.metrics.base.Metric, name: str, hypotheses: list[str], references: list[str], samples: int
 ) -> Score:
     """A metric of sacreBLEU over a text, with a margin from so many samples of it; 0 is none."""
-    check_lines(hypotheses, references)
+    hypotheses, references = paired(hypotheses, references)
     check_samples(samples)
     if not samples:
         score = metric.corpus_score(hypotheses, [references])
@@ -259,7 +263,7 @@ def meteor(
         tokenize: one of sacreBLEU's tokenizers, or "none".
         samples: for the margin; 0 is none.
     """
-    check_lines(hypotheses, references)
+    hypotheses, references = paired(hypotheses, references)
     check_samples(samples)
     language = two_letters(target_lang)
     stemmer = stemmer_of(language)

@@ -19,6 +19,7 @@ def test_random_labels_have_the_scores_of_scikit_learn(labels):
     generator = np.random.default_rng(labels)
     predictions, references = generator.integers(0, labels, size=(2, 200)).tolist()
     results = score_labels(predictions, references)
+    assert score_labels(np.array(predictions), np.array(references)) == results
     assert results["accuracy"] == accuracy_score(references, predictions)
     for key, function in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
         assert results[key] == pytest.approx(function(references, predictions, average="macro"), abs=1e-12)
