@@ -47,6 +47,7 @@ from vanilla_transformer.generation_vanilla_transformer import (
 )
 from vanilla_transformer.loading import load_model
 from vanilla_transformer.model_card import ModelCardError, ModelCardFacts, check_language
+from vanilla_transformer.pipeline_vanilla_transformer import position_limit
 from vanilla_transformer.text import read_lines
 
 BY_LENGTH = "bleu_by_length.png"
@@ -167,7 +168,8 @@ def apply_model(
                 output = trainer.predict(dataset)
                 domain.loss, domain.perplexity = output.metrics["test_loss"], output.metrics["test_perplexity"]
                 if domain.hypotheses is None:
-                    domain.hypotheses = list(output.predictions)
+                    pairs = zip(output.predictions, domain.text.sources, strict=True)
+                    domain.hypotheses = [text if source.strip() else "" for text, source in pairs]
         trainer.callback_handler.callbacks.clear()
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -187,8 +189,7 @@ def check_positions(model: PreTrainedModel, dataset: datasets.Dataset, name: str
     Raises:
         RecipeError: for a text with a sentence past the last position that a model has; sinusoids have no last one.
     """
-    other = getattr(model.config, "max_position_embeddings", None)  # of a model that is not ours
-    limit = getattr(model.config, "position_limit", other)
+    limit = position_limit(model.config)
     if limit is None:
         return
     longest = np.maximum(*lengths(dataset))

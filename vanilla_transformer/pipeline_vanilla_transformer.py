@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 from tqdm.auto import tqdm
-from transformers import Pipeline
+from transformers import Pipeline, PreTrainedConfig
 
 # Sentences of an input without an end that are read, and sorted by length, at once.
 CHUNK = 1024
@@ -178,11 +178,12 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         **batching: Any,
     ) -> list[list[dict[str, Any]]]:
         """The translations of each text, best first."""
+        texts = list(texts)
         for position, text in enumerate(texts):
             if not isinstance(text, str):
                 raise ValueError(f"`inputs` has {text!r:.60} at position {position}, which is no string.")
         if not split_sentences:
-            return self.translate_sentences(list(texts), generate_arguments, return_scores, **batching)
+            return self.translate_sentences(texts, generate_arguments, return_scores, **batching)
         if return_scores or self._setting(generate_arguments, "num_return_sequences", 1) > 1:
             raise ValueError(
                 "`split_sentences` gives one text for each text, and scores belong to sentences: leave out "
@@ -210,6 +211,13 @@ class VanillaTransformerTranslationPipeline(Pipeline):
             raise ValueError(f"`num_return_sequences` is {count}. Give at least 1.")
         results = [[dict(nothing) for _ in range(count)] for _ in sentences]
         encoded = {index: self.preprocess(text) for index, text in enumerate(sentences) if text.strip()}
+        limit = position_limit(self.model.config)
+        for index, ids in encoded.items():
+            if limit is not None and len(ids["input_ids"]) > limit:
+                raise ValueError(
+                    f"Sentence {index + 1:,}, {sentences[index]!r:.60}, has {len(ids['input_ids']):,} tokens, and the "
+                    f"model has {limit:,} positions. Split it, for instance with `split_sentences`."
+                )
         batches: list[list[int]] = []
         # Longest first: what does not fit in memory shows at once, and the bar does not slow down.
         for index in sorted(encoded, key=lambda i: len(encoded[i]["input_ids"]), reverse=True):
@@ -270,6 +278,11 @@ class VanillaTransformerTranslationPipeline(Pipeline):
             return [{"translation_text": text} for text in texts]
         scores = model_outputs["scores"].tolist()
         return [{"translation_text": text, "score": score} for text, score in zip(texts, scores, strict=True)]
+
+
+def position_limit(config: PreTrainedConfig) -> int | None:
+    """The tokens that a model of any type has positions for; none where sinusoids go on without end."""
+    return getattr(config, "position_limit", getattr(config, "max_position_embeddings", None))
 
 
 def alone(results: list[dict[str, Any]]) -> dict[str, Any] | list[dict[str, Any]]:

@@ -62,9 +62,8 @@ def test_a_model_is_scored_on_several_texts(texts, model_folder, capsys):
     model, tokenizer = load_model(model_folder)
     translate = VanillaTransformerTranslationPipeline(model, tokenizer)
     expected = [each["translation_text"] for each in translate(SOURCES, num_beams=1)]
-    assert [line for line, source in zip(hypotheses, SOURCES, strict=True) if source] == [
-        line.replace("\n", " ") for line, source in zip(expected, SOURCES, strict=True) if source
-    ]
+    assert expected[1] == ""  # an empty line stays empty
+    assert hypotheses == [line.replace("\n", " ") for line in expected]
     with Image.open(output / "bleu_by_length.png") as picture:
         assert min(picture.size) > 300
 

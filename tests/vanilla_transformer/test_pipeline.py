@@ -2,7 +2,7 @@ import json
 
 import pytest
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, MarianConfig
 from transformers.pipelines.pt_utils import KeyDataset
 
 from vanilla_transformer import VanillaTransformerForMaskedLM, VanillaTransformerTranslationPipeline
@@ -115,6 +115,19 @@ def test_an_end_that_pads_as_well_counts_once(translator):
 def test_a_column_of_a_data_set_is_streamed(translator):
     column = KeyDataset([{"text": text} for text in TEXTS], "text")
     assert list(translator(column)) == translator(TEXTS)
+
+
+def test_any_iterable_of_sentences_is_translated(translator):
+    settings = {"num_beams": 1}
+    assert translator.translate(iter(TEXTS), settings) == translator.translate(TEXTS, settings)
+
+
+def test_a_sentence_past_the_last_position_of_any_model_is_named(translator):
+    translator.model.config.max_position_embeddings = 8  # of no effect beside sinusoids
+    assert translator(["the house " * 5])
+    translator.model.config = MarianConfig(max_position_embeddings=8)
+    with pytest.raises(ValueError, match=r"Sentence 2, 'the house the house.* has \d+ tokens, and the model has 8 "):
+        translator(["the house", "the house " * 5])
 
 
 def test_greedy_translations_are_scored_the_same_way(translator):
