@@ -1,6 +1,7 @@
 """The model that comes with the project: checkpoints/tiny-en-es."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -157,3 +158,11 @@ def test_the_demo_shows_it(capsys, monkeypatch):
     assert "How are you?  ->  ¿Cómo estás?" in printed
     assert "translate --model checkpoints/tiny-en-es" in printed
     assert main(["checkpoints/absent"]) == 2
+
+
+def test_the_demo_names_what_is_missing(tmp_path, capsys):
+    folder = tmp_path / "model"
+    shutil.copytree(FOLDER, folder)
+    (folder / "tokenizer.json").unlink()
+    assert main([str(folder)]) == 2
+    assert "has no tokenizer.json" in capsys.readouterr().out

@@ -6,16 +6,15 @@ Show what a model translates. It runs in a process of its own: what it translate
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.utils import logging
 
-import vanilla_transformer  # noqa: F401  (registers the Auto classes)
 from training.phrasebook import phrasebook
 from training.results import translate_command
+from vanilla_transformer.loading import load_model
+from vanilla_transformer.model_card import ModelCardError, ModelCardFacts
 
 TRAINED = Path("runs/demo")
 UNSEEN = 5
@@ -41,7 +40,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {model} has no model. Train it: python -m training.train training/recipes/demo.yaml")
         return 2
     logging.disable_progress_bar()
-    sentence = show_phrasebook(model) if model == TRAINED else show_everyday(model)
+    try:
+        sentence = show_phrasebook(model) if model == TRAINED else show_everyday(model)
+    except (ValueError, ModelCardError) as error:
+        print(f"error: {error}")
+        return 2
     print("\nTry a sentence of your own:")
     print(f"  {translate_command(model, sentence)}\n")
     return 0
@@ -49,8 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def translate(folder: Path, sentences: list[str]) -> list[str]:
     """The translations of a model in a folder."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForSeq2SeqLM.from_pretrained(folder)
+    model, tokenizer = load_model(folder)
     print(f"\nLoaded {folder} through AutoModelForSeq2SeqLM and AutoTokenizer.")
     inputs = tokenizer(sentences, return_tensors="pt", padding=True)
     translations: list[str] = tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)
@@ -74,9 +76,9 @@ def show_phrasebook(folder: Path) -> str:
     tutorial, *translations = translate(folder, [TUTORIAL, *(english for english, _ in unseen)])
     print("\nFrom the training part:")
     print(f"  {TUTORIAL}  ->  {tutorial}")
-    results = json.loads((folder / "all_results.json").read_text(encoding="utf-8"))
-    print(f"\nCombinations of words that training never showed (BLEU of all {len(corpus['test'])}: ", end="")
-    print(f"{results['test_bleu']:.1f}):")
+    bleu = ModelCardFacts.load(folder).results.get("test_bleu")
+    measured = "" if bleu is None else f" (BLEU of all {len(corpus['test'])}: {bleu:.1f})"
+    print(f"\nCombinations of words that training never showed{measured}:")
     for (english, spanish), translation in zip(unseen, translations, strict=True):
         mark = "" if translation == spanish else f"    (expected: {spanish})"
         print(f"  {english}  ->  {translation}{mark}")
