@@ -1,6 +1,7 @@
 """What a run leaves: a folder for the Hub, a picture of its curves, and one screen of words."""
 
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -227,4 +228,7 @@ def translate_command(model: Path, text: str) -> str:
     program = Path(sys.executable).parent / "vanilla-transformer"
     if program.is_relative_to(Path.cwd()):
         program = program.relative_to(Path.cwd())
-    return shlex.join([str(program), "translate", "--model", str(model), text])
+    words = [str(program), "translate", "--model", str(model), text]
+    if os.name == "nt":  # for PowerShell, where a program between quotation marks needs the &
+        return "& " + " ".join("'" + word.replace("'", "''") + "'" for word in words)
+    return shlex.join(words)
