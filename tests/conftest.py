@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -86,7 +85,8 @@ def model_folder(tmp_path: Path, config: VanillaTransformerConfig, tokenizer: Va
 
 @pytest.fixture
 def full_disk() -> Callable[[], contextlib.AbstractContextManager[None]]:
-    """A context in which no file can grow past 20 kB, as on a disk with no more space."""
+    """A context in which no file can grow past 20 kB, as on a disk with no more space; of Unix alone."""
+    resource = pytest.importorskip("resource")
 
     @contextlib.contextmanager
     def limited() -> Iterator[None]:

@@ -133,7 +133,7 @@ def test_a_recipe_that_cannot_be_pushed_is_refused_before_the_first_step(hub, ru
         ("config.json", b'{"model_type": "bert"}', "holds a model of type 'bert'"),
     ],
 )
-def test_a_folder_that_others_could_not_load_is_refused(pushed, folder, capsys, file, content, said):
+def test_a_folder_that_others_could_not_load_is_refused(folder, capsys, file, content, said):
     (folder / file).unlink()
     if content is not None:
         (folder / file).write_bytes(content)

@@ -354,7 +354,7 @@ show(state)
         }
 
 
-def test_a_large_file_that_changes_during_the_upload_is_refused(client: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_large_file_that_changes_during_the_upload_is_refused(client: Callable[..., Any]) -> None:
     with HubServer() as hub:
         told = client(
             hub,

@@ -1,6 +1,6 @@
 import pytest
 
-from training.arguments import RecipeError
+from training.arguments import RecipeError, TrainingArguments
 from training.recipe import parse_recipe
 
 
@@ -84,6 +84,14 @@ def test_the_best_model_has_the_lowest_nll(recipe):
 def test_bf16_is_taken_where_the_gpu_computes_in_it(recipe, monkeypatch):
     assert parse_recipe([recipe("run_on: cpu\n")]).training.bf16 is False
     assert parse_recipe([recipe("run_on: cpu\nbf16: true\n")]).training.bf16 is True
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    # Trainer's own part would set the GPU up.
+    monkeypatch.setattr(TrainingArguments.__base__, "__post_init__", lambda self: setattr(self, "report_to", []))
+    for native in (True, False):
+        monkeypatch.setattr("training.arguments.has_native_bf16", lambda native=native: native)
+        assert parse_recipe([recipe("")]).training.bf16 is native
+        assert parse_recipe([recipe("run_on: cpu\n")]).training.bf16 is False
+        assert parse_recipe([recipe("bf16: false\n")]).training.bf16 is False
 
 
 @pytest.mark.parametrize(

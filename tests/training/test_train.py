@@ -123,7 +123,7 @@ def test_resuming_what_is_finished_trains_no_further(recipe, tmp_path, capsys):
     assert after == before
 
 
-def test_going_on_with_other_settings_is_refused(recipe, tmp_path, capsys):
+def test_going_on_with_other_settings_is_refused(recipe, capsys):
     assert main([str(recipe), "--max_steps", "4"]) == 0
     for arguments, named in (
         (["--config_overrides", "{encoder_layers: 2, decoder_layers: 1, hidden_size: 32}"], "has `encoder_layers` 1"),
@@ -368,7 +368,7 @@ def test_a_model_is_not_overwritten_unasked(recipe, tmp_path, capsys):
     assert (run / "notes.txt").read_text() == "mine" and (run / "attention.png").exists()
 
 
-def test_a_fine_tuning_goes_on_with_what_it_began_with(recipe, tmp_path, capsys):
+def test_a_fine_tuning_goes_on_with_what_it_began_with(recipe, tmp_path):
     """The model of `init_from` may be another by then, or gone."""
     assert main([str(recipe), "--max_steps", "2"]) == 0
     tuning = [str(recipe), "--init_from", str(tmp_path / "run"), "--output_dir", str(tmp_path / "tuned")]

@@ -33,7 +33,7 @@ def test_sentences_from_arguments_in_the_order_given(model_folder, expected, cap
     assert lines_of(capsys.readouterr().out) == expected
 
 
-def test_settings_reach_the_search(model_folder, capsys, monkeypatch):
+def test_settings_reach_the_search(model_folder, monkeypatch):
     seen = []
     generate = VanillaTransformerForConditionalGeneration.generate
 

@@ -44,7 +44,7 @@ with torch.no_grad():
     logits = model(**batch).logits
 tokens = model.generate(batch.input_ids, attention_mask=batch.attention_mask, num_beams=1, max_length=30)
 torch.save([dict(batch), logits, tokens], {str(tmp_path / "out.pt")!r})
-translations = model.generate(batch.input_ids[:2], attention_mask=batch.attention_mask[:2])
+assert model.generate(batch.input_ids[:2], attention_mask=batch.attention_mask[:2]).shape[0] == 2  # with 4 beams
 assert (model.generation_config.num_beams, model.generation_config.length_penalty) == (4, 0.6)
 """,
         installed=False,

@@ -139,12 +139,6 @@ def test_a_case_that_the_two_penalties_rank_differently(config, penalty, expecte
 # ----- length -----
 
 
-def never_ends(model):
-    """Makes `</s>` impossible, so that only limits end a sentence."""
-    model.generation_config.suppress_tokens = [2]
-    return model
-
-
 def lengths(sequences: torch.Tensor) -> list[int]:
     return [len(tokens_of(row)) for row in sequences]
 

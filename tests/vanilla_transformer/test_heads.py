@@ -416,7 +416,7 @@ def test_pipelines_run_on_saved_folders(head, task, text, small_config, tokenize
         assert len(result[0][0]) == 32
 
 
-def test_every_head_loads_without_the_package(folders, tokenizer, fresh_python):
+def test_every_head_loads_without_the_package(folders, fresh_python):
     """As code that came with the folder."""
     code = "import torch, transformers\n"
     for head in HEADS[1:]:

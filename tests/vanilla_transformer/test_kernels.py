@@ -158,13 +158,14 @@ def test_what_is_not_plain_float32_goes_to_torch(products):
     assert len(products) == 1
 
 
-def test_a_gradient_in_batches_goes_to_torch(products):
+def test_a_gradient_in_batches_is_that_of_torch(products):
     layer, states = nn.Linear(11, 5), torch.randn(6, 11, requires_grad=True)
     found = [
         torch.autograd.grad(output, states, torch.eye(30).view(30, 6, 5), is_grads_batched=True)[0]
         for output in (linear(layer, states), layer(states))
     ]
     torch.testing.assert_close(*found)
+    assert products
 
 
 def test_forward_mode_goes_to_torch(products):
@@ -173,6 +174,7 @@ def test_forward_mode_goes_to_torch(products):
         dual = torch.autograd.forward_ad.make_dual(states, torch.ones(6, 11))
         tangent = torch.autograd.forward_ad.unpack_dual(linear(layer, dual)).tangent
     torch.testing.assert_close(tangent, torch.ones(6, 11) @ layer.weight.T)
+    assert not products
 
 
 @pytest.mark.parametrize("frozen", ["weight", "states"])

@@ -281,11 +281,17 @@ def test_gradient_checkpointing_gives_the_same_gradients(model, batch):
     model.train()
     for layer in [*model.model.encoder.layers, *model.model.decoder.layers]:
         layer.dropout = 0.0
+    calls = []
+    layers = len(model.model.encoder.layers) + len(model.model.decoder.layers)
+    for layer in [*model.model.encoder.layers, *model.model.decoder.layers]:
+        layer.fc1.register_forward_hook(lambda *arguments: calls.append(1))
     model(**batch).loss.backward()
+    assert len(calls) == layers
     expected = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     model.zero_grad()
     model.gradient_checkpointing_enable()
     model(**batch).loss.backward()
+    assert len(calls) == 3 * layers  # computed again on the way back
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter.grad, expected[name])
 

@@ -129,6 +129,7 @@ def test_autocast_rounds_the_weights_of_the_search(config, steps, num_beams):
 def test_new_weights_are_seen(config, steps):
     model, source = ending_model(config), ragged_source()
     before = model.generate(**source)
+    assert steps
     with torch.no_grad():
         model.model.decoder.layers[0].fc1.weight.normal_()
     after = model.generate(**source)
@@ -157,7 +158,10 @@ def test_new_weights_are_seen(config, steps):
     assert (model.generate(**source, max_new_tokens=5)[:, 1:] == 7).all()
     model.lm_head.bias = None
     model.load_state_dict(ending_model(config, seed=5).state_dict())
-    assert torch.equal(model.generate(**source), ending_model(config, seed=5).generate(**source))
+    found = model.generate(**source)
+    steps.clear()
+    assert torch.equal(found, ending_model(config, seed=5).generate(**source, logits_processor=PLAIN))
+    assert not steps
 
 
 def test_bfloat16_and_double_work(config, steps):
@@ -183,7 +187,9 @@ def test_weights_of_another_precision_are_near_and_are_not_kept(small_config, st
     error = (logits[precision] - logits[None]).norm() / logits[None].norm()
     assert 1e-4 < error < 3e-2
     before = model.generate(**source)
+    steps.clear()
     assert model.generate(**source, weight_precision=precision).shape[0] == len(LENGTHS)
+    assert steps
     assert torch.equal(model.generate(**source), before)
     assert not hasattr(model.generation_config, "weight_precision")
 
@@ -198,7 +204,7 @@ def test_a_precision_that_is_not_there_is_refused(config):
         model.to("meta").generate(**ragged_source(), weight_precision="int8")
 
 
-def test_the_precision_of_the_model_s_settings_holds_unless_the_call_has_one(config, steps, monkeypatch):
+def test_the_precision_of_the_model_s_settings_holds_unless_the_call_has_one(config, monkeypatch):
     seen = []
     plain = search.StepDecoder.__init__
     monkeypatch.setattr(

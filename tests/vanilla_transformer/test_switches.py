@@ -20,8 +20,6 @@ HEADS = [
     VanillaTransformerForSequenceClassification,
 ]
 
-CAUSAL = [VanillaTransformerForCausalLM]
-
 
 @pytest.fixture
 def build(small_config):

@@ -1,5 +1,7 @@
+import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from vanilla_transformer import VanillaTransformerTokenizer
@@ -39,12 +41,15 @@ def test_without_a_translation_it_is_the_models_own(model_folder):
 
 
 @pytest.mark.parametrize("kind", ["cross", "encoder", "decoder"])
-def test_a_picture_with_a_cell_for_every_weight(model_folder, tmp_path, kind):
+def test_a_picture_with_a_cell_for_every_weight(model_folder, tmp_path, kind, monkeypatch):
     model, tokenizer = load_model(model_folder)
-    path = tmp_path / "attention.png"
+    path, figures, save = tmp_path / "attention.png", [], Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *a, **k: figures.append(figure) or save(figure, *a, **k))
     plot_attention(model, tokenizer, "the house is red", path, target="la casa", kind=kind, head=1)
-    colours = Image.open(path).convert("RGB").getcolors(maxcolors=100_000)
-    assert len(colours) > 20
+    weights, _, _ = attention_weights(model, tokenizer, "the house is red", "la casa")
+    (axes, *_), (width, height) = figures[0].axes, Image.open(path).size
+    np.testing.assert_allclose(axes.images[0].get_array(), weights[kind][-1, 1], rtol=1e-5)
+    assert min(width, height) > 100
 
 
 def test_dollar_signs_are_no_formula(model_folder, tmp_path):

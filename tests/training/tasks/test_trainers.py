@@ -130,6 +130,8 @@ def test_masks_are_bert_s(build, tokenizer):
     assert (batch["input_ids"][~chosen] == original[~chosen]).all()
     masked = (batch["input_ids"] == tokenizer.mask_token_id)[chosen].float().mean().item()
     assert masked == pytest.approx(0.8, abs=0.03)
+    kept = (batch["input_ids"] == original)[chosen].float().mean().item()
+    assert kept == pytest.approx(0.1, abs=0.03) and 1 - masked - kept == pytest.approx(0.1, abs=0.03)
     # Drawn anew in each epoch, and the same whatever else is in the batch, and whatever was drawn before.
     assert torch.equal(trainer.collate_training(rows[5:9])["labels"], batch["labels"][5:9])
     evaluated = trainer.collate(rows)["labels"]
