@@ -16,7 +16,8 @@ from vanilla_transformer import VanillaTransformerForConditionalGeneration
 from vanilla_transformer.conversion import to_marian
 
 PADDING, START, END = 1, 0, 2
-PENALTY = {"length_penalty_type": "power"}  # of the length, as the others have it
+# Of the length, and the end of the search, as MarianMTModel has them.
+PENALTY = {"length_penalty_type": "power", "early_stopping": False}
 Translate = Callable[[torch.Tensor, int, int], list[list[int]]]
 
 

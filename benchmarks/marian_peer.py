@@ -2,7 +2,7 @@
 A peer for comparisons of quality: MarianMTModel under a plain Seq2SeqTrainer, on the text of one of our recipes.
 
     python -m benchmarks.marian_peer training/recipes/tatoeba_en_es.yaml --source train.en ... \
-        --tokenizer checkpoints/tiny-en-es --seconds 2700 --output_dir runs/marian
+        --tokenizer checkpoints/tiny-en-es --epochs 40 --seconds 2700 --output_dir runs/marian
 
 It has our vocabulary, our shape (of the model beside the tokenizer) and our time; batches, schedule and loss are the
 Trainer's own, with the settings that its users choose for small data. The weights of the lowest validation loss are

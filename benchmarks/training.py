@@ -143,6 +143,8 @@ def main() -> int:
     in_a_round = sum(batch.tokens for batch in ours[: options.steps])
     random = random_batches(shape.vocab_size, TRAINER_BATCH, 1000)
     options.random_steps = max(1, round(in_a_round * 1000 / sum(batch.tokens for batch in random)))
+    if options.random_steps * (options.rounds + 1) > len(random):
+        random = random_batches(shape.vocab_size, TRAINER_BATCH, options.random_steps * (options.rounds + 1))
     with tempfile.TemporaryDirectory() as folder:
         paths = {}
         for name, batches in {"ours": ours, "random": random}.items():
