@@ -12,7 +12,7 @@ from rouge_score.tokenizers import Tokenizer
 KEYS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
 
-class WordTokenizer(Tokenizer):  # type: ignore[misc]  # of a library without types
+class WordTokenizer(Tokenizer):
     """Words of letters, marks and digits of any script, where rouge-score's own are of a-z and 0-9 alone."""
 
     def tokenize(self, text: str) -> list[str]:
