@@ -265,10 +265,6 @@ class TrainingArguments(Seq2SeqTrainingArguments):
             "sentences get more tokens than the batches are made by."
         },
     )
-    r_drop_alpha: float = field(
-        default=0.0,
-        metadata={"help": "Weight of R-Drop, 5 in its paper, in more than twice the time and memory. 0 is off."},
-    )
     patience: int | None = field(
         default=None,
         metadata={"help": "Stop after so many evaluations in a row without a better validation NLL than before."},
@@ -338,8 +334,6 @@ class TrainingArguments(Seq2SeqTrainingArguments):
                 raise RecipeError(f"`{name}` is {value}. Give at least 1.")
         if not 0 <= self.bpe_dropout < 1:
             raise RecipeError(f"`bpe_dropout` is {self.bpe_dropout}. Give a probability below 1, such as 0.1.")
-        if not 0 <= self.r_drop_alpha < math.inf:
-            raise RecipeError(f"`r_drop_alpha` is {self.r_drop_alpha}. Give 0 or more, such as 5.")
         for name, check in (("bleu_tokenize", bleu_metric), ("bootstrap_samples", check_samples)):
             try:
                 check(getattr(self, name), f"`{name}`")

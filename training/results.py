@@ -74,7 +74,6 @@ def describe_run(
     folder = Path(name) if name is not None and Path(name).exists() else None
     on_hub = init_from is not None and not Path(init_from).exists()
     regularization = [f"BPE-dropout {args.bpe_dropout:g}"] if args.bpe_dropout else []
-    regularization += [f"R-Drop α {args.r_drop_alpha:g}"] if args.r_drop_alpha else []
     warmup_steps = args.get_warmup_steps(trainer.state.max_steps)
     base = base_facts(init_from) if init_from is not None else ModelCardFacts(preset=recipe.model.preset)
     return ModelCardFacts(

@@ -18,7 +18,6 @@ The original Transformer: its stacks, the model, and the head that translates. W
 Shapes: B batch, S source, T target or any sequence, H heads, D hidden_size, K key size, V vocabulary.
 """
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -583,8 +582,6 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerGenerationMix
         super().__init__(config)
         self.model = VanillaTransformerModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        # In training mode: another function of the same arguments can take its place.
-        self.training_loss: Callable[..., torch.Tensor] = label_smoothed_loss
         self.generation_config = self.default_generation_config(config)
         self.post_init()
 
@@ -652,7 +649,7 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerGenerationMix
         loss, logits = None, None
         if labels is not None and self.training:
             labels = labels.to(hidden_states.device)
-            total = self.training_loss(hidden_states, self.lm_head, labels, self.config.label_smoothing)
+            total = label_smoothed_loss(hidden_states, self.lm_head, labels, self.config.label_smoothing)
             loss = mean_loss(total, labels, kwargs.get("num_items_in_batch"))
         else:
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep

@@ -297,8 +297,6 @@ def test_two_files_are_all_that_own_files_needs(tmp_path, capsys):
         ),
         (["--max_length", "3"], "Every pair of the train text is longer than 3 tokens. Raise `max_length`."),
         (["--bpe_dropout", "1.5"], "`bpe_dropout` is 1.5. Give a probability below 1"),
-        (["--r_drop_alpha", "-1"], "`r_drop_alpha` is -1.0. Give 0 or more"),
-        (["--r_drop_alpha", "nan"], "`r_drop_alpha` is nan. Give 0 or more"),
         (["--max_length_ratio", "nan"], "`max_length_ratio` is nan. Give more than 1"),
         (["--bleu_tokenize", "14a"], "`bleu_tokenize` is '14a'. Choose one of: 13a"),
         (["--length_penalty", "nan"], "`length_penalty` is nan. Give a number"),

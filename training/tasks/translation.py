@@ -17,7 +17,7 @@ from training.data import ParallelText, load_split, read_two_files
 from training.encoding import encode, within
 from training.metrics.language_modeling import perplexity
 from training.metrics.translation import bleu, check_compounds, score_translations
-from training.regularization import BpeDropout, r_drop_loss
+from training.regularization import BpeDropout
 from training.tasks.task import Task, choose_short
 from training.trainer import VanillaTransformerTrainer
 from vanilla_transformer import (
@@ -45,8 +45,6 @@ class TranslationTrainer(VanillaTransformerTrainer):
         self.collator = DataCollatorForSeq2Seq(processing_class, label_pad_token_id=IGNORED_LABEL)
         self.decode, self.num_beams = args.predict_with_generate, args.generation_num_beams
         self.bleu_signature: str | None = None
-        if args.r_drop_alpha:
-            model.training_loss = functools.partial(r_drop_loss, alpha=args.r_drop_alpha)
         super().__init__(model, args, processing_class=processing_class, **kwargs)
 
     def collate(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
@@ -71,11 +69,6 @@ class TranslationTrainer(VanillaTransformerTrainer):
 
     def count_tokens(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         return inputs["attention_mask"].sum() + (inputs["labels"] != IGNORED_LABEL).sum()
-
-    def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], *arguments: Any, **kwargs: Any) -> Any:
-        if self.args.r_drop_alpha and model.training:
-            inputs = {name: torch.cat([tensor, tensor]) for name, tensor in inputs.items()}
-        return super().compute_loss(model, inputs, *arguments, **kwargs)
 
     def measure(self, model: Any, batch: dict[str, torch.Tensor], indices: list[int], dataset: Any) -> Any:
         """Summed log-loss, target tokens, and index, translation and reference of each pair, if it decodes."""
@@ -117,7 +110,7 @@ class Translation(Task):
         {
             *("source", "target", "validation_source", "validation_target", "test_source", "test_target"),
             *("source_column", "target_column", "corpus", "target_lang", "example"),
-            *("hold_out", "drop_duplicates", "max_length_ratio", "label_smoothing", "bpe_dropout", "r_drop_alpha"),
+            *("hold_out", "drop_duplicates", "max_length_ratio", "label_smoothing", "bpe_dropout"),
             *("predict_with_generate", "generation_num_beams", "length_penalty", "length_penalty_type"),
             *("bleu_tokenize", "compound_bleu", "bootstrap_samples"),
             *("hub_native_model_id", "preprocessing_num_workers"),

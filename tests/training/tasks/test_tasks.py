@@ -194,8 +194,8 @@ def test_tasks_follow_each_other(train, tmp_path):
         ("poetry", {}, "`task` is 'poetry'. Choose one of: translation, "),
         (
             "fill-mask",
-            {"r_drop_alpha": 5},
-            "`r_drop_alpha` has no effect in fill-mask, only in translation and summari",
+            {"bpe_dropout": 0.1},
+            "`bpe_dropout` has no effect in fill-mask, only in translation and summari",
         ),
         ("text-classification", {"train_file": None}, "No training text. Name `train_file` or `dataset_name`."),
         ("fill-mask", {"validation_file": None}, "there is no validation text. Name some with `validation_file`"),
