@@ -16,7 +16,7 @@ def test_python_runs(code, model_folder, tmp_path, monkeypatch, capsys):
     (tmp_path / "checkpoints").mkdir()
     model_folder.rename(tmp_path / "checkpoints" / "tiny-en-es")  # a smaller one in its place
     # A folder in the place of a repository.
-    code = code.replace('"NAME", revision="v1"', '"checkpoints/tiny-en-es"')
+    code = code.replace('"USER/NAME", revision="v1"', '"checkpoints/tiny-en-es"')
     exec(compile(code, "README.md", "exec"), {})
     if "print(" in code:
         assert capsys.readouterr().out.strip()
