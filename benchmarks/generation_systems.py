@@ -17,7 +17,7 @@ from vanilla_transformer.conversion import to_marian
 
 PADDING, START, END = 1, 0, 2
 # Of the length, and the end of the search, as MarianMTModel has them.
-PENALTY = {"length_penalty_type": "power", "early_stopping": False}
+SEARCH = {"length_penalty_type": "power", "early_stopping": False}
 Translate = Callable[[torch.Tensor, int, int], list[list[int]]]
 
 
@@ -42,22 +42,22 @@ def by_generate(model: torch.nn.Module, **more: Any) -> Translate:
 
 
 def ours(model: VanillaTransformerForConditionalGeneration) -> Translate:
-    return by_generate(model, **PENALTY)
+    return by_generate(model, **SEARCH)
 
 
 def ours_bfloat16(model: VanillaTransformerForConditionalGeneration) -> Translate:
     """Our model with its decoder's weights in bfloat16."""
-    return by_generate(model, weight_precision="bfloat16", **PENALTY)
+    return by_generate(model, weight_precision="bfloat16", **SEARCH)
 
 
 def ours_int8(model: VanillaTransformerForConditionalGeneration) -> Translate:
     """Our model with its decoder's weights in int8."""
-    return by_generate(model, weight_precision="int8", **PENALTY)
+    return by_generate(model, weight_precision="int8", **SEARCH)
 
 
 def ours_plain(model: VanillaTransformerForConditionalGeneration) -> Translate:
     """Our model in the loop of transformers."""
-    return by_generate(model, logits_processor=LogitsProcessorList([Unchanged()]), **PENALTY)
+    return by_generate(model, logits_processor=LogitsProcessorList([Unchanged()]), **SEARCH)
 
 
 def marian(model: VanillaTransformerForConditionalGeneration) -> Translate:
