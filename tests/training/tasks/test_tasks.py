@@ -12,8 +12,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, pipeline
 
 import vanilla_transformer  # noqa: F401  (registers the Auto classes)
+from training.arguments import DataArguments
 from training.phrasebook import phrasebook
 from training.tasks import TASKS
+from training.tasks.summarization import Summarization, SummarizationTrainer
 from training.train import main
 from vanilla_transformer.model_card import TASKS as ON_CARDS
 
@@ -340,3 +342,10 @@ def test_two_processes_or_accumulation_end_where_one_batch_does(train, launch, t
     assert scores[0].keys() == scores[1].keys() == scores[2].keys()
     losses = [each["test_loss"] for each in scores]
     assert losses[1:] == pytest.approx([losses[0]] * 2, rel=1e-4)
+
+
+def test_summaries_are_scored_in_their_language(monkeypatch):
+    monkeypatch.setattr(SummarizationTrainer, "__init__", lambda self: None)  # its scores need no model
+    for language, expected in (("ru", 100), ("en", 0)):
+        trainer = Summarization(DataArguments(source_lang=language), None).make_trainer()
+        assert trainer.score_texts(["привет"], ["привет"])["rouge1"] == pytest.approx(expected)
