@@ -315,6 +315,11 @@ class VanillaTransformerConfig(PreTrainedConfig):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"`{name}` is {value}. Give a whole number of at least 1.")
+        if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
+            raise ValueError(
+                f"`pad_token_id` is {self.pad_token_id} with a `vocab_size` of {self.vocab_size}. Give the id of an "
+                "entry, or None for a model without padding."
+            )
         for name in ("dropout", "attention_dropout", "activation_dropout", "classifier_dropout", "label_smoothing"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:

@@ -110,7 +110,7 @@ def to_marian(model: PreTrainedModel) -> MarianMTModel:
         eos_token_id=config.eos_token_id,
         decoder_start_token_id=config.decoder_start_token_id,
         num_beams=settings.num_beams,
-        length_penalty=settings.length_penalty,
+        length_penalty=None if settings.num_beams == 1 else settings.length_penalty,
         max_length=MARIAN_MAX_LENGTH,
     )
     order = torch.cat([torch.arange(0, config.hidden_size, 2), torch.arange(1, config.hidden_size, 2)])

@@ -30,6 +30,7 @@ from .search_vanilla_transformer import (
 )
 
 LENGTH_PENALTY_TYPES = ("gnmt", "power")
+OF_BEAMS = ("early_stopping", "length_penalty")  # settings that transformers refuses to save where there is one beam
 
 
 class GNMTLengthPenalty(float):
@@ -62,7 +63,8 @@ class VanillaTransformerSettingsMixin(GenerationMixin):
     Keeps the generation settings of the head that translates and of the decoder-only one apart.
 
     Both read each other's folders. A folder holds the settings of the head that wrote it, which says so under
-    `decoder_only`, and under `other_head` those of the other, which travel with the model.
+    `decoder_only`, and under `other_head` those of the other, which travel with the model. What only beam search reads
+    stands under `beam_settings` where the settings ask for one beam.
     """
 
     generation_config: GenerationConfig
@@ -79,6 +81,8 @@ class VanillaTransformerSettingsMixin(GenerationMixin):
         ):  # there was no file: the folder of a head that does not generate
             self.generation_config = default
             return
+        for name, value in loaded.__dict__.pop("beam_settings", {}).items():
+            setattr(loaded, name, value)
         other, written_by_decoder = loaded.__dict__.pop("other_head", None), loaded.__dict__.pop("decoder_only", None)
         if written_by_decoder is None or written_by_decoder is not self.config.is_encoder_decoder:
             self.other_generation_settings = other
@@ -92,6 +96,10 @@ class VanillaTransformerSettingsMixin(GenerationMixin):
         self.generation_config.decoder_only = not self.config.is_encoder_decoder
         if self.other_generation_settings is not None:
             self.generation_config.other_head = self.other_generation_settings
+        if live.num_beams == 1:
+            self.generation_config.beam_settings = {name: getattr(live, name) for name in OF_BEAMS}
+            for name in OF_BEAMS:
+                setattr(self.generation_config, name, None)
         try:
             return super().save_pretrained(*args, **kwargs)
         finally:
@@ -167,9 +175,11 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
             or a `ModelOutput` with `return_dict_in_generate=True`.
         """
         ids = inputs if inputs is not None else kwargs.get("input_ids")
+        if ids is not None and ids.dim() != 2:
+            raise ValueError(f"`input_ids` is {tuple(ids.shape)}. Give a row of ids for each text: (B, S).")
         padding, ends = self.config.pad_token_id, self.config.eos_token_id
         is_padding = padding is not None and padding not in (ends if isinstance(ends, list) else [ends])
-        if kwargs.get("attention_mask") is None and is_padding and ids is not None and ids.dim() == 2:
+        if kwargs.get("attention_mask") is None and is_padding and ids is not None:
             # transformers makes a missing mask for decoder-only models alone; padding is no text here either.
             kwargs["attention_mask"] = (ids != padding).long()
         precision = self._requested(generation_config, kwargs, "weight_precision")
@@ -185,7 +195,9 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
             self._requested(generation_config, kwargs, name) is not None for name in ("max_length", "max_new_tokens")
         )
         if offset is not None and not has_length:
-            limits = self._source_lengths(inputs, kwargs) + offset  # (B,)
+            if offset < 0:
+                raise ValueError(f"`source_length_offset` is {offset}. Give 0 or more: tokens on top of |X|.")
+            limits = self._source_lengths(ids, kwargs) + offset  # (B,)
             prompt_length = self._decoder_prompt_length(generation_config, kwargs)
             if self.config.position_limit is not None:
                 limits = limits.clamp(max=self.config.position_limit - prompt_length)
@@ -216,7 +228,8 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
         if getattr(generation_config, "weight_precision", None) is not None:
             raise ValueError(
                 f"`weight_precision` is {generation_config.weight_precision!r}, which only greedy and beam search "
-                "have that no processor, criterion, prompt, cache, output or adapter changes. Leave it out."
+                "have that no processor, criterion, prompt, cache, output or adapter changes. Leave it out, in "
+                "`model.generation_config` too."
             )
 
     @staticmethod
@@ -226,14 +239,14 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
         return value if value is not None else getattr(generation_config, name, None)
 
     @staticmethod
-    def _source_lengths(inputs: torch.Tensor | None, kwargs: dict[str, Any]) -> torch.Tensor:
+    def _source_lengths(ids: torch.Tensor | None, kwargs: dict[str, Any]) -> torch.Tensor:
         """|X| of each sentence (B,): tokens without padding, `</s>` included."""
         attention_mask = kwargs.get("attention_mask")
         if attention_mask is not None:
             return attention_mask.sum(dim=-1)
         encoder_outputs = kwargs.get("encoder_outputs")
         encoded = None if encoder_outputs is None else encoder_outputs[0]
-        for source in (inputs, kwargs.get("inputs_embeds"), encoded):
+        for source in (ids, kwargs.get("inputs_embeds"), encoded):
             if source is not None:
                 return torch.full((source.shape[0],), source.shape[1], device=source.device)
         raise ValueError(
@@ -246,10 +259,13 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
         prompt = kwargs.get("decoder_input_ids")
         if prompt is None:
             return 1
-        start = self._requested(generation_config, kwargs, "decoder_start_token_id")
-        if start is None:
-            start = self.generation_config.decoder_start_token_id
-        return prompt.shape[1] + (0 if start is None else int((prompt[:, 0] != start).all()))
+        for name in ("decoder_start_token_id", "bos_token_id"):
+            start = self._requested(generation_config, kwargs, name)
+            if start is None:
+                start = getattr(self.generation_config, name)
+            if start is not None:  # one for all sentences, or a list with one for each
+                return prompt.shape[1] + int((prompt[:, 0] != torch.as_tensor(start, device=prompt.device)).all())
+        return int(prompt.shape[1])
 
     def prepare_inputs_for_generation(
         self, input_ids: torch.Tensor, next_sequence_length: int | None = None, **kwargs: Any

@@ -35,6 +35,12 @@ def load_model(
         ModelFolderError: if the folder lacks a file or a tensor, or a file is damaged.
     """
     model, tokenizer, missing = load_parts(name, auto_class)
+    loaded, saved = type(model).__name__, getattr(model.config, "architectures", None) or []
+    if missing and saved and loaded not in saved:
+        raise ModelFolderError(
+            f"{name} holds a {saved[0]}, without what a {loaded} needs besides, such as {missing[0]}. Name a model of "
+            "the task."
+        )
     if missing:
         raise ModelFolderError(f"The weights in {name} lack {len(missing)} tensors, such as {missing[0]}.")
     return model.to(device).eval(), tokenizer

@@ -137,6 +137,25 @@ def check_mask(
         )
 
 
+def check_source(
+    encoded: torch.Tensor | None, mask: torch.Tensor | None, states: torch.Tensor, has_source: bool
+) -> None:
+    """Refuse a source (B, S, D) that a decoder of states (B, T, D) lacks or cannot read, and a wrong mask."""
+    if encoded is None and has_source:
+        raise ValueError("The decoder got no source: give it `encoder_hidden_states`.")
+    if encoded is not None and not has_source:
+        raise ValueError("`encoder_hidden_states` were given to a decoder without attention to a source.")
+    if encoded is None or torch.compiler.is_compiling():
+        return
+    if encoded.shape[0] != states.shape[0]:
+        raise ValueError(
+            f"The source has {encoded.shape[0]} rows and the target {states.shape[0]}. Give a row of each for each "
+            "sentence."
+        )
+    if mask is not None:
+        check_mask(mask, encoded)
+
+
 # trf-ignore: TRF013 (the encoder and the decoder end with `post_init`)
 class VanillaTransformerStack(VanillaTransformerPreTrainedModel):
     """What encoder and decoder share: embeddings plus positions at the bottom, with `norm_first` a norm on top."""
@@ -160,6 +179,14 @@ class VanillaTransformerStack(VanillaTransformerPreTrainedModel):
         if (input_ids is None) == (inputs_embeds is None):
             given = "neither" if input_ids is None else "both"
             raise ValueError(f"Give exactly one of `input_ids` and `inputs_embeds` to each stack; {given} was given.")
+        if input_ids is not None and input_ids.dim() != 2:
+            raise ValueError(f"`input_ids` is {tuple(input_ids.shape)}. Give a row of ids for each text: (B, T).")
+        width = self.config.hidden_size
+        if inputs_embeds is not None and (inputs_embeds.dim() != 3 or inputs_embeds.shape[-1] != width):
+            raise ValueError(
+                f"`inputs_embeds` is {tuple(inputs_embeds.shape)}. Give vectors of `hidden_size` for each text: "
+                f"(B, T, {width})."
+            )
         return self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
 
     def add_positions(
@@ -297,25 +324,19 @@ class VanillaTransformerDecoder(VanillaTransformerStack):
             [`~modeling_outputs.BaseModelOutputWithPastAndCrossAttentions`]: `last_hidden_state` (B, T, D).
         """
         inputs_embeds = self.embed(input_ids, inputs_embeds)
-        if past_key_values is not None and not isinstance(past_key_values, Cache):
-            raise ValueError(
-                f"`past_key_values` is a {type(past_key_values).__name__}. Give a `Cache` of transformers, or none."
-            )
-        if isinstance(past_key_values, DynamicCache) and self.config.is_encoder_decoder:
+        has_source = self.config.is_encoder_decoder
+        check_source(encoder_hidden_states, encoder_attention_mask, inputs_embeds, has_source)
+        if isinstance(past_key_values, DynamicCache) and has_source:
             past_key_values = EncoderDecoderCache(past_key_values, DynamicCache())
+        wanted = EncoderDecoderCache if has_source else Cache
+        if past_key_values is not None and not isinstance(past_key_values, wanted):
+            given = type(past_key_values).__name__
+            raise ValueError(f"`past_key_values` is a {given}. Give transformers' `{wanted.__name__}`, or none.")
         past_length = past_key_values.get_seq_length() if past_key_values is not None else None
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache()
-            if self.config.is_encoder_decoder:
+            if has_source:
                 past_key_values = EncoderDecoderCache(past_key_values, DynamicCache())
-        if encoder_hidden_states is not None and not self.config.is_encoder_decoder:
-            raise ValueError("`encoder_hidden_states` were given to a decoder without attention to a source.")
-        if (
-            encoder_attention_mask is not None
-            and encoder_hidden_states is not None
-            and not torch.compiler.is_compiling()
-        ):
-            check_mask(encoder_attention_mask, encoder_hidden_states)
 
         hidden_states = self.add_positions(inputs_embeds, attention_mask, position_ids, past_length)
         mask = create_causal_mask(
@@ -326,7 +347,7 @@ class VanillaTransformerDecoder(VanillaTransformerStack):
             position_ids=position_ids,
         )
         encoder_mask = None
-        if self.config.is_encoder_decoder:
+        if has_source:
             encoder_mask = create_bidirectional_mask(
                 config=self.config,
                 inputs_embeds=inputs_embeds,
@@ -400,7 +421,8 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
     def get_input_embeddings(self) -> VanillaTransformerScaledEmbedding:
         return self.stacks()[0].embed_tokens  # `shared`, which has the same weights, is never called
 
-    def set_input_embeddings(self, value: VanillaTransformerScaledEmbedding) -> None:
+    def set_input_embeddings(self, value: Any) -> None:
+        """`value` is used as it is: a plain `nn.Embedding` does not multiply by sqrt(d_model)."""
         if self.shared is not None:
             self.shared = value
         for stack in self.stacks() if self.shared is not None else self.stacks()[:1]:
@@ -478,7 +500,7 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
                 return_dict=True,
                 **kwargs,
             )
-        elif isinstance(encoder_outputs, tuple):
+        elif isinstance(encoder_outputs, (tuple, list)):
             encoded = BaseModelOutput(*encoder_outputs)
         else:
             encoded = encoder_outputs

@@ -3,7 +3,7 @@ import os
 import sys
 
 import pytest
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import AutoModelForQuestionAnswering, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from vanilla_transformer import VanillaTransformerForConditionalGeneration, VanillaTransformerTokenizer
 from vanilla_transformer.cli import main
@@ -127,6 +127,8 @@ def test_weights_that_lack_a_tensor_are_refused(model_folder):
     save_file(weights, model_folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelFolderError, match=r"lack 1 tensors, such as model.encoder.layers.0.fc1.weight"):
         load_model(model_folder)
+    with pytest.raises(ModelFolderError, match=r"holds a VanillaTransformerForC.*needs besides, such as "):
+        load_model(model_folder, auto_class=AutoModelForQuestionAnswering)
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,8 @@ def test_caches_are_sized_by_the_decoder_whatever_the_head():
     [
         ({"num_attention_heads": 7}, ["`num_attention_heads` is 7", "`hidden_size` 512", "Choose a divisor"]),
         ({"hidden_size": 0}, ["`hidden_size` is 0"]),
+        ({"pad_token_id": -1}, ["`pad_token_id` is -1", "or None"]),
+        ({"pad_token_id": 9, "vocab_size": 9}, ["`pad_token_id` is 9", "`vocab_size` of 9"]),
         ({"attention_init_gain": 0}, ["`attention_init_gain` is 0", "positive, finite"]),
         ({"dropout": 1.5}, ["`dropout` is 1.5", "below 1"]),
         ({"position_embedding_type": "rotary"}, ["'rotary'", "'sinusoidal' or 'learned'"]),

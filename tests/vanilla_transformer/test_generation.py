@@ -275,3 +275,49 @@ def test_generation_settings_survive_saving(model, inputs, tmp_path):
     assert (settings.num_beams, settings.length_penalty, settings.early_stopping) == (4, 0.6, "never")
     assert (settings.length_penalty_type, settings.source_length_offset) == ("gnmt", 50)
     assert torch.equal(loaded.generate(**inputs), model.generate(**inputs))
+
+
+@pytest.mark.filterwarnings("ignore:.*generation flags are not valid")
+def test_a_model_set_to_greedy_can_be_saved_and_keeps_its_length_penalty(model, inputs, tmp_path):
+    model.generation_config.num_beams, model.generation_config.length_penalty = 1, 0.9
+    model.save_pretrained(tmp_path)
+    loaded = VanillaTransformerForConditionalGeneration.from_pretrained(tmp_path)
+    assert torch.equal(loaded.generate(**inputs), model.generate(**inputs))
+    settings = loaded.generation_config
+    assert (settings.num_beams, settings.length_penalty, settings.early_stopping) == (1, 0.9, "never")
+    assert torch.equal(loaded.generate(**inputs, num_beams=4), model.generate(**inputs, num_beams=4))
+
+
+def test_ids_by_keyword_are_a_source_where_padding_cannot_be_told(config):
+    config.pad_token_id = config.eos_token_id
+    model = VanillaTransformerForConditionalGeneration(config).eval()
+    ids = torch.tensor([[5, 6, 7, 2]])
+    assert torch.equal(model.generate(input_ids=ids), model.generate(ids))
+
+
+def test_start_tokens_of_each_sentence_are_told_from_a_prefix(model, inputs):
+    first, second = model.config.decoder_start_token_id, 3
+    source = {name: tensor[:2] for name, tensor in inputs.items()}
+    prefix = torch.tensor([[first, 11], [second, 12]])
+    outputs = model.generate(**source, decoder_start_token_id=[first, second], decoder_input_ids=prefix)
+    assert torch.equal(outputs[:, :2], prefix)
+
+
+def test_without_a_start_token_the_beginning_of_text_is_one(config):
+    ids, prefix = torch.tensor([[5, 6, 7, 2]]), torch.tensor([[11]])
+    lengths = set()
+    for start in (0, None):
+        config.decoder_start_token_id = start
+        model = VanillaTransformerForConditionalGeneration(config).eval()
+        settings = {"source_length_offset": 1, "eos_token_id": 59, "num_beams": 1, "min_new_tokens": 5}
+        lengths.add(model.generate(ids, decoder_input_ids=prefix, **settings).shape)
+    assert lengths == {(1, 1 + 1 + 5)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"source_length_offset": -1}, "`source_length_offset` is -1"), ({"inputs": torch.tensor([5, 2])}, r"is \(2,\)")],
+)
+def test_settings_and_sources_that_cannot_be_are_refused(model, settings, message):
+    with pytest.raises(ValueError, match=message):
+        model.generate(**{"inputs": torch.tensor([[5, 2]]), **settings})

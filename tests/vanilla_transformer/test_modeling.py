@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM
+from transformers.modeling_outputs import BaseModelOutput
 
 from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
 from vanilla_transformer.layers_vanilla_transformer import VanillaTransformerSinusoidalPositions
@@ -378,3 +379,24 @@ def test_the_variations_train_save_and_load(change, small_config, batch, tmp_pat
     loaded = AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
     assert torch.equal(loaded(**batch).logits, model(**batch).logits)
     assert loaded.generate(batch["input_ids"], attention_mask=batch["attention_mask"]).shape[0] == 3
+
+
+def test_a_decoder_without_its_source_is_refused(model, batch):
+    """It would attend to its own target, the future included."""
+    with pytest.raises(ValueError, match="The decoder got no source: give it `encoder_hidden_states`"):
+        model.get_decoder()(batch["input_ids"])
+    with pytest.raises(ValueError, match="The decoder got no source"):
+        model(encoder_outputs=BaseModelOutput(), decoder_input_ids=batch["input_ids"])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"input_ids": torch.tensor([5, 2])}, r"`input_ids` is \(2,\)"),
+        ({"inputs_embeds": torch.zeros(1, 2, 7)}, r"`inputs_embeds` is \(1, 2, 7\).*`hidden_size`"),
+        ({"input_ids": torch.tensor([[5, 2]] * 3)}, "The source has 3 rows and the target 1"),
+    ],
+)
+def test_inputs_of_other_shapes_are_refused(model, inputs, message):
+    with pytest.raises(ValueError, match=message):
+        model(**inputs, decoder_input_ids=torch.tensor([[0, 5]]))

@@ -179,6 +179,7 @@ def test_long_text_is_translated_sentence_by_sentence_on_request(translator):
         ("a", {"return_dict_in_generate": True}, "`return_dict_in_generate`"),
         ("a", {"split_sentences": True, "return_scores": True}, "scores belong to sentences"),
         ("a", {"split_sentences": True, "num_return_sequences": 2}, "scores belong to sentences"),
+        ("a", {"return_scores": True, "decoder_input_ids": [[0, 5]]}, "given with `decoder_input_ids`"),
         ("a", {"num_return_sequences": 0}, "`num_return_sequences` is 0"),
         ("a", {"nonsense": 2}, "nonsense"),
         (None, {}, "`inputs` is None"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, PrefixTuningConfig, get_peft_model
 from torch import nn
-from transformers import DynamicCache
+from transformers import DynamicCache, StaticCache
 
 from vanilla_transformer import (
     VanillaTransformerForCausalLM,
@@ -112,6 +112,9 @@ def test_caches_of_other_kinds(build, batch):
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     expected = model.generate(**inputs, max_new_tokens=6)
     assert torch.equal(model.generate(**inputs, max_new_tokens=6, past_key_values=DynamicCache()), expected)
+    static = StaticCache(config=model.config.get_text_config(decoder=True), max_cache_len=8)
+    with pytest.raises(ValueError, match=r"StaticCache\. Give transformers' `EncoderDecoderCache`"):
+        model(**inputs, decoder_input_ids=batch["input_ids"], past_key_values=static)
     with pytest.raises(ValueError, match="`past_key_values` is a tuple"):
         model(**batch, past_key_values=((torch.zeros(3, 4, 1, 8),) * 2,) * 3)
 
