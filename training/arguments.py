@@ -232,6 +232,19 @@ class DataArguments:
         return {name: (files,) if isinstance(files, str) else tuple(files) for name, files in sets.items()}
 
 
+AT_LEAST_ONE = (
+    "tokens_per_step",
+    "tokens_per_device",
+    "average_checkpoints",
+    "num_threads",
+    "patience",
+    "generation_num_beams",
+)
+POSITIVE = ("noam_scale", "logging_steps", "save_steps", "eval_steps")
+NOT_NEGATIVE = ("learning_rate", "weight_decay", "adam_epsilon", "max_grad_norm", "dataloader_num_workers")
+PROBABILITIES = ("adam_beta1", "adam_beta2", "bpe_dropout")
+
+
 @dataclass
 class TrainingArguments(Seq2SeqTrainingArguments):
     """How it is trained: transformers' arguments with the paper's defaults, and what the paper needs besides."""
@@ -328,12 +341,22 @@ class TrainingArguments(Seq2SeqTrainingArguments):
             )
         if self.run_on not in ("auto", "cpu", "cuda", "mps"):
             raise RecipeError(f"`run_on` is {self.run_on!r}. Choose auto, cpu, cuda or mps.")
-        for name in ("tokens_per_step", "tokens_per_device", "average_checkpoints", "num_threads", "patience"):
+        for name in AT_LEAST_ONE:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise RecipeError(f"`{name}` is {value}. Give at least 1.")
-        if not 0 <= self.bpe_dropout < 1:
-            raise RecipeError(f"`bpe_dropout` is {self.bpe_dropout}. Give a probability below 1, such as 0.1.")
+        for name in POSITIVE:
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise RecipeError(f"`{name}` is {value}. Give more than 0.")
+        for name in NOT_NEGATIVE:
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise RecipeError(f"`{name}` is {value}. Give 0 or more.")
+        for name in PROBABILITIES:
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise RecipeError(f"`{name}` is {value}. Give at least 0 and less than 1.")
         for name, check in (("bleu_tokenize", bleu_metric), ("bootstrap_samples", check_samples)):
             try:
                 check(getattr(self, name), f"`{name}`")

@@ -132,12 +132,18 @@ def prepare_output_dir(args: TrainingArguments, say: Callable[..., None]) -> Pat
             say(f"{folder} is damaged and passed over: {damage}")
             damaged.append(folder)
         if checkpoint is None and resume.lower() == "true":
-            raise RecipeError(f"`resume_from_checkpoint` is true and {output_dir} has no complete checkpoint.")
+            raise RecipeError(
+                f"`resume_from_checkpoint` is true and {output_dir} has no complete checkpoint. Use auto, which "
+                "begins anew where there is none."
+            )
     elif resume.lower() != "false":
         checkpoint = Path(resume)
         damage = find_damage(checkpoint)
         if damage is not None:
-            raise RecipeError(f"`resume_from_checkpoint` is {resume}, which is no complete checkpoint: {damage}.")
+            raise RecipeError(
+                f"`resume_from_checkpoint` is {resume}, which is no complete checkpoint: {damage}. Name another, or "
+                "use auto, which takes the last complete one."
+            )
     starts_anew = checkpoint is None or checkpoint.parent.resolve() != output_dir.resolve()
     first = 0 if checkpoint is None or starts_anew else step_of(checkpoint) + 1
     others = [folder for folder in checkpoints if folder not in damaged and step_of(folder) >= first]

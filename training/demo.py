@@ -37,13 +37,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("model", type=Path, help=f"folder of a model; {TRAINED} is shown on the phrasebook")
     model = parser.parse_args(arguments).model
     if not (model / "model.safetensors").is_file():
-        print(f"error: {model} has no model. Train it: python -m training.train training/recipes/demo.yaml")
+        print(
+            f"error: {model} has no model. Train it: python -m training.train training/recipes/demo.yaml",
+            file=sys.stderr,
+        )
         return 2
     logging.disable_progress_bar()
     try:
         sentence = show_phrasebook(model) if model == TRAINED else show_everyday(model)
     except (ValueError, ModelCardError) as error:
-        print(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
         return 2
     print("\nTry a sentence of your own:")
     print(f"  {translate_command(model, sentence)}\n")

@@ -45,6 +45,11 @@ REPLACED = {
     "train_sampling_strategy": "nothing: sentences of similar length stand together",
     "sortish_sampler": "nothing: sentences of similar length stand together",
     "dataloader_drop_last": "nothing: no sentence is dropped",
+    "dataloader_persistent_workers": "nothing: workers begin anew in each epoch, which they draw masks for",
+    "dataloader_prefetch_factor": "nothing: each of `dataloader_num_workers` prepares two batches",
+    "bf16_full_eval": "nothing: evaluation computes as training does",
+    "fp16_full_eval": "nothing: evaluation computes as training does",
+    "generation_config": "`generation_num_beams`, `length_penalty` and `length_penalty_type`",
     "hub_token": "nothing: a token is a secret. Run `hf auth login`, or set HF_TOKEN",
     "hub_revision": "nothing: the result is pushed to main and gets a tag",
     "hub_always_push": "nothing: every save is pushed, one after the other",
@@ -244,10 +249,21 @@ def check_kept_checkpoints(training: TrainingArguments) -> None:
         )
 
 
+class RecipeLoader(yaml.SafeLoader):
+    """YAML in which no field stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value]
+        for name in names:
+            if names.count(name) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"`{name}` stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def read_recipe(path: Path) -> dict[str, Any]:
     """The fields of one YAML file."""
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = yaml.load(path.read_text(encoding="utf-8"), RecipeLoader)
     except OSError as error:
         raise RecipeError(f"Recipe {path} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

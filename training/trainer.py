@@ -136,7 +136,6 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
             collate_fn=self.collate_training,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
-            persistent_workers=self.args.dataloader_persistent_workers,
         )
         return self.accelerator.prepare(loader)
 

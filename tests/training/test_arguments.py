@@ -8,7 +8,7 @@ from training.recipe import parse_recipe
 def recipe(tmp_path):
     def write(content: str) -> str:
         path = tmp_path / "recipe.yaml"
-        path.write_text(f"output_dir: {tmp_path / 'out'}\n" + content)
+        path.write_text(content if "output_dir:" in content else f"output_dir: {tmp_path / 'out'}\n{content}")
         return str(path)
 
     return write
@@ -123,6 +123,15 @@ def test_bf16_is_taken_where_the_gpu_computes_in_it(recipe, monkeypatch):
         ("num_train_epochs: 0\n", [], "`num_train_epochs` is 0"),
         ("needs: [init_from]\n", [], "`init_from` is missing"),
         ("num_attention_heads: 3\n", [], r"no recipe field `num_attention_heads`.*config_overrides: .num_attention"),
+        ("preset: tiny\nseed: 2\npreset: base\n", [], "`preset` stands twice"),
+        ("generation_num_beams: 0\n", [], "`generation_num_beams` is 0"),
+        ("noam_scale: 0\n", [], "`noam_scale` is 0"),
+        ("save_steps: 0\n", [], "`save_steps` is 0"),
+        ("weight_decay: -1\n", [], "`weight_decay` is -1"),
+        ("adam_beta2: 1.5\n", [], "`adam_beta2` is 1.5"),
+        ("dataloader_num_workers: -1\n", [], "`dataloader_num_workers` is -1"),
+        ("dataloader_persistent_workers: true\n", [], "`dataloader_persistent_workers` is not set in a recipe"),
+        ("generation_config: x\n", [], "Use `generation_num_beams`"),
         ("warmup_steps: 0\n", [], "`warmup_steps` is 0"),
         ("save_total_limit: 2\n", [], "`save_total_limit` is 2 and `average_checkpoints` 5"),
         ("run_on: tpu\n", [], "`run_on` is 'tpu'"),

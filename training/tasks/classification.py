@@ -74,9 +74,6 @@ def read_labelled(path: str | Path, columns: tuple[str, ...], label_column: str 
     """
     found = LabelledText([], [], [], str(path), "line")
     collect_labelled(found, read_rows(str(path)), columns, label_column)
-    if not len(found):
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in found.dropped.items()) or "it has no rows"
-        raise RecipeError(f"{path} has nothing to learn from: {reasons}.")
     return found
 
 
@@ -273,11 +270,13 @@ class TextClassification(FileTask):
         Raises:
             RecipeError: if the training text is one.
         """
-        if not len(texts["train"]):
-            raise RecipeError(f"{texts['train'].place} has no row with a label, or none at all.")
         for split, text in texts.items():
             if not len(text):
-                reasons = ", ".join(f"{count:,} {reason}" for reason, count in text.dropped.items())
+                reasons = (
+                    ", ".join(f"{count:,} {reason}" for reason, count in text.dropped.items()) or "it has no rows"
+                )
+                if split == "train":
+                    raise RecipeError(f"{text.place} has nothing to learn from: {reasons}.")
                 self.notes.append(f"{split}: no text is left: {reasons}")
         return {split: text for split, text in texts.items() if len(text)}
 

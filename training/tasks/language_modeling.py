@@ -71,13 +71,19 @@ def part_turns(texts: Iterable[str | list[str]], place: str, turn_separator: str
         turn_separator: what stands between the turns of a dialogue that is one text.
 
     Raises:
-        RecipeError: for an empty separator, and if all texts are blank.
+        RecipeError: for a separator that is empty or stands in no text, and if all texts are blank.
     """
     if turn_separator == "":
-        raise RecipeError("`turn_separator` is empty. Give what stands between turns, such as '\\t', or leave it out.")
+        raise RecipeError("`turn_separator` is empty. Give what stands between turns, such as a tab, or leave it out.")
+    texts = list(texts)
+    if turn_separator and not any(turn_separator in part for text in texts for part in as_turns(text)):
+        raise RecipeError(
+            f'`turn_separator` is {turn_separator!r}, which stands nowhere in {place}. A tab is written "\\t" in a '
+            "recipe and $'\\t' in a shell."
+        )
     found = PlainText([])
     for text in texts:
-        parts = [text] if isinstance(text, str) else text
+        parts = as_turns(text)
         if turn_separator is not None:
             parts = [turn for part in parts for turn in part.split(turn_separator)]
         turns = [turn.strip() for turn in parts if turn.strip()]
@@ -87,6 +93,11 @@ def part_turns(texts: Iterable[str | list[str]], place: str, turn_separator: str
     if not found.turns:
         raise RecipeError(f"{place} has no text: every line is blank.")
     return found
+
+
+def as_turns(text: str | list[str]) -> list[str]:
+    """A text, or the turns that it is in already."""
+    return [text] if isinstance(text, str) else text
 
 
 def encode_blocks(
@@ -240,6 +251,11 @@ class CausalLanguageModeling(LanguageModeling):
     name = "text-generation"
     model_class = VanillaTransformerForCausalLM
     trainer_class = CausalLanguageModelingTrainer
+
+    def encode(self, text: PlainText, *args: Any, **kwargs: Any) -> datasets.Dataset:
+        if self.data.max_length == 1:
+            raise RecipeError("`max_length` is 1: a block of one token has none to predict. Give at least 2.")
+        return super().encode(text, *args, **kwargs)
 
     def example(self, text: PlainText, dataset: datasets.Dataset) -> str:
         """A beginning."""

@@ -120,7 +120,7 @@ def read_squad(path: str | Path) -> Questions:
                 for entry in paragraph["qas"]:
                     name = f" with the question {entry['id']!r}"
                     given = [(str(answer["text"]), int(answer["answer_start"])) for answer in entry.get("answers", [])]
-                    found.add(Question(entry["id"], entry["question"], context, given))
+                    found.add(Question(str(entry["id"]), entry["question"], context, given))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, RecipeError):
             raise

@@ -46,7 +46,7 @@ def squad(sentences):
         context = f"{sentence} {sentence}"
         answer = sentence.split()[1]
         entry = {"text": answer, "answer_start": context.index(answer)}
-        qas = [{"id": f"{i}", "question": f"{sentence.split()[0]}?", "answers": [entry]}]
+        qas = [{"id": i if i % 2 else f"{i}", "question": f"{sentence.split()[0]}?", "answers": [entry]}]
         paragraphs.append({"context": context, "qas": qas})
     return json.dumps({"data": [{"paragraphs": paragraphs}]})
 
@@ -205,6 +205,7 @@ def test_tasks_follow_each_other(train, tmp_path):
         ("summarization", {"test_sets": {"more": "a"}}, "`test_sets` has 1 file under 'more'. Name two"),
         ("text-classification", {"text_columns": ["a", "b", "c"]}, "`text_columns` is ['a', 'b', 'c']. Name one"),
         ("text-classification", {"text_columns": ["premise", "sentence"]}, "line 2 has no 'sentence', only: premise"),
+        ("text-generation", {"max_length": 1}, "`max_length` is 1: a block of one token has none to predict"),
         ("question-answering", {"stride": 60}, "with a stride of 60. Raise `max_length`"),
         (
             "fill-mask",
@@ -218,6 +219,15 @@ def test_what_cannot_work_is_one_line_before_training(train, task, changes, mess
     status, folder, _, errors = train(task, **changes)
     assert status == 2 and message in errors and errors.count("\n") == 1
     assert not list(folder.glob("checkpoint-*"))
+
+
+def test_a_test_text_without_labels_is_left_out(train, tmp_path):
+    path = tmp_path / "unlabelled.tsv"
+    path.write_text("premise\thypothesis\tlabel\na\tb\t-\n")
+    status, _, output, errors = train("text-classification", test_file=str(path))
+    assert status == 0 and "test: no text is left: 1 rows without a label" in output, errors
+    status, _, _, errors = train("text-classification", train_file=str(path))
+    assert status == 2 and "unlabelled.tsv has nothing to learn from: 1 rows without a label" in errors
 
 
 def test_labels_that_cannot_be_learned_are_named(train, tmp_path):
