@@ -7,6 +7,7 @@ Where the `Seq2SeqTrainingArguments` of transformers have a field, its name is u
 import dataclasses
 import difflib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -232,17 +233,36 @@ class DataArguments:
         return {name: (files,) if isinstance(files, str) else tuple(files) for name, files in sets.items()}
 
 
-AT_LEAST_ONE = (
-    "tokens_per_step",
-    "tokens_per_device",
-    "average_checkpoints",
-    "num_threads",
-    "patience",
-    "generation_num_beams",
+# Fields that are numbers, which of these they can be, and what to say of the others.
+RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
+    (
+        (
+            "tokens_per_step",
+            "tokens_per_device",
+            "average_checkpoints",
+            "num_threads",
+            "patience",
+            "generation_num_beams",
+        ),
+        lambda value: value >= 1,
+        "Give at least 1.",
+    ),
+    (
+        ("noam_scale", "logging_steps", "save_steps", "eval_steps"),
+        lambda value: 0 < value < math.inf,
+        "Give more than 0.",
+    ),
+    (
+        ("learning_rate", "weight_decay", "adam_epsilon", "max_grad_norm", "dataloader_num_workers"),
+        lambda value: 0 <= value < math.inf,
+        "Give 0 or more.",
+    ),
+    (
+        ("adam_beta1", "adam_beta2", "bpe_dropout"),
+        lambda value: 0 <= value < 1,
+        "Give at least 0 and less than 1.",
+    ),
 )
-POSITIVE = ("noam_scale", "logging_steps", "save_steps", "eval_steps")
-NOT_NEGATIVE = ("learning_rate", "weight_decay", "adam_epsilon", "max_grad_norm", "dataloader_num_workers")
-PROBABILITIES = ("adam_beta1", "adam_beta2", "bpe_dropout")
 
 
 @dataclass
@@ -341,22 +361,11 @@ class TrainingArguments(Seq2SeqTrainingArguments):
             )
         if self.run_on not in ("auto", "cpu", "cuda", "mps"):
             raise RecipeError(f"`run_on` is {self.run_on!r}. Choose auto, cpu, cuda or mps.")
-        for name in AT_LEAST_ONE:
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise RecipeError(f"`{name}` is {value}. Give at least 1.")
-        for name in POSITIVE:
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise RecipeError(f"`{name}` is {value}. Give more than 0.")
-        for name in NOT_NEGATIVE:
-            value = getattr(self, name)
-            if not 0 <= value < math.inf:
-                raise RecipeError(f"`{name}` is {value}. Give 0 or more.")
-        for name in PROBABILITIES:
-            value = getattr(self, name)
-            if not 0 <= value < 1:
-                raise RecipeError(f"`{name}` is {value}. Give at least 0 and less than 1.")
+        for names, fits, remedy in RANGES:
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and not fits(value):
+                    raise RecipeError(f"`{name}` is {value}. {remedy}")
         for name, check in (("bleu_tokenize", bleu_metric), ("bootstrap_samples", check_samples)):
             try:
                 check(getattr(self, name), f"`{name}`")

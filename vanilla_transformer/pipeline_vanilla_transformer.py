@@ -135,11 +135,6 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         for name in ("return_dict_in_generate", "output_scores", "output_logits"):
             if generate_arguments.pop(name, None):
                 raise ValueError(f"`{name}` is for `model.generate`: this pipeline gives texts. Use `return_scores`.")
-        if return_scores and generate_arguments.get("decoder_input_ids") is not None:
-            raise ValueError(
-                "`return_scores` is given with `decoder_input_ids`, whose tokens the search does not score. Leave "
-                "one of the two out."
-            )
         if tokens_per_batch is not None and tokens_per_batch < 1:
             raise ValueError(f"`tokens_per_batch` is {tokens_per_batch}. Give at least 1.")
         batching = {"tokens_per_batch": tokens_per_batch, "progress": progress, "split_sentences": split_sentences}
@@ -210,6 +205,11 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         progress: bool = False,
     ) -> list[list[dict[str, Any]]]:
         """Batches of sentences of similar length through the model, and the results back in the order given."""
+        if return_scores and generate_arguments.get("decoder_input_ids") is not None:
+            raise ValueError(
+                "`return_scores` is given with `decoder_input_ids`, whose tokens the search does not score. Leave "
+                "one of the two out."
+            )
         nothing: dict[str, Any] = {"translation_text": "", **({"score": 0.0} if return_scores else {})}
         count = self._setting(generate_arguments, "num_return_sequences", 1)
         if count < 1:
