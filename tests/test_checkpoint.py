@@ -165,4 +165,4 @@ def test_the_demo_names_what_is_missing(tmp_path, capsys):
     shutil.copytree(FOLDER, folder)
     (folder / "tokenizer.json").unlink()
     assert main([str(folder)]) == 2
-    assert "has no tokenizer.json" in capsys.readouterr().out
+    assert "has no tokenizer.json" in capsys.readouterr().err

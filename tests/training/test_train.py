@@ -296,7 +296,7 @@ def test_two_files_are_all_that_own_files_needs(tmp_path, capsys):
             "Every pair of the train text is longer than 3 tokens. Raise `tokens_per_step` or",
         ),
         (["--max_length", "3"], "Every pair of the train text is longer than 3 tokens. Raise `max_length`."),
-        (["--bpe_dropout", "1.5"], "`bpe_dropout` is 1.5. Give a probability below 1"),
+        (["--bpe_dropout", "1.5"], "`bpe_dropout` is 1.5. Give at least 0 and less than 1"),
         (["--max_length_ratio", "nan"], "`max_length_ratio` is nan. Give more than 1"),
         (["--bleu_tokenize", "14a"], "`bleu_tokenize` is '14a'. Choose one of: 13a"),
         (["--length_penalty", "nan"], "`length_penalty` is nan. Give a number"),
