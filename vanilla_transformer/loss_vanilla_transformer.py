@@ -89,7 +89,8 @@ class LabelSmoothedCrossEntropy(torch.autograd.Function):
             maximum = logits.amax(dim=1, keepdim=True)
             exponentials = logits.sub_(maximum).exp_()
             sums = exponentials.sum(dim=1, keepdim=True)
-            total += ((sums.log() + maximum - target) * is_real[chunk]).sum()
+            # Not in place: a compiled graph of torch 2.11 then takes the loss for a constant, without gradients.
+            total = total + ((sums.log() + maximum - target) * is_real[chunk]).sum()
             exponentials = exponentials.to(dtype)
             if hidden_gradient is not None:
                 hidden_gradient[chunk] += matmul(exponentials, projection) * (is_real[chunk] / sums)
