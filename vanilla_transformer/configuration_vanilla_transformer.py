@@ -15,24 +15,152 @@
 
 # ruff: noqa: E402
 import copy
+import dataclasses
+import difflib
+import functools
+import inspect
 import math
+import warnings
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 import transformers
 from packaging.version import Version
 
-OLDEST_TRANSFORMERS = "5.17"
+# The first series of transformers that the tests pass with, and the first that they have not been run with.
+OLDEST_TRANSFORMERS, UNTESTED_TRANSFORMERS = "5.17", "5.25"
+TESTED_TRANSFORMERS = f"transformers>={OLDEST_TRANSFORMERS},<{UNTESTED_TRANSFORMERS}"  # as in pyproject.toml
 
 # Before the imports below, which an older transformers lacks. This file also travels to the Hub, as remote code.
 if Version(transformers.__version__) < Version(OLDEST_TRANSFORMERS):
     raise ImportError(
-        f"vanilla_transformer needs transformers >= {OLDEST_TRANSFORMERS}, < 6, and this environment has "
-        f"{transformers.__version__}. Install a newer one: pip install 'transformers>={OLDEST_TRANSFORMERS},<6'"
+        f"vanilla_transformer needs {TESTED_TRANSFORMERS}, but transformers {transformers.__version__} is installed. "
+        f"Install another: pip install '{TESTED_TRANSFORMERS}'"
     )
 
 from huggingface_hub.dataclasses import strict
 from transformers.activations import ACT2FN
+from transformers.cache_utils import Cache
 from transformers.configuration_utils import PreTrainedConfig
+from transformers.modeling_outputs import BaseModelOutputWithPast
+from transformers.utils import ModelOutput, TransformersKwargs, logging
+
+# One name for every copy of this file that remote code makes, so that nothing is said twice, and below transformers'
+# own logger, so that its verbosity rules here too.
+logger = logging.get_logger("transformers.vanilla_transformer")
+
+if Version(transformers.__version__).release[:2] >= Version(UNTESTED_TRANSFORMERS).release:
+    logger.warning_once(
+        f"vanilla_transformer is tested with {TESTED_TRANSFORMERS}, but transformers {transformers.__version__} is "
+        "newer."
+    )
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The name of the cache, which transformers changed in 5.24. Nothing else in this package knows both.
+# ---------------------------------------------------------------------------------------------------------------------
+
+CACHE_NAMES = ("cache", "past_key_values")
+# The one of the installed transformers: it passes the cache, and reads it in outputs, by this name.
+CACHE_NAME = (
+    "cache" if "cache" in {each.name for each in dataclasses.fields(BaseModelOutputWithPast)} else CACHE_NAMES[1]
+)
+# Keywords that `forward` need not name, since transformers' models hand them through.
+PASSED_ON = frozenset(TransformersKwargs.__annotations__) | {"debug_io", "return_dict", "shift_labels", "use_cache"}
+
+
+def rename_cache(arguments: dict[str, Any], name: str) -> dict[str, Any]:
+    """
+    The same keyword arguments, with the cache under `name`, whichever of its names it has.
+
+    A library that knows one of the names only, as PEFT 0.21 does, puts its cache beside the one that `generate` passes
+    on by the other: the one that holds more positions is the one to go on from.
+
+    Raises:
+        `ValueError`: if two caches as long as each other are given.
+    """
+    given = [arguments[each] for each in CACHE_NAMES if arguments.get(each) is not None]
+    if len(given) > 1 and given[0] is not given[1]:
+        lengths = [int(each.get_seq_length()) for each in given]
+        if lengths[0] == lengths[1]:
+            raise ValueError(
+                f"`{CACHE_NAMES[0]}` and `{CACHE_NAMES[1]}` are names of one argument, but are two caches of "
+                f"{lengths[0]} positions. Leave one out."
+            )
+        given = [given[lengths.index(max(lengths))]]
+    if CACHE_NAME == "cache" and arguments.get("past_key_values") is not None and not torch.compiler.is_compiling():
+        warnings.warn("`past_key_values` is deprecated: from 5.24 on transformers names it `cache`.", FutureWarning, 3)
+    renamed = {key: value for key, value in arguments.items() if key not in CACHE_NAMES}
+    return {**renamed, name: given[0]} if given else renamed
+
+
+def accept_keywords(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """
+    Let a `forward` with a parameter `cache` take it under both of its names, and look at keywords that nothing reads.
+
+    Its signature shows the name that the installed transformers uses, since `generate` looks there. A cache under yet
+    another name, as a later transformers may choose, is refused: the model would decode without a memory. Of any other
+    keyword that a model does not know it warns once; layers are handed what their model has looked at.
+    """
+    signature = inspect.signature(forward)
+    parameters = list(signature.parameters.values())
+    names = {each.name for each in parameters[1:] if each.kind is not inspect.Parameter.VAR_KEYWORD}
+    known = names | PASSED_ON
+    is_of_model = "input_ids" in names
+
+    @functools.wraps(forward)
+    def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if "cache" in names:
+            kwargs = rename_cache(kwargs, "cache")
+        for name, value in kwargs.items():
+            if name not in known and value is not None:
+                refuse_lost_cache(name, value)
+                if is_of_model and not torch.compiler.is_compiling():
+                    warn_of_unknown(name, f"{type(self).__name__}.forward", names)
+        return forward(self, *args, **kwargs)
+
+    shown = [each.replace(name=CACHE_NAME) if each.name == "cache" else each for each in parameters]
+    checked.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined]
+    return checked
+
+
+def refuse_lost_cache(name: str, value: Any) -> None:
+    """Raise if `value`, of a keyword that nothing reads, is a cache."""
+    if not isinstance(value, Cache):
+        return
+    kind = type(value).__name__
+    if name in CACHE_NAMES:
+        raise ValueError(f"`{name}` must be None for a model without a decoder, but is a {kind}. Leave it out.")
+    raise ValueError(
+        f"`{name}` must not be a cache, but is a {kind}, which nothing would read: the model decodes with "
+        f"{' or '.join(f'`{each}`' for each in CACHE_NAMES)}. If transformers {transformers.__version__}, which is "
+        f"installed, passes it so: install a version that is tested, {TESTED_TRANSFORMERS}."
+    )
+
+
+def warn_of_unknown(name: str, owner: str, known: Iterable[str]) -> None:
+    """Say once that a keyword has no effect, and which known one is nearest to it."""
+    nearest = difflib.get_close_matches(name, known, n=1)
+    hint = f" Its nearest argument is `{nearest[0]}`." if nearest else ""
+    logger.warning_once(f"`{name}` has no effect: `{owner}` has no argument of that name.{hint}")
+
+
+def with_cache_names(output_class: type[ModelOutput], module: str) -> Any:
+    """
+    A class of transformers' outputs that is made with `cache=` and read under both names of the cache.
+
+    From transformers 5.24 on that is the class itself; before, one for `module` to keep under the same name.
+    """
+    if CACHE_NAME == "cache":
+        return output_class
+
+    def get_item(self: Any, key: Any) -> Any:
+        return output_class.__getitem__(self, CACHE_NAME if key == "cache" else key)
+
+    cache = property(lambda self: getattr(self, CACHE_NAME))
+    body = {"__getitem__": get_item, "cache": cache, "__doc__": output_class.__doc__}
+    return type(output_class.__name__, (output_class,), {**body, "__module__": module})
+
 
 # What each preset changes in the defaults, which are the paper's base model. Names A to E are the rows of Table 3.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -171,7 +299,7 @@ class VanillaTransformerConfig(PreTrainedConfig):
     """
 
     model_type = "vanilla_transformer"
-    keys_to_ignore_at_inference = ["past_key_values"]
+    keys_to_ignore_at_inference = list(CACHE_NAMES)
     attribute_map = {"d_model": "hidden_size", "d_ff": "intermediate_size", "num_hidden_layers": "encoder_layers"}
 
     vocab_size: int = 37000

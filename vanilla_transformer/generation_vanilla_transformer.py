@@ -20,6 +20,7 @@ import torch
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.generation import GenerationConfig, GenerationMixin, StoppingCriteria, StoppingCriteriaList
 
+from .configuration_vanilla_transformer import CACHE_NAME, rename_cache
 from .search_vanilla_transformer import (
     WEIGHT_PRECISIONS,
     beam_search,
@@ -69,6 +70,14 @@ class VanillaTransformerSettingsMixin(GenerationMixin):
 
     generation_config: GenerationConfig
     other_generation_settings: dict[str, Any] | None = None
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers; a cache to go on from may be given as `cache` or as `past_key_values`."""
+        return super().generate(*args, **rename_cache(kwargs, CACHE_NAME))
+
+    def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As in transformers, with the cache under either of its names."""
+        return super().prepare_inputs_for_generation(*args, **rename_cache(kwargs, CACHE_NAME))
 
     def adjust_generation_fn(self, generation_config: GenerationConfig | None, *args: Any, **kwargs: Any) -> None:
         default = self.generation_config
@@ -276,10 +285,10 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
             kwargs["decoder_position_ids"] = (mask.long().cumsum(-1) - 1).clamp(min=0)
         return super().prepare_inputs_for_generation(input_ids, next_sequence_length=next_sequence_length, **kwargs)
 
-    def _reorder_cache(self, past_key_values: Any, beam_idx: torch.Tensor) -> Any:
+    def _reorder_cache(self, cache: Any, beam_idx: torch.Tensor) -> Any:
         # All beams of a sentence share the source: only the target's keys and values move.
-        past_key_values.self_attention_cache.reorder_cache(beam_idx)
-        return past_key_values
+        cache.self_attention_cache.reorder_cache(beam_idx)
+        return cache
 
     def _sample(
         self,

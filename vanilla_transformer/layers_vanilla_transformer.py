@@ -31,7 +31,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 
-from .configuration_vanilla_transformer import VanillaTransformerConfig
+from .configuration_vanilla_transformer import VanillaTransformerConfig, accept_keywords
 from .kernels_vanilla_transformer import dropout, linear
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -107,10 +107,9 @@ def eager_attention_forward(
     return output.transpose(1, 2).contiguous(), weights
 
 
-def own_cache(past_key_values: Cache) -> Cache:
+def own_cache(cache: Cache) -> Cache:
     """The cache of self-attention: a part of an encoder-decoder's, the whole of a decoder's."""
-    is_pair = isinstance(past_key_values, EncoderDecoderCache)
-    return past_key_values.self_attention_cache if is_pair else past_key_values
+    return cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache
 
 
 class VanillaTransformerAttention(nn.Module):
@@ -146,12 +145,13 @@ class VanillaTransformerAttention(nn.Module):
         values = linear(self.v_proj, states).view(*shape, -1, self.value_size).transpose(1, 2)
         return keys, values
 
+    @accept_keywords
     def forward(
         self,
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         key_value_states: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
@@ -163,17 +163,17 @@ class VanillaTransformerAttention(nn.Module):
 
         if key_value_states is None:
             keys, values = self.project_keys_and_values(hidden_states)
-            if past_key_values is not None:
-                keys, values = own_cache(past_key_values).update(keys, values, self.layer_idx)
-        elif past_key_values is not None and past_key_values.is_updated.get(self.layer_idx):
+            if cache is not None:
+                keys, values = own_cache(cache).update(keys, values, self.layer_idx)
+        elif cache is not None and cache.is_updated.get(self.layer_idx):
             # The source does not change: the first step's keys and values serve all later ones.
-            cached = past_key_values.cross_attention_cache.layers[self.layer_idx]
+            cached = cache.cross_attention_cache.layers[self.layer_idx]
             keys, values = cached.keys, cached.values
         else:
             keys, values = self.project_keys_and_values(key_value_states)
-            if past_key_values is not None:
-                keys, values = past_key_values.cross_attention_cache.update(keys, values, self.layer_idx)
-                past_key_values.is_updated[self.layer_idx] = True
+            if cache is not None:
+                keys, values = cache.cross_attention_cache.update(keys, values, self.layer_idx)
+                cache.is_updated[self.layer_idx] = True
 
         attention_interface: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
@@ -266,27 +266,26 @@ class VanillaTransformerDecoderLayer(VanillaTransformerLayer):
             self.encoder_attn = VanillaTransformerAttention(config, layer_idx)
             self.encoder_attn_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
+    @accept_keywords
     def forward(
         self,
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         encoder_hidden_states: torch.Tensor | None = None,
         encoder_attention_mask: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
         """hidden_states (B, T, D), encoder_hidden_states (B, S, D) -> (B, T, D)."""
         hidden_states = self.residual(
             hidden_states,
-            lambda x: self.self_attn(x, attention_mask, past_key_values=past_key_values, **kwargs)[0],
+            lambda x: self.self_attn(x, attention_mask, cache=cache, **kwargs)[0],
             self.self_attn_layer_norm,
         )
         if self.has_source:
             hidden_states = self.residual(
                 hidden_states,
-                lambda x: self.encoder_attn(
-                    x, encoder_attention_mask, encoder_hidden_states, past_key_values, **kwargs
-                )[0],
+                lambda x: self.encoder_attn(x, encoder_attention_mask, encoder_hidden_states, cache, **kwargs)[0],
                 self.encoder_attn_layer_norm,
             )
         return self.residual(hidden_states, self.feed_forward, self.final_layer_norm)

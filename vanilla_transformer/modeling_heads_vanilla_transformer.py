@@ -36,11 +36,13 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
-from .configuration_vanilla_transformer import VanillaTransformerConfig
+from .configuration_vanilla_transformer import CACHE_NAME, VanillaTransformerConfig, accept_keywords, with_cache_names
 from .generation_vanilla_transformer import VanillaTransformerCausalGenerationMixin
 from .kernels_vanilla_transformer import linear
 from .loss_vanilla_transformer import IGNORED_LABEL, check_labels, mean_loss
 from .modeling_vanilla_transformer import VanillaTransformerModel, VanillaTransformerPreTrainedModel
+
+CausalLMOutputWithPast = with_cache_names(CausalLMOutputWithPast, __name__)
 
 
 class VanillaTransformerForCausalLM(VanillaTransformerCausalGenerationMixin, VanillaTransformerPreTrainedModel):
@@ -78,13 +80,14 @@ class VanillaTransformerForCausalLM(VanillaTransformerCausalGenerationMixin, Van
         self.generation_config = self.default_generation_config(config)
         self.post_init()
 
+    @accept_keywords
     @can_return_tuple
     def forward(
         self,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
@@ -110,7 +113,7 @@ class VanillaTransformerForCausalLM(VanillaTransformerCausalGenerationMixin, Van
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
+            cache=cache,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
             return_dict=True,
@@ -131,7 +134,7 @@ class VanillaTransformerForCausalLM(VanillaTransformerCausalGenerationMixin, Van
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,
-            past_key_values=outputs.past_key_values,
+            **{CACHE_NAME: outputs.cache},
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
@@ -184,6 +187,7 @@ class VanillaTransformerForMaskedLM(VanillaTransformerEncoderHead):
         self.training_loss: Callable[..., torch.Tensor] | None = None  # as in the causal head
         self.post_init()
 
+    @accept_keywords
     @can_return_tuple
     def forward(
         self,
@@ -255,6 +259,7 @@ class VanillaTransformerForSequenceClassification(VanillaTransformerEncoderHead)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
 
+    @accept_keywords
     @can_return_tuple
     def forward(
         self,
@@ -325,6 +330,7 @@ class VanillaTransformerForTokenClassification(VanillaTransformerEncoderHead):
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
 
+    @accept_keywords
     @can_return_tuple
     def forward(
         self,
@@ -390,6 +396,7 @@ class VanillaTransformerForQuestionAnswering(VanillaTransformerEncoderHead):
         self.qa_outputs = nn.Linear(config.hidden_size, 2)
         self.post_init()
 
+    @accept_keywords
     @can_return_tuple
     def forward(
         self,

@@ -38,7 +38,14 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .configuration_vanilla_transformer import VanillaTransformerConfig
+from .configuration_vanilla_transformer import (
+    CACHE_NAME,
+    CACHE_NAMES,
+    VanillaTransformerConfig,
+    accept_keywords,
+    refuse_lost_cache,
+    with_cache_names,
+)
 from .generation_vanilla_transformer import VanillaTransformerGenerationMixin
 from .kernels_vanilla_transformer import dropout, linear
 from .layers_vanilla_transformer import (
@@ -59,6 +66,10 @@ if TYPE_CHECKING:  # Saving a model copies the files that are named here and in 
     )
     from .tokenization_vanilla_transformer import VanillaTransformerTokenizer as VanillaTransformerTokenizer
 
+BaseModelOutputWithPastAndCrossAttentions = with_cache_names(BaseModelOutputWithPastAndCrossAttentions, __name__)
+Seq2SeqLMOutput = with_cache_names(Seq2SeqLMOutput, __name__)
+Seq2SeqModelOutput = with_cache_names(Seq2SeqModelOutput, __name__)
+
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Stacks (§3.1)
@@ -74,7 +85,7 @@ class VanillaTransformerPreTrainedModel(PreTrainedModel):
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
     _no_split_modules = ["VanillaTransformerEncoderLayer", "VanillaTransformerDecoderLayer"]
-    _skip_keys_device_placement = ["past_key_values"]
+    _skip_keys_device_placement = list(CACHE_NAMES)
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_attention_backend = True
@@ -243,6 +254,7 @@ class VanillaTransformerEncoder(VanillaTransformerStack):
         self.layers = nn.ModuleList([VanillaTransformerEncoderLayer(config, i) for i in range(config.encoder_layers)])
         self.post_init()
 
+    @accept_keywords
     @merge_with_config_defaults
     @capture_outputs
     def forward(
@@ -293,6 +305,7 @@ class VanillaTransformerDecoder(VanillaTransformerStack):
         self.layers = nn.ModuleList([VanillaTransformerDecoderLayer(config, i) for i in range(config.decoder_layers)])
         self.post_init()
 
+    @accept_keywords
     @merge_with_config_defaults
     @capture_outputs
     def forward(
@@ -302,7 +315,7 @@ class VanillaTransformerDecoder(VanillaTransformerStack):
         encoder_hidden_states: torch.Tensor | None = None,
         encoder_attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
@@ -316,9 +329,10 @@ class VanillaTransformerDecoder(VanillaTransformerStack):
             encoder_hidden_states (`torch.FloatTensor` of shape (B, S, D)): the encoder's output.
             encoder_attention_mask (`torch.Tensor` of shape (B, S)): the source's mask.
             position_ids (`torch.LongTensor` of shape (B, T)): positions; counted from mask or cache if absent.
-            past_key_values (`Cache`): keys and values of the steps before; an `EncoderDecoderCache` with an encoder.
+            cache (`Cache`): keys and values of the steps before; an `EncoderDecoderCache` with an encoder. It can be
+                given as `past_key_values` too, its name before transformers 5.24.
             inputs_embeds (`torch.FloatTensor` of shape (B, T, D)): embeddings, used without scaling.
-            use_cache (`bool`): whether to return `past_key_values`.
+            use_cache (`bool`): whether to return the cache.
 
         Returns:
             [`~modeling_outputs.BaseModelOutputWithPastAndCrossAttentions`]: `last_hidden_state` (B, T, D).
@@ -326,25 +340,27 @@ class VanillaTransformerDecoder(VanillaTransformerStack):
         inputs_embeds = self.embed(input_ids, inputs_embeds)
         has_source = self.config.is_encoder_decoder
         check_source(encoder_hidden_states, encoder_attention_mask, inputs_embeds, has_source)
-        if isinstance(past_key_values, DynamicCache) and has_source:
-            past_key_values = EncoderDecoderCache(past_key_values, DynamicCache())
+        if isinstance(cache, DynamicCache) and has_source:
+            cache = EncoderDecoderCache(cache, DynamicCache())
         wanted = EncoderDecoderCache if has_source else Cache
-        if past_key_values is not None and not isinstance(past_key_values, wanted):
-            given = type(past_key_values).__name__
-            raise ValueError(f"`past_key_values` is a {given}. Give transformers' `{wanted.__name__}`, or none.")
-        past_length = past_key_values.get_seq_length() if past_key_values is not None else None
-        if use_cache and past_key_values is None:
-            past_key_values = DynamicCache()
+        if cache is not None and not isinstance(cache, wanted):
+            given = type(cache).__name__
+            raise ValueError(
+                f"`{CACHE_NAME}` must be a {wanted.__name__} of transformers, but is a {given}. Give one, or none."
+            )
+        past_length = cache.get_seq_length() if cache is not None else None
+        if use_cache and cache is None:
+            cache = DynamicCache()
             if has_source:
-                past_key_values = EncoderDecoderCache(past_key_values, DynamicCache())
+                cache = EncoderDecoderCache(cache, DynamicCache())
 
         hidden_states = self.add_positions(inputs_embeds, attention_mask, position_ids, past_length)
         mask = create_causal_mask(
             config=self.config,
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
-            past_key_values=own_cache(past_key_values) if past_key_values is not None else None,
             position_ids=position_ids,
+            **{CACHE_NAME: None if cache is None else own_cache(cache)},
         )
         encoder_mask = None
         if has_source:
@@ -360,13 +376,13 @@ class VanillaTransformerDecoder(VanillaTransformerStack):
                 mask,
                 encoder_hidden_states,
                 encoder_mask,
-                past_key_values=past_key_values,
+                **{CACHE_NAME: cache},
                 **kwargs,
             )
         if self.layer_norm is not None:
             hidden_states = self.layer_norm(hidden_states)
         return BaseModelOutputWithPastAndCrossAttentions(
-            last_hidden_state=hidden_states, past_key_values=past_key_values if use_cache else None
+            last_hidden_state=hidden_states, **{CACHE_NAME: cache if use_cache else None}
         )
 
 
@@ -428,6 +444,7 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
         for stack in self.stacks() if self.shared is not None else self.stacks()[:1]:
             stack.embed_tokens = value
 
+    @accept_keywords
     @can_return_tuple
     def forward(
         self,
@@ -438,7 +455,7 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
         position_ids: torch.Tensor | None = None,
         decoder_position_ids: torch.Tensor | None = None,
         encoder_outputs: BaseModelOutput | tuple[Any, ...] | None = None,
-        past_key_values: EncoderDecoderCache | None = None,
+        cache: EncoderDecoderCache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         decoder_inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
@@ -459,8 +476,8 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
             position_ids, decoder_position_ids (`torch.LongTensor` of shape (B, S) and (B, T)): positions; counted from
                 the masks if absent.
             encoder_outputs ([`~modeling_outputs.BaseModelOutput`] or tuple): a source that is encoded already.
-            past_key_values (`EncoderDecoderCache`): keys and values of the steps before.
-            use_cache (`bool`): whether to return `past_key_values`.
+            cache (`EncoderDecoderCache`): keys and values of the steps before; `past_key_values` is the same.
+            use_cache (`bool`): whether to return the cache.
 
         Returns:
             [`~modeling_outputs.Seq2SeqModelOutput`]: `last_hidden_state` (B, T, D), `encoder_last_hidden_state`
@@ -470,14 +487,16 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
             `ValueError`: if a stack gets no input or two.
         """
         if self.decoder is None or self.encoder is None:
-            cache = {} if self.decoder is None else {"past_key_values": past_key_values, "use_cache": use_cache}
+            if self.decoder is None:
+                refuse_lost_cache(CACHE_NAME, cache)
+            of_decoder = {} if self.decoder is None else {"cache": cache, "use_cache": use_cache}
             return self.stacks()[0](
                 input_ids=input_ids,
                 attention_mask=attention_mask,
                 position_ids=position_ids,
                 inputs_embeds=inputs_embeds,
                 return_dict=True,
-                **cache,
+                **of_decoder,
                 **kwargs,
             )
         if decoder_input_ids is None and decoder_inputs_embeds is None:
@@ -510,7 +529,7 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
             encoder_hidden_states=encoded.last_hidden_state,
             encoder_attention_mask=attention_mask,
             position_ids=decoder_position_ids,
-            past_key_values=past_key_values,
+            cache=cache,
             inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
             return_dict=True,
@@ -518,7 +537,7 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
         )
         return Seq2SeqModelOutput(
             last_hidden_state=decoded.last_hidden_state,
-            past_key_values=decoded.past_key_values,
+            **{CACHE_NAME: decoded.cache},
             decoder_hidden_states=decoded.hidden_states,
             decoder_attentions=decoded.attentions,
             cross_attentions=decoded.cross_attentions,
@@ -611,6 +630,7 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerGenerationMix
         """labels (B, T) -> decoder_input_ids (B, T), shifted right; data collators call it."""
         return shift_tokens_right(labels, self.config.pad_token_id, self.config.decoder_start_token_id)
 
+    @accept_keywords
     @can_return_tuple
     def forward(
         self,
@@ -621,7 +641,7 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerGenerationMix
         position_ids: torch.Tensor | None = None,
         decoder_position_ids: torch.Tensor | None = None,
         encoder_outputs: BaseModelOutput | tuple[Any, ...] | None = None,
-        past_key_values: EncoderDecoderCache | None = None,
+        cache: EncoderDecoderCache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         decoder_inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
@@ -658,7 +678,7 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerGenerationMix
             position_ids=position_ids,
             decoder_position_ids=decoder_position_ids,
             encoder_outputs=encoder_outputs,
-            past_key_values=past_key_values,
+            cache=cache,
             inputs_embeds=inputs_embeds,
             decoder_inputs_embeds=decoder_inputs_embeds,
             # Labels mean that the whole target is here: nothing will be asked for again.
@@ -684,7 +704,7 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerGenerationMix
         return Seq2SeqLMOutput(
             loss=loss,
             logits=logits,
-            past_key_values=outputs.past_key_values,
+            **{CACHE_NAME: outputs.cache},
             decoder_hidden_states=outputs.decoder_hidden_states,
             decoder_attentions=outputs.decoder_attentions,
             cross_attentions=outputs.cross_attentions,

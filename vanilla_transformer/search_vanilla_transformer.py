@@ -34,6 +34,7 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.generation import GenerationConfig, StoppingCriteriaList
 from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria
 
+from .configuration_vanilla_transformer import CACHE_NAME
 from .kernels_vanilla_transformer import HAS_ONEDNN
 from .layers_vanilla_transformer import eager_attention_forward
 from .loss_vanilla_transformer import autocast_dtype
@@ -374,7 +375,7 @@ def can_search(
     **model_kwargs: Any,
 ) -> bool:
     """Whether a call asks for nothing that this search does not have, of a model that is as it was built."""
-    cache = model_kwargs.get("past_key_values")
+    cache = model_kwargs.get(CACHE_NAME)
     is_new_cache = cache is None or (
         not getattr(cache, "_is_user_defined", False)
         and type(cache) is EncoderDecoderCache
@@ -382,7 +383,7 @@ def can_search(
         and cache.get_seq_length() == 0
         and not cache.is_updated.get(0)
     )
-    plain_arguments = {"attention_mask", "encoder_outputs", "past_key_values", "use_cache", "logits_to_keep"}
+    plain_arguments = {"attention_mask", "encoder_outputs", CACHE_NAME, "use_cache", "logits_to_keep"}
     given = {name for name, value in model_kwargs.items() if value is not None}
     return (
         len(logits_processor) == 0

@@ -55,4 +55,15 @@ try:
 except ImportError as error:
     print(error)
 """
-    assert "needs transformers >= 5.17, < 6, and this environment has 5.3.0" in fresh_python(code)
+    assert "needs transformers>=5.17,<5.25, but transformers 5.3.0 is installed" in fresh_python(code)
+
+
+def test_with_the_package_imported_the_code_in_a_folder_is_not_run(model_folder):
+    """A folder that an earlier version wrote keeps translating, whatever became of the code that lies in it."""
+    inputs = AutoTokenizer.from_pretrained(model_folder)(["the red car is new"], return_tensors="pt")
+    expected = AutoModelForSeq2SeqLM.from_pretrained(model_folder).generate(**inputs)
+    for path in model_folder.glob("*.py"):
+        path.write_text("raise RuntimeError('old code')", encoding="utf-8")
+    for trust in (None, True):
+        model = AutoModelForSeq2SeqLM.from_pretrained(model_folder, trust_remote_code=trust)
+        assert torch.equal(model.generate(**inputs), expected)
