@@ -7,7 +7,7 @@ VENV := .venv
 ENVIRONMENT := .venv/.installed
 endif
 
-.PHONY: demo test lint conformance test-oldest bench
+.PHONY: demo test lint conformance test-oldest test-newest bench
 
 demo: $(ENVIRONMENT)
 	$(VENV)/bin/python -m training.demo checkpoints/tiny-en-es
@@ -45,10 +45,21 @@ bench: $(ENVIRONMENT)
 test-oldest: .venv-oldest/.installed
 	.venv-oldest/bin/python -m pytest tests/vanilla_transformer tests/parity
 
+# The newest that pyproject.toml allows of everything but torch, whose newest may come with CUDA only.
+test-newest: .venv-newest/.installed
+	grep '^torch==' constraints.txt > .venv-newest/torch.txt
+	.venv-newest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager \
+	    -c .venv-newest/torch.txt -e ".[dev]"
+	.venv-newest/bin/python -m pip list --format freeze | grep -E '^(torch|transformers|tokenizers|huggingface.hub|accelerate|datasets|peft)=='
+	.venv-newest/bin/python -m pytest tests/vanilla_transformer tests/parity tests/hub tests/training/test_trainer.py \
+	    tests/test_checkpoint.py
+	.venv-newest/bin/python tests/conformance/run.py --maxfail=20
+
 .venv/.installed: CONSTRAINTS := constraints.txt
+.venv-newest/.installed: CONSTRAINTS := constraints.txt
 .venv-oldest/.installed: CONSTRAINTS := constraints-oldest.txt
 
-.venv/.installed .venv-oldest/.installed: pyproject.toml constraints.txt constraints-oldest.txt
+.venv/.installed .venv-newest/.installed .venv-oldest/.installed: pyproject.toml constraints.txt constraints-oldest.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "Python 3.11 or newer is needed and $(PYTHON) is older: name one, as in make PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \

@@ -72,7 +72,7 @@ def main() -> int:
     tests = unpack()
     report = WORK / "report.xml"
     suites = sorted(str(path) for path in tests.glob("suite_*.py"))
-    options = ["--quiet", "--rootdir", str(WORK), "-c", os.devnull, "-p", "no:cacheprovider", "-W", "ignore"]
+    options = ["--quiet", "--rootdir", str(WORK), "-c", os.devnull, "-p", "no:cacheprovider", "--disable-warnings"]
     status = subprocess.run(
         [sys.executable, "-m", "pytest", *options, "--junitxml", str(report), *suites, *sys.argv[1:]],
         env={**os.environ, "PYTHONPATH": f"{WORK}{os.pathsep}{REPOSITORY}", "HF_HUB_OFFLINE": "1"},
