@@ -42,8 +42,13 @@ from .kernels_vanilla_transformer import dropout, linear
 class VanillaTransformerScaledEmbedding(nn.Embedding):
     """Token embeddings multiplied by sqrt(d_model) (§3.4): ids (B, T) -> (B, T, D)."""
 
+    @property
+    def embed_scale(self) -> float:
+        """What rows of the weight are multiplied by; PEFT's adapters of embeddings ask for it by this name."""
+        return math.sqrt(self.embedding_dim)
+
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-        return super().forward(input_ids) * math.sqrt(self.embedding_dim)
+        return super().forward(input_ids) * self.embed_scale
 
 
 class VanillaTransformerSinusoidalPositions(nn.Module):

@@ -1,5 +1,7 @@
 """What transformers can switch on a model: attention implementations, adapters, int8 weights, recorded outputs."""
 
+import copy
+
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, PrefixTuningConfig, get_peft_model
@@ -7,9 +9,11 @@ from torch import nn
 from transformers import DynamicCache, StaticCache
 
 from vanilla_transformer import (
+    VanillaTransformerEncoderModel,
     VanillaTransformerForCausalLM,
     VanillaTransformerForConditionalGeneration,
     VanillaTransformerForMaskedLM,
+    VanillaTransformerForQuestionAnswering,
     VanillaTransformerForSequenceClassification,
 )
 
@@ -187,6 +191,50 @@ def test_lora_trains_saves_loads_and_merges(head, build, batch, tmp_path):
     assert type(merged) is head and set(merged.state_dict()) == set(before)
     changed = {name for name, tensor in merged.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed and all("q_proj" in name or "v_proj" in name for name in changed)
+
+
+ON_EMBEDDINGS = {
+    "trainable tokens": (
+        {"tie_word_embeddings": True},
+        {"target_modules": ["q_proj", "v_proj"], "trainable_token_indices": [10, 11]},
+    ),
+    "trainable tokens, untied": (
+        {"tie_word_embeddings": False},
+        {"target_modules": ["q_proj"], "trainable_token_indices": {"embed_tokens": [10, 11]}},
+    ),
+    "lora": ({"tie_word_embeddings": False}, {"target_modules": ["embed_tokens"]}),
+    "dora": ({"tie_word_embeddings": False}, {"target_modules": ["embed_tokens"], "use_dora": True}),
+}
+
+
+@pytest.mark.parametrize("kind", ON_EMBEDDINGS)
+@pytest.mark.parametrize("head", [*HEADS, VanillaTransformerForQuestionAnswering, VanillaTransformerEncoderModel])
+def test_adapters_of_embeddings_multiply_by_their_scale(head, kind, build, batch):
+    """A fresh adapter changes nothing, and merging a trained one changes nothing either."""
+    changes, settings = ON_EMBEDDINGS[kind]
+    model = build(head, **changes)
+    inputs, ids = inputs_of(model, batch), batch["input_ids"].clone()
+    ids[:, 0], ids[:, 1] = 10, 11
+    inputs["input_ids"] = ids
+    expected = model(**inputs)[0]
+    adapted = get_peft_model(model, LoraConfig(r=4, **settings)).eval()
+    torch.testing.assert_close(adapted(**inputs)[0], expected, rtol=0, atol=1e-5)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if parameter.requires_grad and ("embedding" in name or "token" in name):
+                parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) * 0.1)
+    changed = adapted(**inputs)[0]
+    assert (changed - expected).abs().max() > 1e-2
+    torch.testing.assert_close(adapted.merge_and_unload()(**inputs)[0], changed, rtol=0, atol=1e-4)
+
+
+def test_the_scale_of_embeddings_is_no_part_of_their_state(build):
+    model = build(VanillaTransformerForConditionalGeneration)
+    assert not [name for name in model.state_dict() if "scale" in name]
+    for each in (model, copy.deepcopy(model).half(), model.to("meta")):
+        assert each.get_input_embeddings().embed_scale == pytest.approx(32**0.5)
+    with pytest.raises(AttributeError):
+        model.get_input_embeddings().embed_scale = 1.0
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
