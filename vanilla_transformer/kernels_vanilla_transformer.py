@@ -30,6 +30,8 @@ from torch import nn
 
 DRAWS = 1 << 16  # 16 random bits decide on an element
 ADDED_ROWS = 2048  # of a product that is added to something: its memory is used again
+# Tensors that are nothing but their numbers. Others, such as quantised weights, have their own ways to multiply.
+PLAIN_TENSORS = (torch.Tensor, nn.Parameter)
 HAS_ONEDNN: bool = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
@@ -90,7 +92,7 @@ def is_for_onednn(*matrices: torch.Tensor) -> bool:
         and torch.autograd.forward_ad._current_level < 0
         and not torch._C._are_functorch_transforms_active()
         and all(each.device.type == "cpu" and each.dtype == torch.float32 for each in matrices)
-        and all(type(each) in (torch.Tensor, nn.Parameter) and each.numel() > 0 for each in matrices)
+        and all(type(each) in PLAIN_TENSORS and each.numel() > 0 for each in matrices)
     )
 
 
@@ -162,6 +164,7 @@ def is_plain_linear(layer: nn.Module) -> bool:
     hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
     return (
         type(layer) is nn.Linear
+        and all(type(each) in PLAIN_TENSORS for each in (layer.weight, layer.bias) if each is not None)
         and not any(hooks)
         and not getattr(nn.modules.module, "_has_any_global_hook", bool)()
         and "forward" not in vars(layer)

@@ -35,7 +35,7 @@ from transformers.generation import GenerationConfig, StoppingCriteriaList
 from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria
 
 from .configuration_vanilla_transformer import CACHE_NAME
-from .kernels_vanilla_transformer import HAS_ONEDNN
+from .kernels_vanilla_transformer import HAS_ONEDNN, PLAIN_TENSORS
 from .layers_vanilla_transformer import eager_attention_forward
 from .loss_vanilla_transformer import autocast_dtype
 
@@ -423,7 +423,7 @@ def is_as_built(model: Any) -> bool:
     return (
         type(model.lm_head) is nn.Linear
         and not getattr(nn.modules.module, "_has_any_global_hook", bool)()
-        and all(not (each._forward_hooks or each._forward_pre_hooks or hasattr(each, "_hf_hook")) for each in modules)
+        and not any(has_hook(each) for each in modules)
         and all(has_known_methods(each) for each in modules)
         and not any(each.training for each in modules)
         and all(
@@ -432,10 +432,18 @@ def is_as_built(model: Any) -> bool:
             for block in (each.self_attn, each.encoder_attn)
             for layer in (block.q_proj, block.k_proj, block.v_proj, block.out_proj, each.fc1, each.fc2)
         )
+        and all(type(parameter) in PLAIN_TENSORS for parameter in parameters)
         and len({(parameter.device, parameter.dtype) for parameter in parameters}) == 1
         and not any(parameter.is_inference() for parameter in parameters)
         and not any(hasattr(each, "parametrizations") for each in modules)
     )
+
+
+def has_hook(module: nn.Module) -> bool:
+    """Whether something acts on what goes in or out; what transformers leaves on a model to record outputs does not."""
+    hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+    acting = [each for each in hooks if getattr(each, "__module__", "") != "transformers.utils.output_capturing"]
+    return bool(acting) or hasattr(module, "_hf_hook")
 
 
 def has_known_methods(module: nn.Module) -> bool:

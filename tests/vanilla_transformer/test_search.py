@@ -330,3 +330,78 @@ def test_most_probable_tokens_are_those_of_the_whole_vocabulary(vocab_size):
     scores, ids = search.most_probable(logits.clone(), 8)
     assert torch.equal(ids, expected.indices)
     torch.testing.assert_close(scores, expected.values)
+
+
+class Opaque(torch.Tensor):
+    """A weight of a library: it can be multiplied by, and refuses to be looked at in any other way."""
+
+    @staticmethod
+    def __new__(cls, numbers):
+        return torch.Tensor._make_wrapper_subclass(cls, numbers.shape, dtype=numbers.dtype, requires_grad=False)
+
+    def __init__(self, numbers):
+        self.numbers = numbers.detach()
+
+    @classmethod
+    def __torch_dispatch__(cls, function, types, arguments=(), kwargs=None):
+        if function not in (torch.ops.aten.detach.default, torch.ops.aten.t.default, torch.ops.aten.mm.default):
+            raise NotImplementedError(f"{function} of a weight that is no plain tensor")
+        plain = [each.numbers if isinstance(each, cls) else each for each in arguments]
+        result = function(*plain, **(kwargs or {}))
+        return result if function is torch.ops.aten.mm.default else cls(result)
+
+
+@pytest.mark.parametrize("which", ["lm_head", "decoder.layers.1.self_attn.k_proj", "all"])
+def test_weights_of_other_libraries_multiply_in_their_own_way(small_config, steps, which):
+    config = small_config(attention_bias=False, tie_word_embeddings=False)
+    expected = [ending_model(config).generate(**ragged_source(), num_beams=beams) for beams in (4, 1)]
+    assert steps
+    steps.clear()
+    model = ending_model(config)
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.Linear) and layer.bias is None and (which == "all" or name.endswith(which)):
+            layer.weight = nn.Parameter(Opaque(layer.weight), requires_grad=False)
+            assert type(layer.weight.data) is Opaque
+    for beams, tokens in zip((4, 1), expected, strict=True):
+        assert torch.equal(model.generate(**ragged_source(), num_beams=beams), tokens)
+    assert not steps
+    with pytest.raises(ValueError, match="`weight_precision` is 'int8', which only"):
+        model.generate(**ragged_source(), weight_precision="int8")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("settings", ["Int8WeightOnlyConfig", "Int8DynamicActivationInt8WeightConfig"])
+def test_torchao_s_weights_translate(small_config, settings):
+    quantization = pytest.importorskip("torchao.quantization")
+    model = ending_model(small_config(tie_word_embeddings=False))
+    plain = model.generate(**ragged_source())
+    quantization.quantize_(model, getattr(quantization, settings)())
+    for beams in (4, 1):
+        outputs = model.generate(**ragged_source(), num_beams=beams)
+        assert outputs.shape[0] == len(LENGTHS) and (outputs[:, 0] == plain[:, 0]).all()
+
+
+@pytest.mark.parametrize("look", ["attentions", "hidden states", "weights", "tuple"])
+def test_a_look_at_a_model_leaves_it_as_it_was(config, steps, look):
+    model = ending_model(config)
+    expected = model.generate(**ragged_source())
+    decoder_ids = expected[:, :4]
+    if look == "weights":
+        model.set_attn_implementation("eager")
+        model(**ragged_source(), decoder_input_ids=decoder_ids, output_attentions=True)
+        model.set_attn_implementation("sdpa")
+    else:
+        asked = {"hidden states": {"output_hidden_states": True}, "tuple": {"return_dict": False}}
+        model(**ragged_source(), decoder_input_ids=decoder_ids, **asked.get(look, {"output_attentions": True}))
+    steps.clear()
+    assert torch.equal(model.generate(**ragged_source()), expected) and steps
+    model.generate(**ragged_source(), weight_precision="int8")
+    calls = []
+    layer = model.model.decoder.layers[1]
+    for register in (layer.register_forward_hook, layer.fc1.register_forward_pre_hook):
+        handle = register(lambda *arguments: calls.append(None))
+        steps.clear()
+        model.generate(**ragged_source(), max_new_tokens=4)
+        assert calls and not steps  # a hook of a user's own still counts
+        handle.remove()
+        calls.clear()
