@@ -43,9 +43,30 @@ def attention_weights(
 
 
 def tokens_of(tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor) -> list[str]:
-    """Each token as text, with a visible space."""
-    tokens = tokenizer.convert_ids_to_tokens(ids.tolist())
-    return [decoders.ByteLevel().decode([token]).replace(" ", "␣") for token in tokens]
+    """
+    Each token as text, with a visible space.
+
+    Tokens that are only a part of a character's bytes have the whole character, with their number: "世 1/3".
+    """
+    decoder = decoders.ByteLevel()
+
+    def text_of(*parts: str) -> str:
+        text: str = decoder.decode(list(parts))
+        return text.replace(" ", "␣")
+
+    texts: list[str] = []
+    pending: list[str] = []  # tokens that end within a character
+    for token in tokenizer.convert_ids_to_tokens(ids.tolist()):
+        if pending and text_of(token)[:1] != "\ufffd":  # it does not go on with the character: that one has no end
+            texts += map(text_of, pending)
+            pending = []
+        pending.append(token)
+        text = text_of(*pending)
+        if not text.endswith("\ufffd"):
+            count = len(pending)
+            texts += [text] if count == 1 else [f"{text} {number}/{count}" for number in range(1, count + 1)]
+            pending = []
+    return [*texts, *map(text_of, pending)]
 
 
 def plot_attention(
@@ -64,8 +85,8 @@ def plot_attention(
     Args:
         source, target: as for `attention_weights`.
         kind: "cross" (target to source), "encoder" (source to itself) or "decoder" (target to itself).
-        layer: which layer; the last by default.
-        head: which head; the mean of all by default.
+        layer: which layer, from 0, or from the end below 0; the last by default.
+        head: which head, from 0; the mean of all by default.
 
     Raises:
         `ValueError`: for another kind, or a layer or head that the model has not.
@@ -92,7 +113,7 @@ def plot_attention(
     axes.set_yticks(range(len(rows)), rows, **plain)
     axes.set_xlabel("attended to")
     axes.set_ylabel("written" if kind != "encoder" else "attends")
-    which = "mean of heads" if head is None else f"head {head % heads + 1}"
-    axes.set_title(f"{kind} attention, layer {layer % layers + 1} of {layers}, {which}", fontsize=10)
+    which = "mean of heads" if head is None else f"head {head % heads}"
+    axes.set_title(f"{kind} attention, layer {layer % layers} of 0 to {layers - 1}, {which}", fontsize=10)
     figure.colorbar(image, ax=axes, label="weight", shrink=0.8)
     figure.savefig(path, dpi=120)

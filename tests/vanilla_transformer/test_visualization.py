@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -67,3 +69,31 @@ def test_what_the_model_has_not_is_refused(model_folder, tmp_path, settings, nam
     model, tokenizer = load_model(model_folder)
     with pytest.raises(ValueError, match=named):
         plot_attention(model, tokenizer, "the house", tmp_path / "attention.png", **settings)
+
+
+def test_bytes_are_joined_to_characters():
+    tokenizer = VanillaTransformerTokenizer.train(["the house"] * 4, vocab_size=270)
+
+    def tokens(text):
+        return tokens_of(tokenizer, torch.tensor(tokenizer(text).input_ids))
+
+    assert tokens("t é") == ["t", "␣", "é 1/2", "é 2/2", "</s>"]
+    assert tokens("世🙂") == [f"世 {part}/3" for part in (1, 2, 3)] + [f"🙂 {part}/4" for part in (1, 2, 3, 4)] + [
+        "</s>"
+    ]
+    broken = tokenizer("世").input_ids[:2] + tokenizer("to").input_ids
+    assert tokens_of(tokenizer, torch.tensor(broken)) == ["\ufffd", "\ufffd", "t", "o", "</s>"]
+    assert tokens_of(tokenizer, torch.tensor(broken[:1])) == ["\ufffd"]
+
+
+@pytest.mark.parametrize(
+    ("layer", "head", "title"), [(0, 0, "layer 0 of 0 to 2, head 0"), (-1, -1, "layer 2 .* head 3")]
+)
+def test_layers_and_heads_have_the_numbers_of_the_call(model_folder, tmp_path, layer, head, title, monkeypatch):
+    model, tokenizer = load_model(model_folder)
+    titles, save = [], Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, *a, **k: titles.append(figure.axes[0].get_title()) or save(figure, *a, **k)
+    )
+    plot_attention(model, tokenizer, "the house", tmp_path / "attention.png", target="la", layer=layer, head=head)
+    assert re.search(title, titles[0])
