@@ -1,6 +1,7 @@
 """Small models and batches that many tests share."""
 
 import contextlib
+import logging
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from vanilla_transformer import (
     VanillaTransformerConfig,
     VanillaTransformerForConditionalGeneration,
     VanillaTransformerTokenizer,
+    configuration_vanilla_transformer,
 )
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -81,6 +83,18 @@ def model_folder(tmp_path: Path, config: VanillaTransformerConfig, tokenizer: Va
     VanillaTransformerForConditionalGeneration(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def messages() -> Iterator[list[str]]:
+    """What the package logs, each message once."""
+    configuration_vanilla_transformer.logger.warning_once.__func__.cache_clear()
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    configuration_vanilla_transformer.logger.addHandler(handler)
+    yield said
+    configuration_vanilla_transformer.logger.removeHandler(handler)
 
 
 @pytest.fixture

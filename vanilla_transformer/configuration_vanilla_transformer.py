@@ -199,6 +199,42 @@ PRESETS: dict[str, dict[str, Any]] = {
     "E-learned": {"position_embedding_type": "learned", "max_position_embeddings": 1024},
 }
 
+# The longest sequence of sinusoids, which have no longest, as a number that other libraries can count to.
+NO_POSITION_LIMIT = 2**31 - 1
+
+# What the paper, torch and other models call fields of the configuration, where one name cannot stand for the other.
+OTHER_NAMES = {
+    **dict.fromkeys(("N", "n_layer", "n_layers", "num_layers"), "encoder_layers` and `decoder_layers"),
+    **dict.fromkeys(("h", "n_head", "n_heads", "nhead"), "num_attention_heads"),
+    **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), "num_attention_heads"),
+    **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim", "dim_feedforward", "ffn_dim"), "intermediate_size"),
+    **dict.fromkeys(("d_kv", "head_dim"), "qk_head_dim` and `v_head_dim"),
+    **dict.fromkeys(("dim", "embed_dim", "n_embd"), "hidden_size"),
+    **dict.fromkeys(("P_drop", "dropout_rate"), "dropout"),
+    **dict.fromkeys(("max_source_positions", "max_target_positions", "n_positions"), "max_position_embeddings"),
+    **dict.fromkeys(("normalize_before", "pre_norm"), "norm_first"),
+    "activation": "hidden_act",
+    "d_k": "qk_head_dim",
+    "d_v": "v_head_dim",
+    "eps_ls": "label_smoothing",
+    "label_smoothing_factor": "label_smoothing",
+}
+# Entries that transformers and libraries above it keep in a configuration without declaring them.
+UNDECLARED = frozenset(
+    {
+        "attn_implementation",
+        "auto_map",
+        "custom_pipelines",
+        "experts_implementation",
+        "name_or_path",
+        "output_attentions",
+        "quantization_config",
+        "task_specific_params",
+        "tokenizer_class",
+        "torch_dtype",
+    }
+)
+
 # Where each Auto class finds its code in a repository on the Hub. Saving writes only the saved class by itself.
 MODELING, HEADS = "modeling_vanilla_transformer", "modeling_heads_vanilla_transformer"
 AUTO_MAP = {
@@ -269,7 +305,8 @@ class VanillaTransformerConfig(PreTrainedConfig):
         position_embedding_type (`str`, defaults to `"sinusoidal"`):
             `"sinusoidal"` (§3.5; any length) or `"learned"` (row E of Table 3).
         max_position_embeddings (`int`, *optional*):
-            Length of the learned position tables. Needed by `"learned"`, without effect for `"sinusoidal"`.
+            Length of the learned position tables. Needed by `"learned"`, without effect for `"sinusoidal"`, where it
+            becomes 2147483647: libraries that ask for the longest sequence expect a number.
         tie_word_embeddings (`bool`, defaults to `True`):
             One matrix for both embeddings and the output projection (§3.4). `False` gives three.
         is_encoder_decoder, is_decoder (`bool`, default to `True`, `False`):
@@ -300,7 +337,17 @@ class VanillaTransformerConfig(PreTrainedConfig):
 
     model_type = "vanilla_transformer"
     keys_to_ignore_at_inference = list(CACHE_NAMES)
-    attribute_map = {"d_model": "hidden_size", "d_ff": "intermediate_size", "num_hidden_layers": "encoder_layers"}
+    attribute_map = {
+        "d_model": "hidden_size",
+        "d_ff": "intermediate_size",
+        "num_hidden_layers": "encoder_layers",
+        # The names of BART, BERT and T5 for the same.
+        "activation_function": "hidden_act",
+        "attention_probs_dropout_prob": "attention_dropout",
+        "hidden_dropout_prob": "dropout",
+        "layer_norm_epsilon": "layer_norm_eps",
+        "num_heads": "num_attention_heads",
+    }
 
     vocab_size: int = 37000
     hidden_size: int = 512
@@ -332,10 +379,15 @@ class VanillaTransformerConfig(PreTrainedConfig):
     decoder_start_token_id: int | None = 0
 
     def __post_init__(self, **kwargs: Any) -> None:
+        for name in kwargs:
+            if not self.knows(name):
+                logger.warning_once(f"`{name}` is not a field of {type(self).__name__}.{self.nearest_field(name)}")
         # Saving writes the saved class alone; the others travel with it. What was read wins: it may be a subclass.
         kwargs["auto_map"] = {**AUTO_MAP, **(kwargs.get("auto_map") or {})}
         if self.is_encoder_decoder:
             kwargs.setdefault("custom_pipelines", copy.deepcopy(CUSTOM_PIPELINES))
+        if self.position_embedding_type == "sinusoidal" and self.max_position_embeddings is None:
+            self.max_position_embeddings = NO_POSITION_LIMIT
         super().__post_init__(**kwargs)
 
     def __getattribute__(self, name: str) -> Any:
@@ -361,14 +413,30 @@ class VanillaTransformerConfig(PreTrainedConfig):
                 Any field of this class, on top of the preset.
 
         Raises:
-            `ValueError`: if there is no preset of that name.
+            `ValueError`: if there is no preset of that name, or no such field.
         """
         if name not in PRESETS:
             raise ValueError(f"`name` is {name!r}, which is no preset. Choose one of: {', '.join(PRESETS)}.")
+        for key in overrides:
+            if not cls.knows(key):
+                raise ValueError(f"`{key}` is not a field of {cls.__name__}.{cls.nearest_field(key)}")
         # Overrides may use the paper's names, which must win over the preset's canonical ones.
         names = {**cls.attribute_map, "num_hidden_layers": "num_hidden_layers"}  # of a stack that the others choose
         canonical = {names.get(key, key): value for key, value in overrides.items()}
         return cls(**{**PRESETS[name], **canonical})
+
+    @classmethod
+    def knows(cls, name: str) -> bool:
+        """Whether a field, its alias or an entry of transformers' own has this name."""
+        names = {each.name for each in dataclasses.fields(cls)} | set(cls.attribute_map) | UNDECLARED
+        return name in names or name.startswith("_") or hasattr(PreTrainedConfig, name)
+
+    @classmethod
+    def nearest_field(cls, name: str) -> str:
+        """A sentence that says which field may be meant by another name; nothing where none is near."""
+        names = [*(each.name for each in dataclasses.fields(cls)), *cls.attribute_map]
+        near = OTHER_NAMES.get(name) or next(iter(difflib.get_close_matches(name, names, n=1)), None)
+        return f" Use `{near}`." if near else ""
 
     @property
     def query_key_size(self) -> int:
@@ -463,10 +531,10 @@ class VanillaTransformerConfig(PreTrainedConfig):
             raise ValueError(
                 f"`position_embedding_type` is {self.position_embedding_type!r}. Choose 'sinusoidal' or 'learned'."
             )
-        if self.position_embedding_type == "learned" and self.max_position_embeddings is None:
+        if self.position_embedding_type == "learned" and self.max_position_embeddings in (None, NO_POSITION_LIMIT):
             raise ValueError(
-                "`max_position_embeddings` is None with `position_embedding_type` 'learned'. "
-                "Give the length of the longest sequence."
+                f"`max_position_embeddings` is {self.max_position_embeddings} with `position_embedding_type` "
+                "'learned'. Give the length of the longest sequence."
             )
         if self.position_embedding_type == "sinusoidal" and self.hidden_size % 2:
             raise ValueError(

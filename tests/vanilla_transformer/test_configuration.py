@@ -1,7 +1,9 @@
+import re
+
 import pytest
 from huggingface_hub.errors import StrictDataclassClassValidationError
 
-from vanilla_transformer import VanillaTransformerConfig
+from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
 from vanilla_transformer.configuration_vanilla_transformer import PRESETS
 
 
@@ -106,6 +108,10 @@ def test_caches_are_sized_by_the_decoder_whatever_the_head():
         ({"dropout": 1.5}, ["`dropout` is 1.5", "below 1"]),
         ({"position_embedding_type": "rotary"}, ["'rotary'", "'sinusoidal' or 'learned'"]),
         ({"position_embedding_type": "learned"}, ["`max_position_embeddings` is None"]),
+        (
+            {"position_embedding_type": "learned", "max_position_embeddings": 2**31 - 1},
+            ["is 2147483647", "the length"],
+        ),
         ({"hidden_size": 33, "num_attention_heads": 3}, ["`hidden_size` is 33", "even"]),
         ({"hidden_act": "relu9"}, ["`hidden_act` is 'relu9'"]),
     ],
@@ -120,3 +126,66 @@ def test_sizes_that_do_not_fit_are_refused_by_name(fields, named):
 def test_an_unknown_preset_is_refused_with_the_list():
     with pytest.raises(ValueError, match=r"'huge', which is no preset.*tiny, base, big"):
         VanillaTransformerConfig.from_preset("huge")
+
+
+@pytest.mark.parametrize(
+    ("alias", "field", "value"),
+    [
+        ("activation_function", "hidden_act", "gelu"),
+        ("hidden_dropout_prob", "dropout", 0.25),
+        ("attention_probs_dropout_prob", "attention_dropout", 0.25),
+        ("layer_norm_epsilon", "layer_norm_eps", 1e-3),
+        ("num_heads", "num_attention_heads", 2),
+    ],
+)
+def test_names_of_other_models_are_aliases(alias, field, value):
+    saved = VanillaTransformerConfig.from_preset("tiny").to_dict()
+    for config in (
+        VanillaTransformerConfig(**{alias: value}),
+        VanillaTransformerConfig.from_preset("tiny", **{alias: value}),
+        VanillaTransformerConfig.from_dict(saved, **{alias: value}),
+    ):
+        assert getattr(config, field) == getattr(config, alias) == value
+        assert field in config.to_dict() and alias not in config.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("N", "`encoder_layers` and `decoder_layers`"),
+        ("num_layers", "`encoder_layers` and `decoder_layers`"),
+        ("d_k", "`qk_head_dim`"),
+        ("hiden_size", "`hidden_size`"),
+        ("dropot", "`dropout`"),
+        ("zzz", None),
+    ],
+)
+def test_unknown_fields_are_named_with_what_may_be_meant(name, remedy, messages):
+    expected = f"`{name}` is not a field of VanillaTransformerConfig." + (f" Use {remedy}." if remedy else "")
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        VanillaTransformerConfig.from_preset("tiny", **{name: 3})
+    assert getattr(VanillaTransformerConfig(**{name: 3}), name) == 3  # as in all of transformers
+    VanillaTransformerConfig(**{name: 3})
+    assert messages == [expected]
+
+
+def test_nothing_is_said_of_what_transformers_keeps_in_a_configuration(tmp_path, messages):
+    config = VanillaTransformerConfig(num_labels=3, id2label={0: "a", 1: "b", 2: "c"}, torch_dtype="float32")
+    VanillaTransformerForConditionalGeneration(
+        VanillaTransformerConfig.from_preset("tiny", vocab_size=60)
+    ).save_pretrained(tmp_path)
+    VanillaTransformerForConditionalGeneration.from_pretrained(tmp_path, attn_implementation="eager")
+    VanillaTransformerConfig.from_pretrained(tmp_path, num_labels=3, output_attentions=True)
+    VanillaTransformerConfig.from_dict(config.to_dict())
+    assert messages == []
+
+
+def test_the_longest_sequence_is_a_number_that_limits_nothing():
+    for config in (
+        VanillaTransformerConfig(),
+        VanillaTransformerConfig(max_position_embeddings=None),
+        VanillaTransformerConfig.from_dict({**VanillaTransformerConfig().to_dict(), "max_position_embeddings": None}),
+    ):
+        assert min(config.max_position_embeddings, 10**9) == 10**9
+        assert config.position_limit is None
+    assert VanillaTransformerConfig.from_preset("E-learned").position_limit == 1024

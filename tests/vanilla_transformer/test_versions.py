@@ -1,7 +1,6 @@
 """The installed transformers: how it names the cache, keywords that nothing reads, the range that is tested."""
 
 import copy
-import logging
 import pickle
 import tomllib
 from pathlib import Path
@@ -14,7 +13,6 @@ from transformers import DynamicCache, EncoderDecoderCache, GenerationMixin
 from vanilla_transformer import (
     VanillaTransformerForCausalLM,
     VanillaTransformerForMaskedLM,
-    configuration_vanilla_transformer,
 )
 from vanilla_transformer.configuration_vanilla_transformer import (
     CACHE_NAME,
@@ -30,18 +28,6 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 def causal_model(small_config):
     torch.manual_seed(0)
     return VanillaTransformerForCausalLM(small_config()).eval()
-
-
-@pytest.fixture
-def messages():
-    """What the package logs, each message once."""
-    configuration_vanilla_transformer.logger.warning_once.__func__.cache_clear()
-    said = []
-    handler = logging.Handler()
-    handler.emit = lambda record: said.append(record.getMessage())
-    configuration_vanilla_transformer.logger.addHandler(handler)
-    yield said
-    configuration_vanilla_transformer.logger.removeHandler(handler)
 
 
 @torch.no_grad()
