@@ -20,7 +20,7 @@ import torch
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.generation import GenerationConfig, GenerationMixin, StoppingCriteria, StoppingCriteriaList
 
-from .configuration_vanilla_transformer import CACHE_NAME, rename_cache
+from .configuration_vanilla_transformer import CACHE_NAME, logger, rename_cache
 from .search_vanilla_transformer import (
     WEIGHT_PRECISIONS,
     beam_search,
@@ -142,7 +142,8 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
 
     |X| and |Y| count `</s>`, and neither padding nor the tokens that the decoder starts with. A `max_length` or
     `max_new_tokens` that is passed to the call, or stands in a `GenerationConfig` passed to it, takes the place of the
-    limit by source length; one in `model.generation_config` does not, since `Seq2SeqTrainer` writes 20 into it.
+    limit by source length; one in `model.generation_config` does not, since `Seq2SeqTrainer` writes 20 into it: it is
+    named once. Set `source_length_offset` to `None` there and it counts.
     """
 
     @staticmethod
@@ -206,6 +207,7 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
         if offset is not None and not has_length:
             if offset < 0:
                 raise ValueError(f"`source_length_offset` is {offset}. Give 0 or more: tokens on top of |X|.")
+            self._warn_of_own_length()
             limits = self._source_lengths(ids, kwargs) + offset  # (B,)
             prompt_length = self._decoder_prompt_length(generation_config, kwargs)
             if self.config.position_limit is not None:
@@ -224,6 +226,16 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
             for name in [each for each in kwargs if hasattr(generation_config, each)]:
                 setattr(generation_config, name, kwargs.pop(name))  # transformers wants settings in one place
         return super().generate(inputs, generation_config, logits_processor, stopping_criteria, **kwargs)
+
+    def _warn_of_own_length(self) -> None:
+        """Say once that a limit in the model's own settings has no effect; `Seq2SeqTrainer` writes 20 there."""
+        for name, of_trainer in (("max_new_tokens", None), ("max_length", 20)):
+            value = getattr(self.generation_config, name)
+            if value is not None and value != of_trainer:
+                logger.warning_once(
+                    f"`{name}` is {value} in `model.generation_config`, where it has no effect beside "
+                    "`source_length_offset`. Pass it to `generate`, or set `source_length_offset` there to None."
+                )
 
     def _check_weight_precision(self, precision: Any) -> None:
         """Refuse a precision that there is not, or not on this device."""

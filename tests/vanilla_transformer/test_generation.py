@@ -321,3 +321,26 @@ def test_without_a_start_token_the_beginning_of_text_is_one(config):
 def test_settings_and_sources_that_cannot_be_are_refused(model, settings, message):
     with pytest.raises(ValueError, match=message):
         model.generate(**{"inputs": torch.tensor([[5, 2]]), **settings})
+
+
+@pytest.mark.parametrize(("name", "value"), [("max_new_tokens", 5), ("max_length", 6)])
+def test_a_limit_in_the_model_s_own_settings_is_named_once(model, batch, messages, name, value):
+    inputs = {each: batch[each] for each in ("input_ids", "attention_mask")}
+    model.lm_head.weight.data[2] = -1.0  # no `</s>`
+    expected = model.generate(**inputs)
+    setattr(model.generation_config, name, value)
+    for _ in range(2):
+        assert torch.equal(model.generate(**inputs), expected)
+    (message,) = messages
+    assert f"`{name}` is {value} in `model.generation_config`" in message
+    model.generation_config.source_length_offset = None
+    assert model.generate(**inputs).shape[1] <= 6
+    assert len(messages) == 1
+
+
+def test_nothing_is_said_of_the_limit_that_trainer_writes(model, batch, messages):
+    model.generation_config.max_length = 20
+    model.generate(batch["input_ids"], attention_mask=batch["attention_mask"])
+    model.generation_config.max_new_tokens = 5
+    model.generate(batch["input_ids"], attention_mask=batch["attention_mask"], max_new_tokens=3)
+    assert messages == []
