@@ -63,20 +63,41 @@ class VanillaTransformerSinusoidalPositions(nn.Module):
         super().__init__()
         self.hidden_size = hidden_size
 
-    def forward(self, position_ids: torch.Tensor) -> torch.Tensor:
-        """position_ids (..., T) of any integers -> (..., T, D) in float64."""
-        device = position_ids.device
+    def forward(self, position_ids: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """
+        Encode positions.
+
+        Args:
+            position_ids (`torch.LongTensor` of shape (..., T)): where each token stands, 0, 1, 2, ...: positions and
+                not the ids of the tokens.
+            dtype (`torch.dtype`, *optional*): of the result, torch's default if absent. Angles are in float64.
+
+        Returns:
+            `torch.Tensor` of shape (..., T, D), to be added to embeddings; `add_positions` of the encoder and of the
+            decoder does both.
+        """
+        if position_ids.is_floating_point():
+            raise ValueError(
+                f"`position_ids` must be whole numbers, but is {tuple(position_ids.shape)} of {position_ids.dtype}. "
+                "Give positions, as torch.arange(length) does."
+            )
+        device, dtype = position_ids.device, dtype or torch.get_default_dtype()
         if device.type == "mps":  # has no float64
             position_ids = position_ids.cpu()
         even = torch.arange(0, self.hidden_size, 2, dtype=torch.float64, device=position_ids.device)
         frequencies = torch.exp(even * (-math.log(10000.0) / self.hidden_size))  # (D / 2,)
         angles = position_ids.unsqueeze(-1).to(torch.float64) * frequencies  # (..., T, D / 2)
         encoding = torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)  # (..., T, D), interleaved
-        return encoding if device.type != "mps" else encoding.float().to(device)
+        return encoding.to(dtype).to(device)
 
 
 class VanillaTransformerLearnedPositions(nn.Embedding):
-    """Learned positions (row E of Table 3): position_ids (..., T) -> (..., T, D)."""
+    """Learned positions (row E of Table 3)."""
+
+    def forward(self, position_ids: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """position_ids (..., T), from 0 and below `max_position_embeddings` -> (..., T, D), in `dtype` if given."""
+        positions = super().forward(position_ids)
+        return positions if dtype is None else positions.to(dtype)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -213,6 +234,9 @@ class VanillaTransformerLayer(GradientCheckpointingLayer):
         super().__init__()
         self.norm_first = config.norm_first
         self.dropout = config.dropout
+
+    def add_feed_forward(self, config: VanillaTransformerConfig) -> None:
+        """Build the feed-forward network, after the attention that comes before it in the layer."""
         self.activation_dropout = config.activation_dropout
         self.activation_fn = ACT2FN[config.hidden_act]
         self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
@@ -241,6 +265,7 @@ class VanillaTransformerEncoderLayer(VanillaTransformerLayer):
         super().__init__(config)
         self.self_attn = VanillaTransformerAttention(config, layer_idx)
         self.self_attn_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.add_feed_forward(config)
 
     def forward(
         self,
@@ -270,6 +295,7 @@ class VanillaTransformerDecoderLayer(VanillaTransformerLayer):
         if self.has_source:
             self.encoder_attn = VanillaTransformerAttention(config, layer_idx)
             self.encoder_attn_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.add_feed_forward(config)
 
     @accept_keywords
     def forward(

@@ -69,6 +69,7 @@ class VanillaTransformerForCausalLM(VanillaTransformerCausalGenerationMixin, Van
     """
 
     _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
+    _loss_type = "ForCausalLM"
 
     def __init__(self, config: VanillaTransformerConfig):
         config = config.with_stacks(encoder=False, decoder=True)
@@ -180,6 +181,7 @@ class VanillaTransformerForMaskedLM(VanillaTransformerEncoderHead):
     """
 
     _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
+    _loss_type = "ForMaskedLM"
 
     def __init__(self, config: VanillaTransformerConfig):
         super().__init__(config)
@@ -253,6 +255,7 @@ class VanillaTransformerForSequenceClassification(VanillaTransformerEncoderHead)
 
     # The loss is the mean of a batch, which Trainer divides by the batches that it accumulates.
     accepts_loss_kwargs = False
+    _loss_type = "ForSequenceClassification"
 
     def __init__(self, config: VanillaTransformerConfig):
         super().__init__(config)
@@ -325,6 +328,8 @@ class VanillaTransformerForTokenClassification(VanillaTransformerEncoderHead):
     ```
     """
 
+    _loss_type = "ForTokenClassification"
+
     def __init__(self, config: VanillaTransformerConfig):
         super().__init__(config)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
@@ -390,6 +395,7 @@ class VanillaTransformerForQuestionAnswering(VanillaTransformerEncoderHead):
 
     # The loss is the mean of a batch, which Trainer divides by the batches that it accumulates.
     accepts_loss_kwargs = False
+    _loss_type = "ForQuestionAnswering"
 
     def __init__(self, config: VanillaTransformerConfig):
         super().__init__(config)

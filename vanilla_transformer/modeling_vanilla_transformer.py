@@ -26,6 +26,7 @@ from torch import nn
 from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import (
     BaseModelOutput,
     BaseModelOutputWithPastAndCrossAttentions,
@@ -90,9 +91,13 @@ class VanillaTransformerPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
+    # Which of transformers' losses `self.loss_function` is. By itself it goes by the name of the class, and a subclass
+    # has another.
+    _loss_type: str | None = None
 
     def __init__(self, config: VanillaTransformerConfig):
         super().__init__(config)
+        self.loss_type = self._loss_type
         # A model of one stack reads the folders of models of both, without what belongs to the other.
         self._keys_to_ignore_on_load_unexpected = []
         if not config.has_decoder:
@@ -181,9 +186,13 @@ class VanillaTransformerStack(VanillaTransformerPreTrainedModel):
             if config.position_limit is None
             else VanillaTransformerLearnedPositions(config.position_limit, config.hidden_size)
         )
-        # The paper's layers end with a norm; without it the sums need one.
-        self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if config.norm_first else None
         self.gradient_checkpointing = False
+
+    def add_layers(self, layers: list[GradientCheckpointingLayer]) -> None:
+        """Put the layers on the embeddings, and with `norm_first`, where they end without one, a norm on top."""
+        config = self.config
+        self.layers = nn.ModuleList(layers)
+        self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if config.norm_first else None
 
     def embed(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
         """input_ids (B, T) or inputs_embeds (B, T, D), which are taken as they are -> (B, T, D)."""
@@ -203,12 +212,12 @@ class VanillaTransformerStack(VanillaTransformerPreTrainedModel):
     def add_positions(
         self,
         inputs_embeds: torch.Tensor,
-        attention_mask: torch.Tensor | None,
-        position_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
         past_length: int | torch.Tensor | None = None,
     ) -> torch.Tensor:
         """
-        Add positions to embeddings (B, T, D), then dropout (§5.4).
+        Add positions to embeddings (B, T, D), in the precision of these, then dropout (§5.4).
 
         Without `position_ids` (B, T) they are counted from a 2-D `attention_mask` (B, past + T), so that padding on
         either side gives the same positions, or else from `past_length` on, which is `None` without a cache.
@@ -226,18 +235,19 @@ class VanillaTransformerStack(VanillaTransformerPreTrainedModel):
                     f"A sequence has {int(longest)} positions and `max_position_embeddings` is {limit}: shorten it "
                     "or use sinusoidal positions, which have no limit."
                 )
+        dtype = inputs_embeds.dtype
         if position_ids is not None:
-            positions = self.embed_positions(position_ids)
+            positions = self.embed_positions(position_ids, dtype)
         elif attention_mask is not None and attention_mask.dim() == 2:
             # One row a position, cast, then looked up: the float64 grid of a whole batch is far dearer.
-            grid = self.embed_positions(torch.arange(attention_mask.shape[1], device=inputs_embeds.device))
+            grid = self.embed_positions(torch.arange(attention_mask.shape[1], device=inputs_embeds.device), dtype)
             counted = (attention_mask.to(inputs_embeds.device).long().cumsum(-1) - 1).clamp(min=0)
             columns = torch.arange(length, device=inputs_embeds.device) + past_length
-            positions = F.embedding(counted[:, columns], grid.to(inputs_embeds.dtype))
+            positions = F.embedding(counted[:, columns], grid)
         else:
             columns = torch.arange(length, device=inputs_embeds.device) + past_length
-            positions = self.embed_positions(columns).unsqueeze(0)
-        hidden_states = inputs_embeds + positions.to(inputs_embeds.dtype)
+            positions = self.embed_positions(columns, dtype).unsqueeze(0)
+        hidden_states = inputs_embeds + positions
         return dropout(hidden_states, p=self.config.dropout, training=self.training)
 
 
@@ -251,7 +261,7 @@ class VanillaTransformerEncoder(VanillaTransformerStack):
 
     def __init__(self, config: VanillaTransformerConfig):
         super().__init__(config)
-        self.layers = nn.ModuleList([VanillaTransformerEncoderLayer(config, i) for i in range(config.encoder_layers)])
+        self.add_layers([VanillaTransformerEncoderLayer(config, i) for i in range(config.encoder_layers)])
         self.post_init()
 
     @accept_keywords
@@ -302,7 +312,7 @@ class VanillaTransformerDecoder(VanillaTransformerStack):
 
     def __init__(self, config: VanillaTransformerConfig):
         super().__init__(config)
-        self.layers = nn.ModuleList([VanillaTransformerDecoderLayer(config, i) for i in range(config.decoder_layers)])
+        self.add_layers([VanillaTransformerDecoderLayer(config, i) for i in range(config.decoder_layers)])
         self.post_init()
 
     @accept_keywords
@@ -617,6 +627,7 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerGenerationMix
     """
 
     _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
+    _loss_type = "ForConditionalGeneration"
 
     def __init__(self, config: VanillaTransformerConfig):
         config = config.with_stacks(encoder=True, decoder=True)

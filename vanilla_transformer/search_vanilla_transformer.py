@@ -146,8 +146,8 @@ class StepDecoder:
     def positions(self, count: int) -> torch.Tensor:
         """The first `count` positions (count, D) in the precision of the embeddings."""
         weight = self.embedding.weight
-        table: torch.Tensor = self.embed_positions(torch.arange(count, device=weight.device))
-        return table.to(weight.dtype)
+        table: torch.Tensor = self.embed_positions(torch.arange(count, device=weight.device), weight.dtype)
+        return table
 
     def __call__(self, tokens: torch.Tensor, position: torch.Tensor, state: "SearchState") -> Iterator[torch.Tensor]:
         """tokens (N,), position (D,) -> logits in float32, in chunks of rows (R, V)."""
@@ -440,7 +440,7 @@ def is_as_built(model: Any) -> bool:
 
 
 def has_hook(module: nn.Module) -> bool:
-    """Whether something acts on what goes in or out; what transformers leaves on a model to record outputs does not."""
+    """Whether something acts on what goes in or out, which transformers' own hooks for recording outputs do not."""
     hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
     acting = [each for each in hooks if getattr(each, "__module__", "") != "transformers.utils.output_capturing"]
     return bool(acting) or hasattr(module, "_hf_hook")

@@ -442,3 +442,30 @@ def test_every_public_class_stands_in_the_table_or_is_no_head():
         "VanillaTransformerTranslationPipeline",
     }
     assert set(vanilla_transformer.__all__) == others | {head.__name__ for head in HEADS}
+
+
+@pytest.mark.parametrize("head", [each for each in HEADS if "For" in each.__name__])
+def test_a_subclass_keeps_the_loss_of_its_head(head, small_config):
+    """By its own name transformers would give it the loss of a language model, which shifts labels."""
+    own = type("Own", (head,), {})(small_config(num_labels=3)).eval()
+    model = head(small_config(num_labels=3)).eval()
+    assert own.loss_function is model.loss_function
+    misleading = type("OwnForCausalLMs", (head,), {})(small_config(num_labels=3))
+    assert misleading.loss_function is model.loss_function
+
+
+def test_nothing_false_is_said_of_the_loss_of_a_subclass(model_folder, fresh_python):
+    said = fresh_python(f"""
+import sys
+sys.stderr = sys.stdout
+import torch, transformers
+transformers.utils.logging.disable_progress_bar()
+from vanilla_transformer import VanillaTransformerForConditionalGeneration
+class Own(VanillaTransformerForConditionalGeneration):
+    pass
+model = Own.from_pretrained({str(model_folder)!r}).eval()
+ids = torch.tensor([[5, 6, 2]])
+plain = VanillaTransformerForConditionalGeneration.from_pretrained({str(model_folder)!r}).eval()
+assert torch.equal(model(input_ids=ids, labels=ids).loss, plain(input_ids=ids, labels=ids).loss)
+""")
+    assert said == ""

@@ -400,3 +400,40 @@ def test_a_decoder_without_its_source_is_refused(model, batch):
 def test_inputs_of_other_shapes_are_refused(model, inputs, message):
     with pytest.raises(ValueError, match=message):
         model(**inputs, decoder_input_ids=torch.tensor([[0, 5]]))
+
+
+def test_parts_are_listed_in_the_order_of_computation(small_config):
+    """By `print`, which is how many look at a model first."""
+    config = small_config(norm_first=True)
+    model = VanillaTransformerForConditionalGeneration(config)
+    attention = ["self_attn", "self_attn_layer_norm"]
+    feed_forward = ["activation_fn", "fc1", "fc2", "final_layer_norm"]
+    of_encoder, of_decoder = (list(dict(stack.layers[0].named_children())) for stack in model.model.stacks())
+    assert sorted(of_encoder) == sorted([*attention, *feed_forward])
+    assert of_encoder[:2] == attention and of_encoder[-3:] == feed_forward[1:]
+    assert of_decoder[:4] == [*attention, "encoder_attn", "encoder_attn_layer_norm"]
+    assert of_decoder[-3:] == feed_forward[1:]
+    for stack in model.model.stacks():
+        assert list(dict(stack.named_children())) == ["embed_tokens", "embed_positions", "layers", "layer_norm"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("positions", [{}, {"position_embedding_type": "learned", "max_position_embeddings": 20}])
+def test_embeddings_and_positions_can_be_used_by_themselves(small_config, batch, dtype, positions):
+    encoder = VanillaTransformerForConditionalGeneration(small_config(**positions)).eval().to(dtype).get_encoder()
+    embedded = encoder.embed_tokens(batch["input_ids"])
+    summed = encoder.add_positions(embedded)
+    assert summed.dtype == embedded.dtype == dtype
+    assert encoder.layers[0].self_attn.q_proj(summed).shape == (3, 9, 32)
+    by_hand = embedded + encoder.embed_positions(torch.arange(9), dtype)
+    torch.testing.assert_close(by_hand, summed, rtol=0, atol=0)
+    torch.testing.assert_close(encoder.add_positions(embedded, position_ids=torch.arange(9)), summed, rtol=0, atol=0)
+
+
+def test_positions_are_whole_numbers_and_come_in_the_default_precision(model):
+    positions = model.get_encoder().embed_positions
+    assert positions(torch.arange(4)).dtype == torch.float32
+    exact = positions(torch.arange(5000, 5004), torch.float64)
+    assert exact.dtype == torch.float64 and exact[0, 0].item() == pytest.approx(math.sin(5000.0), abs=1e-12)
+    with pytest.raises(ValueError, match=r"`position_ids` must be whole numbers, but is \(2, 3\) of torch.float32"):
+        positions(torch.zeros(2, 3))
