@@ -13,7 +13,7 @@ import datasets
 
 from training.arguments import DataArguments, RecipeError
 from training.phrasebook import phrasebook
-from vanilla_transformer.text import read_lines
+from vanilla_transformer.text import TextError, check_line_ends, find_text_format, is_json, read_lines, read_plain_text
 
 # Files with columns.
 COLUMNED = (".jsonl", ".csv", ".tsv")
@@ -67,9 +67,9 @@ def read_two_files(source: str, target: str) -> ParallelText:
     Two aligned text files; a name that ends in .gz is unpacked.
 
     Raises:
-        TextError, RecipeError: as `read_lines`, and if the files do not have the same number of lines.
+        TextError, RecipeError: as `read_plain_text`, and if the files do not have the same number of lines.
     """
-    sources, targets = read_lines(source), read_lines(target)
+    sources, targets = read_plain_text(source), read_plain_text(target)
     if len(sources) != len(targets):
         raise RecipeError(
             f"{source} has {len(sources):,} lines and {target} has {len(targets):,}. Line n of one must "
@@ -99,10 +99,19 @@ def read_rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
         TextError, RecipeError: as `read_lines`, and for another kind of file or a broken line.
     """
     readers = dict(zip(COLUMNED, (read_jsonl_rows, read_csv_rows, read_tsv_rows), strict=True))
-    suffix = Path(path.removesuffix(".gz")).suffix
-    if suffix not in readers:
-        raise RecipeError(f"{path} ends in {suffix!r}. Give .jsonl, .csv or .tsv here, or text files.")
-    return readers[suffix](path, read_lines(path))
+    kind = column_format(path)
+    if kind not in readers:
+        raise RecipeError(f"{path} ends in {kind!r}. Give .jsonl, .csv or .tsv here, or text files.")
+    lines = read_lines(path)
+    form = find_text_format(lines)
+    if form is not None and not (kind == ".jsonl" and form.name.startswith("JSON")):
+        raise TextError(f"{path} is {form.name}, not what its name says. {form.remedy}")
+    return readers[kind](path, lines)
+
+
+def column_format(path: str) -> str:
+    """The end of a file's name that tells its format, in small letters and without `.gz`."""
+    return Path(path.lower().removesuffix(".gz")).suffix
 
 
 def collect_columns(
@@ -125,17 +134,33 @@ def collect_columns(
 
 
 def read_jsonl_rows(path: str, lines: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    check_line_ends(lines, path)
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:  # also too many digits, or brackets
+            check_is_not_document(path, lines)
             raise RecipeError(f"{path}, line {number} is not JSON: {getattr(error, 'msg', error)}.") from None
         if not isinstance(row, dict):
+            check_is_not_document(path, lines)
             raise RecipeError(f"{path}, line {number} is no JSON object. Write one object a line.")
         check_characters(row, f"{path}, line {number}")
         yield number, row
+
+
+def check_is_not_document(path: str, lines: list[str]) -> None:
+    """
+    Refuse one JSON document in the place of JSON Lines.
+
+    Raises:
+        RecipeError: if the lines together are one with rows.
+    """
+    if is_json("\n".join(lines)):
+        raise RecipeError(
+            f"{path} is one JSON document, not JSON Lines. Write one object a line, for instance with `jq -c '.[]'`."
+        )
 
 
 def check_characters(content: Any, place: str) -> None:
@@ -163,6 +188,7 @@ def read_csv_rows(path: str, lines: list[str]) -> Iterator[tuple[int, dict[str, 
 
 
 def read_tsv_rows(path: str, lines: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    check_line_ends(lines, path)
     header = check_header(path, lines[0].split("\t"))
     for number, line in enumerate(lines[1:], start=2):
         yield from check_cells(path, number, header, line.split("\t"))

@@ -48,7 +48,7 @@ from vanilla_transformer.generation_vanilla_transformer import (
 from vanilla_transformer.loading import load_model
 from vanilla_transformer.model_card import ModelCardError, ModelCardFacts, check_language
 from vanilla_transformer.pipeline_vanilla_transformer import position_limit
-from vanilla_transformer.text import read_lines
+from vanilla_transformer.text import read_plain_text
 
 BY_LENGTH = "bleu_by_length.png"
 # Words of the source up to which a bar of that picture reaches; the last has no end.
@@ -119,7 +119,7 @@ def read_domains(options: argparse.Namespace) -> list[Domain]:
         if options.source is not None:
             text = read_two_files(options.source[index], reference)
         else:
-            text = ParallelText.from_pairs([("", line) for line in read_lines(reference)])
+            text = ParallelText.from_pairs([("", line) for line in read_plain_text(reference)])
         domain = Domain(name, text)
         if options.hypothesis is not None:
             domain.hypotheses = read_two_files(options.hypothesis[index], reference).sources

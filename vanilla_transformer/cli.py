@@ -22,7 +22,7 @@ from transformers.utils import logging
 from .loading import load_model
 from .pipeline_vanilla_transformer import VanillaTransformerTranslationPipeline
 from .search_vanilla_transformer import WEIGHT_PRECISIONS
-from .text import TextError, read_lines, split_lines
+from .text import TextError, check_plain_text, read_plain_text, split_lines
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -100,9 +100,9 @@ def run_translate(options: argparse.Namespace) -> int:
             if not text.isprintable() and any("\ud800" <= character <= "\udfff" for character in text):
                 raise TextError(f"Sentence {number} is not UTF-8: {text!r}. Set the terminal to UTF-8.")
     elif options.input:
-        texts = read_lines(options.input)
+        texts = read_plain_text(options.input)
     else:
-        texts = split_lines(sys.stdin.buffer.read(), "standard input")
+        texts = check_plain_text(split_lines(sys.stdin.buffer.read(), "standard input"), "standard input")
 
     device = options.device
     if device == "auto":

@@ -123,6 +123,42 @@ def test_broken_tables_are_refused_by_line(write, name, content, named):
         load_split(DataArguments(train_file=write(name, content)), "train")
 
 
+def test_suffixes_in_capitals(write):
+    path = write("T.TSV", "source\ttarget\na\tx\n")
+    assert load_split(DataArguments(train_file=path), "train").targets == ["x"]
+    path = write("T.Jsonl.GZ", gzip.compress(b'{"source": "a", "target": "x"}\n'))
+    assert load_split(DataArguments(train_file=path), "train").sources == ["a"]
+
+
+def test_lines_of_a_table_that_end_in_cr(write):
+    path = write("t.csv", "source,target\ra,x\rb,y\r")
+    assert load_split(DataArguments(train_file=path), "train").targets == ["x", "y"]
+    for path in (write("t.tsv", "source\ttarget\ra\tx\r"), write("t.jsonl", '{"source": "a"}\r{"source": "b"}\r')):
+        with pytest.raises(TextError, match="lines that end in CR"):
+            load_split(DataArguments(train_file=path), "train")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "named"),
+    [
+        ("t.csv", "<!DOCTYPE html>\n<html>\n", r"t\.csv is HTML, not what its name says"),
+        ("t.tsv", '{"source": "a", "target": "b"}\n', r"t\.tsv is JSON"),
+        ("t.jsonl", '<?xml version="1.0"?>\n<tmx version="1.4">\n', r"t\.jsonl is TMX"),
+        ("t.jsonl", '[{"source": "a"}, {"source": "b"}]', "is one JSON document, not JSON Lines.*jq -c"),
+        ("t.jsonl", '[\n  {"source": "a"}\n]\n', "is one JSON document, not JSON Lines"),
+    ],
+)
+def test_a_table_under_the_name_of_another_format_is_named(write, name, content, named):
+    with pytest.raises((TextError, RecipeError), match=named):
+        load_split(DataArguments(train_file=write(name, content)), "train")
+
+
+def test_files_of_other_formats_are_not_aligned_text(write):
+    path = write("t.tmx", '<?xml version="1.0"?>\n<tmx version="1.4">\n')
+    with pytest.raises(TextError, match="is TMX, not plain text"):
+        load_split(DataArguments(source=path, target=path), "train")
+
+
 def test_one_side_two_names_and_unknown_corpora_are_refused(write):
     path = write("en", "a\n")
     with pytest.raises(RecipeError, match="`validation_target` is missing"):

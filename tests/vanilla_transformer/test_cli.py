@@ -56,6 +56,16 @@ def test_sentences_from_a_file_to_a_file(model_folder, expected, tmp_path):
     assert lines_of(output.read_text(encoding="utf-8")) == expected
 
 
+def test_another_format_is_not_translated(tmp_path, monkeypatch, capsys):
+    content = '{"text": "the house"}\n{"text": "the car"}\n'
+    (tmp_path / "source").write_text(content)
+    assert main(["translate", "--model", "absent", "--input", str(tmp_path / "source")]) == 2
+    assert "source is JSON Lines, not plain text" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+    assert main(["translate", "--model", "absent"]) == 2
+    assert "standard input is JSON Lines, not plain text" in capsys.readouterr().err
+
+
 def test_lines_of_several_sentences(model_folder, capsys):
     assert main(["translate", "--model", str(model_folder), "--split_sentences", "The house. The car.", "x"]) == 0
     model, tokenizer = load_model(model_folder)

@@ -8,7 +8,6 @@ cut into blocks of equal length, so that nothing is padded and long texts are no
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import datasets
@@ -18,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DataCollatorForLanguageModeling
 
 from training.arguments import RecipeError, TrainingArguments
-from training.data import COLUMNED, read_rows
+from training.data import COLUMNED, column_format, read_rows
 from training.metrics.language_modeling import perplexity
 from training.tasks.task import FileTask
 from training.trainer import VanillaTransformerTrainer
@@ -29,7 +28,7 @@ from vanilla_transformer import (
     VanillaTransformerTokenizer,
 )
 from vanilla_transformer.loss_vanilla_transformer import IGNORED_LABEL, label_smoothed_loss
-from vanilla_transformer.text import read_lines
+from vanilla_transformer.text import read_plain_text
 
 MASK = "<mask>"
 
@@ -56,9 +55,9 @@ def read_texts(path: str, turn_separator: str | None = None) -> PlainText:
     A file with a text a line.
 
     Raises:
-        TextError, RecipeError: as `read_lines` and `part_turns`.
+        TextError, RecipeError: as `read_plain_text` and `part_turns`.
     """
-    return part_turns(read_lines(path), path, turn_separator)
+    return part_turns(read_plain_text(path), path, turn_separator)
 
 
 def part_turns(texts: Iterable[str | list[str]], place: str, turn_separator: str | None = None) -> PlainText:
@@ -199,7 +198,7 @@ class LanguageModeling(FileTask):
 
     def read_file(self, path: str) -> PlainText:
         """A text a line, or a column of a `.tsv`, `.csv` or `.jsonl` file."""
-        if Path(path.removesuffix(".gz")).suffix in COLUMNED:
+        if column_format(path) in COLUMNED:
             return self.collect(read_rows(path), path, "line")
         return read_texts(path, self.data.turn_separator)
 

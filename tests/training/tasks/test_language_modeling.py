@@ -2,6 +2,7 @@ import pytest
 
 from training.arguments import RecipeError
 from training.tasks.language_modeling import encode_blocks, read_texts
+from vanilla_transformer.text import TextError
 
 
 def test_lines_are_texts_and_turns_are_told_apart(tmp_path):
@@ -17,6 +18,13 @@ def test_lines_are_texts_and_turns_are_told_apart(tmp_path):
         read_texts(str(path), "\\t")  # a backslash and a t, as a shell gives it
     with pytest.raises(RecipeError, match=r"t\.txt has no text: every line is blank"):
         read_texts(str(path), "x")
+
+
+def test_files_in_another_format_are_refused(tmp_path):
+    path = tmp_path / "t.txt"
+    path.write_text('<doc id="1" title="A">\nHello.\n</doc>\n')
+    with pytest.raises(TextError, match=r"t\.txt is SGML, not plain text"):
+        read_texts(str(path))
 
 
 def test_blocks_hold_every_token_in_order(tokenizer):
