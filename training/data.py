@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +18,9 @@ from vanilla_transformer.text import TextError, check_line_ends, find_text_forma
 
 # Files with columns.
 COLUMNED = (".jsonl", ".csv", ".tsv")
+
+# Rows of cells with tabs between them, of which none has a quote that neither delimits it nor is doubled.
+QUOTED_TABLE = re.compile(r'(?:(?:"(?:[^"]|"")*+"|[^"\t\n]*+)[\t\n])*+')
 
 
 @dataclass
@@ -177,8 +181,12 @@ def check_characters(content: Any, place: str) -> None:
         raise RecipeError(f"{place} is no text: {shown!r} has half of a character.") from None
 
 
-def read_csv_rows(path: str, lines: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    reader = csv.reader(io.StringIO("\n".join(lines) + "\n", newline=""), strict=True)  # quoted cells may hold lines
+def read_csv_rows(path: str, lines: list[str], delimiter: str | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows whose cells may be quoted; the header tells the delimiter: a comma, a semicolon as of Excel, or a tab."""
+    if delimiter is None:
+        delimiter = next((each for each in ",;\t" if each in lines[0]), ",")
+    text = io.StringIO("\n".join(lines) + "\n", newline="")  # quoted cells may hold lines
+    reader = csv.reader(text, delimiter=delimiter, strict=True)
     try:
         header = check_header(path, next(reader))
         for cells in reader:
@@ -188,10 +196,30 @@ def read_csv_rows(path: str, lines: list[str]) -> Iterator[tuple[int, dict[str, 
 
 
 def read_tsv_rows(path: str, lines: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows with tabs between cells, in which quotes are text unless the whole file quotes cells as CSV does."""
     check_line_ends(lines, path)
+    if has_quoted_cells(lines):
+        yield from read_csv_rows(path, lines, "\t")
+        return
     header = check_header(path, lines[0].split("\t"))
     for number, line in enumerate(lines[1:], start=2):
         yield from check_cells(path, number, header, line.split("\t"))
+
+
+def has_quoted_cells(lines: list[str]) -> bool:
+    """
+    Return whether the quotes of a table with tabs delimit cells, as pandas and `Dataset.to_csv` write them, or are
+    text, as in GLUE's files.
+
+    They delimit cells if every quote fits that, and one could not be there otherwise: a doubled one inside a cell, one
+    of a header that is quoted all over, or one of a cell with a tab or several lines.
+    """
+    text = "\n".join(lines) + "\n"
+    if '"' not in text or not QUOTED_TABLE.fullmatch(text):
+        return False
+    columns = lines[0].split("\t")
+    uneven = any(line and line.count("\t") != len(columns) - 1 for line in lines)
+    return uneven or '""' in text or all(name.startswith('"') for name in columns)
 
 
 def check_header(path: str, header: list[str]) -> list[str]:

@@ -1,6 +1,9 @@
+import csv
 import gzip
 import json
 
+import datasets
+import pandas
 import pytest
 
 from training.arguments import DataArguments, RecipeError
@@ -84,6 +87,49 @@ def test_csv(write):
     assert text.sources == ["a", "b", "c"]
     assert text.targets == ['x, "quoted"', "two\nlines", "z"]
     assert text.rows == [2, 4, 5]
+
+
+CELLS = [
+    ('He said "yes".', 'Dijo "sí".'),
+    ("a", "x"),
+    ("a\ttab", "y"),
+    ("two\nlines", ""),
+    ('"all"', "it's"),
+    ("b", "z"),
+]
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])
+@pytest.mark.parametrize("rows", [CELLS, CELLS[:2], CELLS[1:3], CELLS[3:4], CELLS[4:], CELLS[1:2]])
+def test_a_tsv_with_quoted_cells_is_read_as_the_csv_of_the_same_frame(tmp_path, quoting, rows):
+    frame = pandas.DataFrame(rows, columns=["source", "target"])
+    for name, separator in (("t.csv", ","), ("t.tsv", "\t"), ("excel.csv", ";")):
+        frame.to_csv(tmp_path / name, sep=separator, index=False, quoting=quoting)
+        text = load_split(DataArguments(train_file=str(tmp_path / name)), "train")
+        assert list(zip(text.sources, text.targets, strict=True)) == rows
+
+
+def test_a_tsv_of_a_data_set_is_read_as_it_was_written(tmp_path):
+    datasets.Dataset.from_list([{"source": a, "target": b} for a, b in CELLS]).to_csv(tmp_path / "t.tsv", sep="\t")
+    text = load_split(DataArguments(train_file=str(tmp_path / "t.tsv")), "train")
+    assert list(zip(text.sources, text.targets, strict=True)) == CELLS
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ['x "quoted', "y"],
+        ['"Yes," he said.', 'He said ""yes"".'],
+        ['"Hello."', '"Bye."'],
+        ['"opened here', 'and closed here"'],
+        ['5" nails', "''"],
+    ],
+)
+def test_stray_quotes_of_a_tsv_are_text(write, rows):
+    path = write("t.tsv", "target\tsource\n" + "".join(f"{row}\ta\n" for row in rows))
+    assert load_split(DataArguments(train_file=path), "train").targets == rows
+    path = write("t.tsv", "source\ttarget\n" + "".join(f"a\t{row}\n" for row in rows))
+    assert load_split(DataArguments(train_file=path), "train").targets == rows
 
 
 def test_a_data_set_with_its_splits(tmp_path, write):
