@@ -127,6 +127,11 @@ def collect_columns(
         row = row["translation"] if isinstance(row.get("translation"), dict) else row
         for column, side in ((source_column, text.sources), (target_column, text.targets)):
             words = "" if column in row and row[column] is None else row.get(column)  # an empty cell
+            if column in row and not isinstance(words, str):
+                raise RecipeError(
+                    f"{place} {number} has no text under {column!r}, but {describe_cell(words)}. Write text, or "
+                    "null where there is none, or name another column with `source_column` or `target_column`."
+                )
             if not isinstance(words, str):
                 raise RecipeError(
                     f"{place} {number} has no text under {column!r}, only: {', '.join(map(str, row))}. "
@@ -135,6 +140,28 @@ def collect_columns(
             side.append(words)
         text.rows.append(number)
     return text
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a cell is empty: null, or pandas' NaN."""
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def describe_cell(value: Any) -> str:
+    """The kind of a cell that is not text, with its beginning."""
+    if isinstance(value, float) and value != value:
+        return "NaN"
+    kinds: dict[type, str] = {
+        bool: "the boolean",
+        int: "the number",
+        float: "the number",
+        list: "the list",
+        dict: "the object",
+    }
+    shown = repr(value)
+    return (
+        f"{kinds.get(type(value), f'the {type(value).__name__}')} {shown if len(shown) <= 60 else shown[:57] + '...'}"
+    )
 
 
 def read_jsonl_rows(path: str, lines: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -255,7 +282,8 @@ def load_dataset(arguments: DataArguments, split: str) -> datasets.Dataset | Non
     wanted = named or split
     try:
         splits = datasets.get_dataset_split_names(name, configuration)
-        if wanted.partition("[")[0] in splits:
+        absent = [part for part in re.findall(r"(?:^|\+)\s*([^\[+\s]*)", wanted) if part not in (*splits, "all")]
+        if not absent:
             return datasets.load_dataset(name, configuration, split=wanted)
     except Exception as error:  # of the network, of the folder, of a file in it: `datasets` raises anything
         said = str(error).strip().partition("\n")[0].removesuffix(".")
@@ -266,7 +294,7 @@ def load_dataset(arguments: DataArguments, split: str) -> datasets.Dataset | Non
     if named is None and split != "train":
         return None
     raise RecipeError(
-        f"`dataset_name` {name} has no split {wanted!r}, only: {', '.join(splits)}. Name one with `{split}_split`."
+        f"`dataset_name` {name} has no split {absent[0]!r}, only: {', '.join(splits)}. Name one with `{split}_split`."
     )
 
 
@@ -280,8 +308,11 @@ def read_dataset(arguments: DataArguments, split: str) -> ParallelText | None:
     dataset = load_dataset(arguments, split)
     if dataset is None:
         return None
-    wanted = {"translation", arguments.source_column, arguments.target_column} & set(dataset.column_names)
-    rows = enumerate((dict(row) for row in dataset.select_columns(sorted(wanted) or dataset.column_names)), start=1)
+    names = dataset.column_names
+    needed = ["translation"] if "translation" in names else [arguments.source_column, arguments.target_column]
+    if set(needed) <= set(names):  # else the error lists all that there are
+        dataset = dataset.select_columns(sorted(set(needed)))
+    rows = enumerate((dict(row) for row in dataset), start=1)
     place = f"{arguments.dataset_name}, {split}, row"
     return collect_columns(rows, place, arguments.source_column, arguments.target_column)
 

@@ -148,6 +148,50 @@ def test_a_data_set_with_its_splits(tmp_path, write):
 
 
 @pytest.mark.parametrize(
+    ("cell", "named"),
+    [
+        ("3", "the number 3"),
+        ("0.5", "the number 0.5"),
+        ("NaN", "NaN"),
+        ("true", "the boolean True"),
+        ('["a", "b"]', r"the list \['a', 'b'\]"),
+        ('{"b": 1}', "the object {'b': 1}"),
+    ],
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_cell_that_is_not_text_is_told_by_its_kind(write, cell, named, nested):
+    row = f'{{"source": "a", "target": {cell}}}'
+    path = write("t.jsonl", f'{{"translation": {row}}}\n' if nested else f"{row}\n")
+    with pytest.raises(RecipeError, match=rf"line 1 has no text under 'target', but {named}\. .*`target_column`"):
+        load_split(DataArguments(train_file=path), "train")
+
+
+def test_cells_of_a_data_set_are_told_by_their_kind_and_missing_columns_with_all_that_there_are(tmp_path):
+    rows = [{"source": "a", "other": "b", "target": 1.5}, {"source": "a", "other": "b", "target": None}]
+    datasets.Dataset.from_list(rows).to_parquet(tmp_path / "train.parquet")
+    arguments = DataArguments(dataset_name=str(tmp_path))
+    with pytest.raises(RecipeError, match=r"row 1 has no text under 'target', but the number 1\.5"):
+        load_split(arguments, "train")
+    arguments.target_column = "es"
+    with pytest.raises(RecipeError, match="row 1 has no text under 'es', only: source, other, target"):
+        load_split(arguments, "train")
+
+
+def test_splits_are_added_and_cut_as_datasets_does(tmp_path, write):
+    for split in ("train", "test"):
+        write(f"{split}.csv", "source,target\n" + "".join(f"{split} {i},x\n" for i in range(4)))
+
+    def read(split):
+        return load_split(DataArguments(dataset_name=str(tmp_path), train_split=split), "train").sources
+
+    both = [f"{split} {i}" for split in ("train", "test") for i in range(4)]
+    assert read("train+test") == read("all") == both
+    assert read("test[1:2]+train[:50%]") == ["test 1", "train 0", "train 1"]
+    with pytest.raises(RecipeError, match="has no split 'nope', only: train, test"):
+        read("train[:2]+nope[:1]")
+
+
+@pytest.mark.parametrize(
     ("name", "content", "named"),
     [
         ("t.jsonl", '{"source": "a"}\n', "line 1 has no text under 'target', only: source"),

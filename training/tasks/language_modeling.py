@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DataCollatorForLanguageModeling
 
 from training.arguments import RecipeError, TrainingArguments
-from training.data import COLUMNED, column_format, read_rows
+from training.data import COLUMNED, column_format, describe_cell, is_missing, read_rows
 from training.metrics.language_modeling import perplexity
 from training.tasks.task import FileTask
 from training.trainer import VanillaTransformerTrainer
@@ -213,12 +213,17 @@ class LanguageModeling(FileTask):
         texts: list[str | list[str]] = []
         for number, row in rows:
             text = row.get(columns[0])
-            if text is None and columns[0] in row:  # an empty cell
+            if is_missing(text) and columns[0] in row:
                 texts.append("")
             elif isinstance(text, str):
                 texts += text.split("\n")
             elif isinstance(text, list) and all(isinstance(turn, str) for turn in text):
                 texts.append(text)
+            elif columns[0] in row:
+                raise RecipeError(
+                    f"{place}, {unit} {number} has no text under {columns[0]!r}, but {describe_cell(text)}. Write "
+                    "text, or a list of the turns of a dialogue, or name another column with `text_columns`."
+                )
             else:
                 raise RecipeError(
                     f"{place}, {unit} {number} has no text under {columns[0]!r}, only: {', '.join(map(str, row))}. "

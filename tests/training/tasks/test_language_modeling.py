@@ -1,7 +1,7 @@
 import pytest
 
-from training.arguments import RecipeError
-from training.tasks.language_modeling import encode_blocks, read_texts
+from training.arguments import DataArguments, RecipeError
+from training.tasks.language_modeling import CausalLanguageModeling, encode_blocks, read_texts
 from vanilla_transformer.text import TextError
 
 
@@ -40,3 +40,15 @@ def test_blocks_hold_every_token_in_order(tokenizer):
 
 def test_a_text_shorter_than_a_block_is_one(tokenizer):
     assert encode_blocks(["the house"], tokenizer, 1000)["source_length"][0] > 2
+
+
+def test_cells_that_are_not_text_are_told_by_their_kind_and_missing_ones_counted(tmp_path):
+    path = tmp_path / "t.jsonl"
+    task = CausalLanguageModeling(DataArguments(), None)
+    path.write_text('{"text": "Hello."}\n{"text": NaN}\n{"text": null}\n{"text": ["Hi!", "Bye."]}\n')
+    text = task.read_file(str(path))
+    assert text.turns == ["Hello.", "Hi!", "Bye."] and text.dropped == {"that are blank": 2}
+    for cell, named in (("3", "the number 3"), ("[1, 2]", r"the list \[1, 2\]")):
+        path.write_text(f'{{"text": {cell}}}\n')
+        with pytest.raises(RecipeError, match=f"line 1 has no text under 'text', but {named}"):
+            task.read_file(str(path))
