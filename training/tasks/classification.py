@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from training.arguments import RecipeError
-from training.data import read_rows
+from training.data import describe_cell, is_missing, read_rows
 from training.metrics.classification import score_labels
 from training.tasks.task import FileTask, choose_short
 from training.trainer import RowLossTrainer, VanillaTransformerTrainer
@@ -36,6 +36,8 @@ PHENOMENA = {
                  "herself", "itself", "themselves", "we", "us", "our", "ours", "ourselves", "i", "me", "my", "mine",
                  "myself", "you", "your", "yours", "yourself", "who", "whom", "whose"},
 }  # fmt: skip
+# Numbers that a file without types writes with a point.
+DECIMAL = re.compile(r"[-+]?(\d+\.\d*|\.\d+)([eE][-+]?\d+)?")
 WORD = re.compile(r"n't\b|[a-z]+?(?=n't\b)|[a-z]+")
 
 
@@ -85,7 +87,7 @@ def collect_labelled(
     and counted.
 
     Raises:
-        RecipeError: for a column that is not there.
+        RecipeError: for a column that is not there, and for a cell that is not a text or not a label.
     """
     no_label = (NO_LABEL, "-1") if len(columns) > 1 else (NO_LABEL,)
     for number, row in rows:
@@ -95,16 +97,58 @@ def collect_labelled(
                 f"{found.place}, {found.unit} {number} has no {missing[0]!r}, only: {', '.join(map(str, row))}. Name "
                 "the columns with `text_columns` and `label_column`."
             )
-        texts = tuple(" ".join(str(row[name] if row[name] is not None else "").split()) for name in columns)
-        label = str(row[label_column]).strip()
+        place = f"{found.place}, {found.unit} {number}"
+        texts = tuple(" ".join(read_text(row[name], f"{place}: column {name!r}").split()) for name in columns)
+        label = read_label(row[label_column], f"{place}: column {label_column!r}")
         if not all(texts):
             found.dropped[f"rows without {' or '.join(columns)}"] += 1
-        elif label in no_label or not label or row[label_column] is None:
+        elif label in no_label or not label:
             found.dropped[f"rows without a label (empty, {' or '.join(no_label)})"] += 1
         else:
             found.texts.append(texts)
             found.labels.append(label)
             found.rows.append(number)
+
+
+def read_text(cell: Any, place: str) -> str:
+    """
+    The text of a cell, "" where it is missing.
+
+    Raises:
+        RecipeError: for any other kind of cell.
+    """
+    if isinstance(cell, str):
+        return cell
+    if is_missing(cell):
+        return ""
+    hint = "Join its parts into one text" if isinstance(cell, list) else "Name another with `text_columns`"
+    raise RecipeError(f"{place} must be text, but is {describe_cell(cell)}. {hint}.")
+
+
+def read_label(cell: Any, place: str) -> str:
+    """
+    The name of the class in a cell, "" where it is missing. Whole numbers have one name however they are written:
+    pandas makes 0.0 of 0 in a column where a label is missing.
+
+    Raises:
+        RecipeError: for a score, several labels, and other kinds of cells.
+    """
+    if is_missing(cell):
+        return ""
+    if isinstance(cell, int):
+        return str(cell)
+    label = str(cell).strip()
+    if isinstance(cell, str) and not DECIMAL.fullmatch(label):
+        return label
+    shown, hint = describe_cell(cell), "A text has one label: keep one, or join several into a name"
+    if isinstance(cell, str | float):
+        if float(label).is_integer():
+            return str(int(float(label)))
+        shown, hint = (
+            f"the number {label}",
+            "A score is not a class: round it, or name its range, such as low and high",
+        )
+    raise RecipeError(f"{place} must be a class, a word or a whole number, but is {shown}. {hint}.")
 
 
 def label_names(text: LabelledText) -> list[str]:
