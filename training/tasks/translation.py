@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from transformers import DataCollatorForSeq2Seq
 
+from training.alignment import check_alignment
 from training.arguments import RecipeError, TrainingArguments
 from training.batching import batch_budget
 from training.cleaning import LanguageEvidence, check_direction, clean, hold_out, report_lengths, report_swapped
 from training.data import ParallelText, load_split, read_two_files
 from training.encoding import encode, within
+from training.languages import compare_languages
 from training.metrics.language_modeling import perplexity
 from training.metrics.translation import bleu, check_compounds, score_translations
 from training.regularization import BpeDropout
@@ -136,14 +138,19 @@ class Translation(Task):
 
     def read(self, split: str) -> ParallelText | None:
         text = load_split(self.data, split)
-        return None if text is None else clean(text, self.data, split)
+        return None if text is None else self.check_and_clean(text, split)
 
     def read_test_set(self, name: str, files: tuple[str, ...]) -> ParallelText:
         if len(files) != 2:
             raise RecipeError(
                 f"`test_sets` has {len(files)} file under {name!r}. Name two: {{{name}: [SOURCE, TARGET]}}."
             )
-        return clean(read_two_files(*files), self.data, name)
+        return self.check_and_clean(read_two_files(*files), name)
+
+    def check_and_clean(self, text: ParallelText, split: str) -> ParallelText:
+        """Refuse sides that do not belong together, line by line, before lines are left out."""
+        self.notes += check_alignment(text, split)
+        return clean(text, self.data, split)
 
     def arrange(self, texts: dict[str, ParallelText]) -> dict[str, ParallelText]:
         """Refuse swapped languages, and hold a part out of training where the recipe asks for it."""
@@ -154,6 +161,7 @@ class Translation(Task):
         return texts
 
     def check_languages(self, texts: dict[str, ParallelText]) -> None:
+        self.notes += compare_languages(texts["train"], self.data.source_lang, self.data.target_lang)
         evidence = LanguageEvidence(texts["train"]) if len(texts) > 1 else None
         for split, text in texts.items():
             if evidence is not None and split != "train":

@@ -1,0 +1,92 @@
+import random
+import re
+
+import pytest
+
+from training.alignment import Shift, check_alignment, find_shift
+from training.arguments import RecipeError
+from training.data import ParallelText
+from training.phrasebook import phrasebook
+
+PAIRS = phrasebook()["train"]
+
+
+def shift_target(pairs, offset, first):
+    """From a position on, the target of source n is n + offset, as after lines too many or too few."""
+    sources, targets = ([*side] for side in zip(*pairs, strict=True))
+    if offset > 0:
+        targets = [*targets[:first], *["Una línea de más."] * offset, *targets[first:-offset]]
+    else:
+        targets = [*targets[:first], *targets[first - offset :], *targets[:-offset]]
+    return ParallelText(sources, targets, list(range(1, len(sources) + 1)))
+
+
+@pytest.mark.parametrize("offset", [-2, -1, 1, 2])
+@pytest.mark.parametrize(("count", "first"), [(200, 0), (1000, 0), (1000, 400)])
+def test_a_shift_is_found_with_its_first_row(offset, count, first):
+    text = shift_target(PAIRS[:count], offset, first)
+    shift, share = find_shift(text)
+    assert shift is not None and shift.offset == offset
+    assert abs(shift.first - first) <= 12 and share > 0.8 * (count - first) / count
+    longer, row = ("target", "after") if offset > 0 else ("source", "before")
+    rows = "1 row" if abs(offset) == 1 else "2 rows"
+    named = rf"in the train text, from about row {shift.first + 1} on, .* {rows} {row} .* There the {longer} has"
+    with pytest.raises(RecipeError, match=named):
+        check_alignment(text, "train")
+
+
+def test_a_shift_by_lines_that_lack_in_the_source_is_found():
+    text = shift_target(PAIRS[:500], 1, 100)
+    swapped = ParallelText(text.targets, text.sources, text.rows)
+    shift, _ = find_shift(swapped)
+    assert shift is not None and shift.offset == -1 and abs(shift.first - 100) <= 5
+
+
+def test_a_long_text_is_searched_in_windows(monkeypatch):
+    monkeypatch.setattr("training.alignment.CHECKED_PAIRS", 1000)
+    monkeypatch.setattr("training.alignment.WINDOW", 100)
+    shift, share = find_shift(shift_target(PAIRS, -1, 4321))
+    assert shift is not None and shift.offset == -1 and abs(shift.first - 4321) <= 5 and 0.3 < share < 0.45
+    assert find_shift(ParallelText.from_pairs(PAIRS)) == (None, 0.0)
+
+
+def test_a_small_part_out_of_step_is_told_of():
+    text = shift_target(PAIRS[:2000], 1, 0)
+    fair = ParallelText.from_pairs(PAIRS)
+    for i in range(1000, 1120):
+        fair.targets[i] = text.targets[i]
+    (note,) = check_alignment(fair, "train")
+    assert re.fullmatch(
+        r"train: from about row (99\d|1,00\d) on, sources fit the target 1 row after their own. .*", note
+    )
+
+
+def test_texts_in_step_and_texts_that_never_were_raise_no_alarm():
+    shuffled = [target for _, target in PAIRS]
+    random.Random(1).shuffle(shuffled)
+    sources = [source for source, _ in PAIRS]
+    for count in (1, 2, 3, 30, 200, 2000):
+        assert check_alignment(ParallelText.from_pairs(PAIRS[:count]), "train") == []
+        assert check_alignment(ParallelText(sources[:count], shuffled[:count], [*range(count)]), "train") == []
+    ordered = sorted(PAIRS[:3000], key=lambda pair: (len(pair[0]), pair[0]))
+    assert find_shift(ParallelText.from_pairs(ordered)) == (None, 0.0)
+    assert find_shift(ParallelText.from_pairs(PAIRS[:1] * 300)) == (None, 0.0)
+
+
+def test_lines_of_other_scripts_are_compared_by_their_lengths_and_marks():
+    draw = random.Random(3)
+    pairs = [
+        ("я" * size + mark, "我" * (size // 3) + mark) for size in draw.choices(range(9, 90), k=400) for mark in "。"
+    ]
+    assert find_shift(ParallelText.from_pairs(pairs)) == (None, 0.0)
+    assert find_shift(shift_target(pairs, -1, 0))[0] == Shift(-1, 1, 400)
+
+
+@pytest.mark.parametrize("change", [lambda line: line, lambda line: f" {line} ", lambda line: line.replace(" ", "  ")])
+def test_the_same_text_on_both_sides_is_refused(change):
+    pairs = [(source, change(source)) for source, _ in PAIRS[:40]]
+    with pytest.raises(RecipeError, match="the validation text must differ, but are the same in all 40 pairs"):
+        check_alignment(ParallelText.from_pairs([*pairs, ("", "")]), "validation")
+    (note,) = check_alignment(ParallelText.from_pairs(pairs + PAIRS[40:60]), "train")
+    assert note == "train: source and target are the same in 40 of 60 pairs"
+    assert check_alignment(ParallelText.from_pairs(pairs + PAIRS[40:100]), "train") == []
