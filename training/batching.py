@@ -7,6 +7,86 @@ from torch.utils.data import Sampler
 
 from training.arguments import RecipeError, TrainingArguments
 
+# Steps over which a remainder is spread: each of them then has nearly the tokens of all others.
+SPREAD_STEPS = 16
+
+
+def fill_steps(lengths: np.ndarray, budget: int) -> list[int]:
+    """
+    Cut sentences into steps that each take as many as fit; the last, or one before a leap in length, may be small.
+
+    Args:
+        lengths (array of shape (N,)): tokens of each sentence, in order.
+        budget: padded positions of a step, at most: its sentences x the longest of them.
+
+    Returns:
+        how many sentences each step takes.
+    """
+    sizes: list[int] = []
+    start, longest = 0, 0
+    for i, length in enumerate(lengths.tolist()):
+        longest = max(longest, length)
+        if (i + 1 - start) * longest > budget:
+            sizes.append(i - start)
+            start, longest = i, length
+    sizes.append(len(lengths) - start)
+    return sizes
+
+
+def level_steps(lengths: np.ndarray, budget: int) -> list[int]:
+    """
+    Cut sentences into steps of about the same size.
+
+    They have the least sum of squared gaps, the shares of the budget that they leave free; what goes beyond a half of
+    it counts a hundred times more.
+
+    Args:
+        lengths, budget: as for `fill_steps`.
+
+    Returns:
+        how many sentences each step takes.
+    """
+    count, most = len(lengths), budget // int(lengths.min())
+    cost = np.zeros(count + 1)  # by position: of the steps before it,
+    last = np.zeros(count + 1, dtype=int)  # and how many sentences the last of these takes
+    for end in range(1, count + 1):
+        before = lengths[max(0, end - most) : end][::-1]
+        padded = np.maximum.accumulate(before) * np.arange(1, len(before) + 1)
+        gap = 1 - padded[padded <= budget] / budget
+        costs = cost[end - len(gap) : end][::-1] + gap**2 + 100 * np.maximum(0, gap - 0.5)
+        last[end] = 1 + costs.argmin()
+        cost[end] = costs.min()
+    sizes: list[int] = []
+    while count > 0:
+        sizes.insert(0, int(last[count]))
+        count -= sizes[0]
+    return sizes
+
+
+def spread_remainders(sizes: list[int], lengths: np.ndarray, budget: int) -> list[int]:
+    """
+    Cut each step of less than half the budget anew, together with the steps before it.
+
+    Every step is taken at the full learning rate, so that one of a single sentence would move the weights by noise.
+
+    Args:
+        sizes: as `fill_steps` returns them.
+        lengths, budget: as for `fill_steps`.
+
+    Returns:
+        how many sentences each step takes: half the budget or more, but where sentences are too few before a leap in
+        length, or so long that two of them are a step.
+    """
+    sizes = list(sizes)
+    starts = np.cumsum([0, *sizes])
+    padded = np.maximum.reduceat(lengths, starts[:-1]) * sizes
+    first = len(sizes)
+    for step in np.flatnonzero(padded < budget / 2)[::-1]:
+        if step < first:  # else it was cut anew with a later one
+            first = max(0, step + 1 - SPREAD_STEPS)
+            sizes[first : step + 1] = level_steps(lengths[starts[first] : starts[step + 1]], budget)
+    return sizes
+
 
 class TokenBudgetBatchSampler(Sampler[list[int]]):
     """
@@ -17,8 +97,8 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
     function of (seed, epoch) alone; the number of steps is the same in every epoch.
 
     A step is dealt out to processes and accumulation as `batches_per_step` batches of equally many sentences, to
-    within one. What is in a step does not depend on that number, so that the same recipe takes the same steps on any
-    number of devices. (One step in an epoch may: a remainder too small to be shared is filled up from its neighbour.)
+    within one. The sentences of a step do not depend on that number, so that the same recipe takes the same steps on
+    any number of devices: where a step has fewer sentences than batches, some batches are empty.
 
     Accelerate hands out whole batches only while a batch sampler has no attribute `batch_size`: this one has none.
 
@@ -27,9 +107,10 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         tokens_per_step (`int`): the budget of either side.
         seed (`int`), shuffle (`bool`): without `shuffle` the longest come first, which finds a lack of memory early.
         batches_per_step (`int`): processes x accumulation.
+        spread (`bool`): whether a remainder is spread over the steps before it, as `spread_remainders` does.
 
     Raises:
-        RecipeError: if a sentence is longer than the budget of a batch, or there are fewer sentences than batches.
+        RecipeError: if a sentence is longer than the budget, or there are fewer sentences than batches of a step.
     """
 
     def __init__(
@@ -40,39 +121,27 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         seed: int = 0,
         shuffle: bool = True,
         batches_per_step: int = 1,
+        spread: bool = True,
     ):
         self.source_lengths, self.target_lengths = np.asarray(source_lengths), np.asarray(target_lengths)
         self.seed, self.shuffle, self.batches_per_step = seed, shuffle, batches_per_step
         self.epoch = 0
-        longest = int(max(self.source_lengths.max(), self.target_lengths.max()))
-        if longest > tokens_per_step // batches_per_step:
+        lengths = np.maximum(self.source_lengths, self.target_lengths)
+        if lengths.max() > tokens_per_step:
             raise RecipeError(
-                f"`tokens_per_step` is {tokens_per_step} for {batches_per_step} batches and the longest sentence has "
-                f"{longest} tokens. Raise it or leave such sentences out."
+                f"`tokens_per_step` must be at least {lengths.max()}, the tokens of the longest sentence, but is "
+                f"{tokens_per_step}. Raise it, or leave such sentences out."
+            )
+        if len(lengths) < batches_per_step:
+            raise RecipeError(
+                f"{len(lengths)} pairs do not make {batches_per_step} batches for each step. "
+                "Give more pairs, or a smaller `tokens_per_step`."
             )
         # Which sentence stands where depends on the epoch, which lengths stand where does not: cut once.
-        order = np.lexsort((self.source_lengths, self.target_lengths))
-        self.sizes = self._cut(self.source_lengths[order], self.target_lengths[order], tokens_per_step)
-
-    def _cut(self, source_lengths: np.ndarray, target_lengths: np.ndarray, budget: int) -> list[int]:
-        """How many of the sorted sentences each step takes."""
-        sizes: list[int] = []
-        start, longest = 0, 0
-        for i, length in enumerate(np.maximum(source_lengths, target_lengths).tolist()):
-            longest = max(longest, length)
-            if (i + 1 - start) * longest > budget:
-                sizes.append(i - start)
-                start, longest = i, length
-        sizes.append(len(source_lengths) - start)
-        lacking = self.batches_per_step - sizes[-1]
-        if lacking > 0:
-            if len(sizes) == 1 or sizes[-2] - lacking < self.batches_per_step:
-                raise RecipeError(
-                    f"{len(source_lengths)} pairs do not make {self.batches_per_step} batches for each step. "
-                    "Give more pairs, or a smaller `tokens_per_step`."
-                )
-            sizes[-2:] = [sizes[-2] - lacking, self.batches_per_step]
-        return sizes
+        lengths = lengths[np.lexsort((self.source_lengths, self.target_lengths))]
+        self.sizes = fill_steps(lengths, tokens_per_step)
+        if spread:
+            self.sizes = spread_remainders(self.sizes, lengths, tokens_per_step)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of an epoch; the same epoch gives the same batches."""
@@ -123,3 +192,8 @@ def derive_accumulation(args: TrainingArguments) -> str:
 def batch_budget(args: TrainingArguments) -> int:
     """Tokens of either side in one batch of one process, to within one sentence."""
     return args.tokens_per_step // (args.world_size * args.gradient_accumulation_steps)
+
+
+def longest_sentence(args: TrainingArguments) -> int:
+    """Tokens that either side of a training sentence may have: on any number of processes the same."""
+    return min(args.tokens_per_step, args.tokens_per_device or args.tokens_per_step)

@@ -34,6 +34,7 @@ from training.checkpoints import EXTRA, UNFINISHED, find_best, find_checkpoints
 from training.encoding import lengths
 from training.optimization import noam_schedule
 from vanilla_transformer import VanillaTransformerPreTrainedModel, VanillaTransformerTokenizer
+from vanilla_transformer.loss_vanilla_transformer import IGNORED_LABEL
 
 # Decoding keeps scores of the whole vocabulary for each beam, so that its batches are smaller than training's.
 EVALUATION_TOKENS = 4096
@@ -113,6 +114,16 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         """A batch to learn from, with the numbers of its rows, for messages: `row` (B,)."""
         return {**self.collate(rows), "row": torch.tensor([row["row"] for row in rows])}
 
+    def collate_share(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """
+        As `collate_training`; without rows, a batch whose `row` is empty and whose loss does not count.
+
+        A process without a sentence of a step computes one all the same: the others wait for its gradients.
+        """
+        if rows:
+            return self.collate_training(rows)
+        return {**self.collate_training([self.train_dataset[0]]), "row": torch.empty(0, dtype=torch.long)}
+
     def count_tokens(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """Tokens of a batch, padding not counted."""
         return inputs["attention_mask"].sum()
@@ -133,7 +144,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         loader = DataLoader(
             self.train_dataset,
             batch_sampler=self.train_sampler,
-            collate_fn=self.collate_training,
+            collate_fn=self.collate_share,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
         )
@@ -145,7 +156,10 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         source_lengths, target_lengths = lengths(dataset)
         longest = int(max(source_lengths.max(), target_lengths.max()))
         budget = min(EVALUATION_TOKENS, self.args.tokens_per_device or EVALUATION_TOKENS)
-        batches = list(TokenBudgetBatchSampler(source_lengths, target_lengths, max(budget, longest), shuffle=False))
+        sampler = TokenBudgetBatchSampler(
+            source_lengths, target_lengths, max(budget, longest), shuffle=False, spread=False
+        )
+        batches = list(sampler)
         share = batches[self.args.process_index :: self.args.world_size]
         indexed = dataset.add_column("index", np.arange(len(dataset)))
 
@@ -177,11 +191,24 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
             )
         return self.lr_scheduler
 
-    def training_step(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], *args: Any) -> torch.Tensor:
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
+        """Labels of a step, on all devices, without those of batches that do not count."""
+        counted = [
+            {"labels": batch["labels"] if len(batch["row"]) else torch.full_like(batch["labels"], IGNORED_LABEL)}
+            for batch in batch_samples
+        ]
+        return super()._get_num_items_in_batch(counted, device)
+
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], num_items_in_batch: Any = None
+    ) -> torch.Tensor:
         rows = inputs.pop("row")
-        self._tokens += self.count_tokens(inputs).to(self._tokens.device)
+        if len(rows):
+            self._tokens += self.count_tokens(inputs).to(self._tokens.device)
+        else:
+            num_items_in_batch = num_items_in_batch * math.inf  # of which its loss is a share of 0
         try:
-            loss = super().training_step(model, inputs, *args)
+            loss = super().training_step(model, inputs, num_items_in_batch)
         except RuntimeError as error:
             kept = "the step stays as it is, by accumulation; no training input may be longer"
             self.explain_memory(error, inputs, batch_budget(self.args), f": {kept}")
@@ -398,7 +425,7 @@ class RowLossTrainer(VanillaTransformerTrainer):
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor:
         """Rows of a step, on all devices."""
-        rows = torch.tensor(sum(len(batch["input_ids"]) for batch in batch_samples), device=device)
+        rows = torch.tensor(sum(len(batch["row"]) for batch in batch_samples), device=device)
         count: torch.Tensor = self.accelerator.reduce(rows, reduction="sum")
         return count
 

@@ -1,7 +1,9 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from training.batching import TokenBudgetBatchSampler
+from training.batching import TokenBudgetBatchSampler, longest_sentence
 
 
 @pytest.fixture
@@ -34,10 +36,52 @@ def test_a_step_is_the_same_however_it_is_shared(sentence_lengths):
         parts = [batches[i : i + batches_per_step] for i in range(0, len(batches), batches_per_step)]
         return [sorted(index for batch in step for index in batch) for step in parts]
 
-    for batches_per_step in (2, 3, 4):
-        pairs = zip(steps(1), steps(batches_per_step), strict=True)
-        # The remainder of an epoch may have to be filled up from its neighbour.
-        assert sum(one != other for one, other in pairs) in (0, 2)
+    for batches_per_step in (2, 3, 4, 16):
+        assert steps(batches_per_step) == steps(1)
+
+
+def padded_positions(lengths, budget, **settings):
+    """Of each step, the shortest sentences first, and how many sentences it has."""
+    sampler = TokenBudgetBatchSampler(lengths, lengths, budget, shuffle=False, **settings)
+    steps = list(sampler)[::-1]
+    assert sorted(index for step in steps for index in step) == list(range(len(lengths)))
+    return [len(step) * lengths[step].max() for step in steps], [len(step) for step in steps]
+
+
+@pytest.mark.parametrize(
+    ("count", "sizes"),
+    [(11, [5, 6]), (21, [7, 7, 7]), (91, [9] * 9 + [10]), (10, [10]), (1, [1])],
+)
+def test_a_remainder_of_one_sentence_is_spread(count, sizes):
+    assert sorted(padded_positions(np.full(count, 10), 100)[1]) == sizes
+
+
+@pytest.mark.parametrize("kind", ["uniform", "skewed", "equal", "two lengths"])
+def test_no_step_has_less_than_half_of_the_tokens_of_the_others(kind):
+    generator = np.random.default_rng(0)
+    draw = {
+        "uniform": lambda count: generator.integers(1, 40, count),
+        "skewed": lambda count: np.clip(np.exp(generator.normal(2.2, 0.5, count)).round(), 2, 75).astype(int),
+        "equal": lambda count: np.full(count, 10),
+        "two lengths": lambda count: np.repeat([5, 80], [count // 2, count - count // 2]),
+    }[kind]
+    small = 0
+    for count in range(200, 260):
+        lengths = draw(count)
+        positions, _ = padded_positions(lengths, 300)
+        assert max(positions) <= 300 and min(positions) >= np.median(positions) / 2
+        small += min(padded_positions(lengths, 300, spread=False)[0]) < np.median(positions) / 2
+    assert small > 10  # without it
+
+
+def test_a_remainder_that_nothing_can_fill_keeps_no_other_from_being_spread():
+    """Three short sentences are a step: one of 40 tokens beside them would leave no room."""
+    positions, sizes = padded_positions(np.array([1, 2, 3, *[40] * 16, 50]), 130)
+    assert sizes[0] <= 3 and min(positions[1:]) >= 80
+
+
+def test_evaluation_is_cut_as_it_fits():
+    assert padded_positions(np.full(11, 10), 100, spread=False)[1] == [10, 1]
 
 
 def test_batches_are_nearly_full(sentence_lengths):
@@ -74,7 +118,8 @@ def test_without_shuffling_the_longest_come_first(sentence_lengths):
 
 
 def test_a_sentence_longer_than_the_budget_is_refused(sentence_lengths):
-    with pytest.raises(ValueError, match="`tokens_per_step` is 30 for 1 batches and the longest sentence has"):
+    longest = np.max(sentence_lengths)
+    with pytest.raises(ValueError, match=f"`tokens_per_step` must be at least {longest}, .* but is 30. Raise it"):
         TokenBudgetBatchSampler(*sentence_lengths, 30)
 
 
@@ -82,6 +127,24 @@ def test_accelerate_hands_out_whole_batches_only_without_this_attribute(sentence
     assert not hasattr(TokenBudgetBatchSampler(*sentence_lengths, 300), "batch_size")
 
 
+def test_a_step_of_fewer_sentences_than_batches_has_empty_ones():
+    lengths = np.full(5, 10)
+    batches = list(TokenBudgetBatchSampler(lengths, lengths, 40, batches_per_step=4))
+    assert sorted(len(batch) for batch in batches) == [0, 0, 0, 1, 1, 1, 1, 1]
+
+
 def test_more_batches_a_step_than_sentences_are_refused():
     with pytest.raises(ValueError, match="3 pairs do not make 4 batches for each step"):
         TokenBudgetBatchSampler(np.ones(3), np.ones(3), 300, batches_per_step=4)
+
+
+@pytest.mark.parametrize(("tokens_per_device", "longest"), [(None, 404), (101, 101), (1000, 404)])
+def test_the_longest_sentence_does_not_depend_on_the_number_of_processes(tokens_per_device, longest):
+    for world_size, accumulation in ((1, 4), (2, 2), (4, 1)):
+        args = SimpleNamespace(
+            tokens_per_step=404,
+            tokens_per_device=tokens_per_device,
+            world_size=world_size,
+            gradient_accumulation_steps=accumulation,
+        )
+        assert longest_sentence(args) == longest

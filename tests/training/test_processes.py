@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments
 
 from training.arguments import TrainingArguments
+from training.batching import TokenBudgetBatchSampler
 from training.checkpoints import find_checkpoints
 from training.data import ParallelText
-from training.encoding import encode
+from training.encoding import encode, lengths
 from training.tasks.translation import TranslationTrainer
 from vanilla_transformer import VanillaTransformerForConditionalGeneration, VanillaTransformerTokenizer
 
@@ -105,6 +106,66 @@ def test_a_plain_trainer_has_one_loss_in_one_and_two_processes(launch, config, t
     assert curves[0][-1] < curves[0][0]
 
 
+def train_remainders(folder: str) -> None:
+    """Two texts of which full steps would leave one sentence; prints the number of processes and both curves."""
+    tokenizer = VanillaTransformerTokenizer.from_pretrained(folder)
+    equal = [("the house is red", "la casa es roja")] * 9
+    unequal = [("the house is red" + " red" * (i % 5), "la casa" + " es roja" * (i % 7)) for i in range(20)]
+    curves = []
+    for pairs, sentences in ((equal, 4), (unequal, 5)):
+        dataset = encode(ParallelText.from_pairs(pairs), tokenizer)
+        source_lengths, target_lengths = lengths(dataset)
+        budget = sentences * int(max(source_lengths.max(), target_lengths.max()))
+        cut = TokenBudgetBatchSampler(source_lengths, target_lengths, budget, spread=False)
+        assert cut.sizes[-1] == 1
+        model = VanillaTransformerForConditionalGeneration.from_pretrained(folder)
+        arguments = TrainingArguments(
+            output_dir=folder,
+            run_on="cpu",
+            report_to="none",
+            disable_tqdm=True,
+            save_strategy="no",
+            tokens_per_step=budget,
+            num_train_epochs=2,
+            logging_steps=1,
+            noam=False,
+            learning_rate=1e-3,
+        )
+        trainer = TranslationTrainer(model, arguments, processing_class=tokenizer, train_dataset=dataset)
+        trainer.train()
+        curves.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+        trainer.callback_handler.callbacks.clear()  # they hold the trainer, and it the process group
+    if arguments.process_index == 0:
+        print("RESULT", json.dumps([arguments.world_size, curves]))
+    del trainer
+    end_process_group()
+
+
+def test_a_remainder_of_one_sentence_is_learned_from_alike_in_any_number_of_processes(
+    launch, config, tokenizer, tmp_path, capsys
+):
+    config.vocab_size, config.dropout = len(tokenizer), 0.0
+    torch.manual_seed(0)
+    VanillaTransformerForConditionalGeneration(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    train_remainders(str(tmp_path))
+    outputs = [capsys.readouterr().out]
+    for processes in (2, 4):  # of three sentences four processes have one each, or none
+        result = launch("remainders", str(tmp_path), processes=processes, module="tests.training.test_processes")
+        assert result.returncode == 0, result.stderr
+        outputs.append(result.stdout)
+    runs = []
+    for processes, output in zip((1, 2, 4), outputs, strict=True):
+        line = next(line for line in output.splitlines() if line.startswith("RESULT"))
+        world, curves = json.loads(line.removeprefix("RESULT"))
+        assert world == processes
+        runs.append(curves)
+    assert len(runs[0][0]) == 2 * 3  # steps of three sentences, not of four, four and one
+    for curves in runs[1:]:
+        for curve, alone in zip(curves, runs[0], strict=True):
+            assert curve == pytest.approx(alone, abs=1e-5)
+
+
 def predict(folder: str) -> None:
     """Translate 7 sentences, an odd number of batches; every process prints what it has."""
     tokenizer = VanillaTransformerTokenizer.from_pretrained(folder)
@@ -164,4 +225,4 @@ def test_freed_memory_is_not_cleared_again():
 
 
 if __name__ == "__main__":
-    {"train": train_plainly, "predict": predict}[sys.argv[1]](sys.argv[2])
+    {"train": train_plainly, "remainders": train_remainders, "predict": predict}[sys.argv[1]](sys.argv[2])

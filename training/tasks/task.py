@@ -9,7 +9,7 @@ import datasets
 import numpy as np
 
 from training.arguments import DataArguments, RecipeError, TrainingArguments
-from training.batching import batch_budget
+from training.batching import longest_sentence
 from training.cleaning import describe
 from training.data import load_dataset
 from training.encoding import lengths
@@ -187,7 +187,7 @@ class FileTask(Task):
     ) -> dict[str, datasets.Dataset]:
         longest = min(self.data.max_length or self.length, config.position_limit or sys.maxsize)
         encoded = {split: self.encode(text, split, config, tokenizer, longest, say) for split, text in texts.items()}
-        budget, needed = batch_budget(self.args), int(lengths(encoded["train"])[0].max())
+        budget, needed = longest_sentence(self.args), int(lengths(encoded["train"])[0].max())
         if needed > budget:  # what is learned must not depend on what fits on a device
             raise RecipeError(
                 f"A training input has {needed:,} tokens and a batch {budget:,}. Raise `tokens_per_step` or "

@@ -12,7 +12,7 @@ from transformers import DataCollatorForSeq2Seq
 
 from training.alignment import check_alignment
 from training.arguments import RecipeError, TrainingArguments
-from training.batching import batch_budget
+from training.batching import longest_sentence
 from training.cleaning import LanguageEvidence, check_direction, clean, hold_out, report_lengths, report_swapped
 from training.data import ParallelText, load_split, read_two_files
 from training.encoding import encode, within
@@ -56,7 +56,7 @@ class TranslationTrainer(VanillaTransformerTrainer):
     @functools.cached_property
     def segment(self) -> BpeDropout:
         """What segments training pairs anew."""
-        longest = min(batch_budget(self.args), self.model.config.position_limit or sys.maxsize)
+        longest = min(longest_sentence(self.args), self.model.config.position_limit or sys.maxsize)
         return BpeDropout(self.processing_class, self.args.bpe_dropout, longest)
 
     def collate_training(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
@@ -194,7 +194,7 @@ class Translation(Task):
         with self.args.main_process_first(desc="encoding"):
             workers = self.data.preprocessing_num_workers
             encoded = {split: encode(text, tokenizer, f"Encoding {split}", workers) for split, text in texts.items()}
-        longest, cause = batch_budget(self.args), "Raise `tokens_per_step` or `tokens_per_device`"
+        longest, cause = longest_sentence(self.args), "Raise `tokens_per_step` or `tokens_per_device`"
         for limit, name in ((config.position_limit, "max_position_embeddings"), (self.data.max_length, "max_length")):
             if limit is not None and limit < longest:
                 longest, cause = limit, f"Raise `{name}`"

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from training.arguments import TrainingArguments
+from training.data import ParallelText
+from training.encoding import encode
 from training.tasks.classification import ClassificationTrainer, LabelledText, encode_labelled
 from training.tasks.language_modeling import (
     CausalLanguageModelingTrainer,
@@ -14,8 +16,10 @@ from training.tasks.language_modeling import (
     encode_blocks,
 )
 from training.tasks.question_answering import Question, QuestionAnsweringTrainer, encode_questions
+from training.tasks.translation import TranslationTrainer
 from vanilla_transformer import (
     VanillaTransformerForCausalLM,
+    VanillaTransformerForConditionalGeneration,
     VanillaTransformerForMaskedLM,
     VanillaTransformerForQuestionAnswering,
     VanillaTransformerForSequenceClassification,
@@ -24,7 +28,7 @@ from vanilla_transformer import (
 
 @pytest.fixture
 def build(tmp_path, small_config, tokenizer):
-    def make(trainer_class, model_class, dataset, steps, **changes):
+    def make(trainer_class, model_class, dataset, steps, batches_per_step=1, **changes):
         torch.manual_seed(0)
         changes = {"vocab_size": len(tokenizer), "dropout": 0.0, "encoder_layers": 1, "decoder_layers": 1, **changes}
         arguments = TrainingArguments(
@@ -38,6 +42,8 @@ def build(tmp_path, small_config, tokenizer):
             report_to="none",
             disable_tqdm=True,
             save_strategy="no",
+            logging_steps=1,
+            gradient_accumulation_steps=batches_per_step,
         )
         model = model_class(small_config(**changes))
         return trainer_class(model, arguments, processing_class=tokenizer, train_dataset=dataset, eval_dataset=dataset)
@@ -74,9 +80,9 @@ def test_rows_of_a_step_count_the_same_in_batches_of_any_size(build, tokenizer):
     rows = list(encode_labelled(text, ["0", "1"], tokenizer, 50))
     trainer = build(ClassificationTrainer, VanillaTransformerForSequenceClassification, None, 1, num_labels=2)
     trainer.model.train()
-    parts = [trainer.collate(rows[:1]), trainer.collate(rows[1:])]
-    count = trainer._get_num_items_in_batch(parts, trainer.args.device)
-    shares = [trainer.compute_loss(trainer.model, part, num_items_in_batch=count) for part in parts]
+    parts = rows[:1], rows[1:]
+    count = trainer._get_num_items_in_batch([trainer.collate_training(part) for part in parts], trainer.args.device)
+    shares = [trainer.compute_loss(trainer.model, trainer.collate(part), num_items_in_batch=count) for part in parts]
     torch.testing.assert_close(sum(shares), trainer.model(**trainer.collate(rows)).loss)
 
 
@@ -142,3 +148,56 @@ def test_masks_are_bert_s(build, tokenizer):
     assert not torch.equal(evaluated, batch["labels"])
     special = original == 2
     assert not chosen[special].any()
+
+
+SENTENCES = ["the house is red", "the red car is new", "red", "el coche rojo es nuevo", "la casa es roja"]
+
+
+@pytest.mark.parametrize(
+    ("trainer_class", "model_class", "encode_sentences"),
+    [
+        (
+            TranslationTrainer,
+            VanillaTransformerForConditionalGeneration,
+            lambda tokenizer: encode(ParallelText.from_pairs(zip(SENTENCES, SENTENCES[::-1], strict=True)), tokenizer),
+        ),
+        (
+            CausalLanguageModelingTrainer,
+            VanillaTransformerForCausalLM,
+            lambda tokenizer: encode_blocks(SENTENCES * 4, tokenizer, 16, drop_short=False),
+        ),
+        (
+            MaskedLanguageModelingTrainer,
+            VanillaTransformerForMaskedLM,
+            lambda tokenizer: encode_blocks(SENTENCES * 4, tokenizer, 32, drop_short=False),
+        ),
+        (
+            ClassificationTrainer,
+            VanillaTransformerForSequenceClassification,
+            lambda tokenizer: encode_labelled(
+                LabelledText([(each,) for each in SENTENCES], [*"01010"], [*range(5)], "here", "line"),
+                ["0", "1"],
+                tokenizer,
+                50,
+            ),
+        ),
+        (
+            QuestionAnsweringTrainer,
+            VanillaTransformerForQuestionAnswering,
+            lambda tokenizer: encode_questions(
+                [Question(each, "which?", each, [(each[:3], 0)]) for each in SENTENCES], tokenizer, 24, 8
+            ),
+        ),
+    ],
+)
+def test_a_batch_without_sentences_changes_no_loss(build, tokenizer, trainer_class, model_class, encode_sentences):
+    """Steps of some of the sentences, as one batch each, and as a batch for each sentence that there is."""
+    dataset = encode_sentences(tokenizer)
+    runs = []
+    for batches_per_step in (1, len(dataset)):
+        trainer = build(trainer_class, model_class, dataset, 4, batches_per_step)
+        trainer.args.tokens_per_step = 3 * max(*dataset["source_length"], *dataset["target_length"])
+        trainer.train()
+        assert ([] in list(trainer.train_sampler)) == (batches_per_step > 1)
+        runs.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+    assert len(runs[0]) == 4 and runs[0] == pytest.approx(runs[1], abs=1e-5)
