@@ -211,12 +211,16 @@ class DataArguments:
         if self.hold_out < 0:
             raise RecipeError(f"`hold_out` is {self.hold_out}. Give a number of pairs, or 0 for none.")
         if self.max_length is not None and self.max_length < 1:
-            raise RecipeError(f"`max_length` is {self.max_length}. Give at least 1, or leave it out.")
+            raise RecipeError(f"`max_length` is {self.max_length}. Give at least 1, or null to leave it unset.")
         if self.max_length_ratio is not None and not 1 < self.max_length_ratio < math.inf:
-            raise RecipeError(f"`max_length_ratio` is {self.max_length_ratio}. Give more than 1, such as 3.")
+            raise RecipeError(
+                f"`max_length_ratio` is {self.max_length_ratio}. Give more than 1, such as 3, or null to leave it "
+                "unset."
+            )
         if self.preprocessing_num_workers is not None and self.preprocessing_num_workers < 1:
             raise RecipeError(
-                f"`preprocessing_num_workers` is {self.preprocessing_num_workers}. Give at least 1, or leave it out."
+                f"`preprocessing_num_workers` is {self.preprocessing_num_workers}. Give at least 1, or null to leave "
+                "it unset."
             )
         sets = read_mapping(self.test_sets, "test_sets", "{news: [news.en, news.de]}")
         for name, files in sets.items():
@@ -245,22 +249,22 @@ RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
             "generation_num_beams",
         ),
         lambda value: value >= 1,
-        "Give at least 1.",
+        "Give at least 1",
     ),
     (
         ("noam_scale", "logging_steps", "save_steps", "eval_steps"),
         lambda value: 0 < value < math.inf,
-        "Give more than 0.",
+        "Give more than 0",
     ),
     (
         ("learning_rate", "weight_decay", "adam_epsilon", "max_grad_norm", "dataloader_num_workers"),
         lambda value: 0 <= value < math.inf,
-        "Give 0 or more.",
+        "Give 0 or more",
     ),
     (
         ("adam_beta1", "adam_beta2", "bpe_dropout"),
         lambda value: 0 <= value < 1,
-        "Give at least 0 and less than 1.",
+        "Give at least 0 and less than 1",
     ),
 )
 
@@ -365,7 +369,8 @@ class TrainingArguments(Seq2SeqTrainingArguments):
             for name in names:
                 value = getattr(self, name)
                 if value is not None and not fits(value):
-                    raise RecipeError(f"`{name}` is {value}. {remedy}")
+                    null = ", or null to leave it unset" if getattr(type(self), name) is None else ""
+                    raise RecipeError(f"`{name}` is {value}. {remedy}{null}.")
         for name, check in (("bleu_tokenize", bleu_metric), ("bootstrap_samples", check_samples)):
             try:
                 check(getattr(self, name), f"`{name}`")

@@ -1,6 +1,9 @@
 """
 From a YAML file and the command line, which wins, to the fields of `training.arguments`.
 
+`null` leaves a field unset, in a recipe, and on the command line whatever the recipe says. Text that the command line
+names takes the place of text that the recipe names for the same by other fields.
+
 A recipe may leave fields to the size of the corpus, by a table under `by_corpus_size`, and name under `needs` those
 that the command line has to give.
 """
@@ -58,6 +61,28 @@ REPLACED = {
 }
 
 
+# Words that leave a field unset, as in YAML.
+NULLS = ("null", "Null", "NULL", "~", "")
+
+DATASET = ("dataset_name", "dataset_config_name", "train_split", "validation_split", "test_split")
+FILES = ("source", "target", "validation_source", "validation_target", "test_source", "test_target")
+# Fields that the command line may give, and those of a recipe that then give way, as the two contradict each other. A
+# corpus is added to files, and stays.
+GIVE_WAY: dict[str, tuple[str, ...]] = {
+    "source": ("train_file", *DATASET),
+    "target": ("train_file", *DATASET),
+    "train_file": ("source", "target", *DATASET),
+    "corpus": DATASET,
+    "dataset_name": (*FILES, "train_file", "validation_file", "test_file", "corpus", *DATASET),
+    "validation_source": ("validation_file",),
+    "validation_target": ("validation_file",),
+    "validation_file": ("validation_source", "validation_target"),
+    "test_source": ("test_file",),
+    "test_target": ("test_file",),
+    "test_file": ("test_source", "test_target"),
+    "num_train_epochs": ("max_steps",),
+}
+
 # What a tokenizer is learned with.
 LEARNED_WITH = ("vocab_size", "min_frequency")
 
@@ -70,7 +95,8 @@ class Recipe:
     Attributes:
         model, data, training: its fields.
         task: what it trains.
-        given: names of the fields that the recipe or the command line sets, by the table of sizes or without.
+        given: names of the fields that the recipe or the command line sets to a value, by the table of sizes or
+            without.
         has_table: whether fields depend on the size of the corpus.
         row: the fields of that table's row that are in force.
     """
@@ -102,7 +128,14 @@ def parse_recipe(arguments: list[str], pairs: int | None = None) -> Recipe:
         arguments = arguments[1:]
     table, needed = settings.pop("by_corpus_size", None), settings.pop("needs", [])
     row = choose_row(table, pairs) if table is not None else {}
-    on_command_line = {word[2:].split("=")[0].replace("-", "_") for word in arguments if word.startswith("--")}
+    options = group_words(arguments)
+    unset = {name for name, words in options.items() if is_null(words)}
+    check_fields(unset | {name for name, value in settings.items() if value is None})
+    on_command_line = set(options) - unset - {""}
+    arguments = [word for name, words in options.items() if name not in unset for word in words]
+    giving_way = unset | {other for name in on_command_line for other in GIVE_WAY.get(name, ())}
+    row = {name: value for name, value in row.items() if name not in {*settings, *giving_way}}
+    settings = {name: value for name, value in settings.items() if value is not None and name not in giving_way}
     from_model = fields_of_new({name for name, value in settings.items() if value} | on_command_line)
     idle = fields_of_new(on_command_line)  # in a recipe for new models, which says what they are
     settings = {name: value for name, value in settings.items() if name not in idle}
@@ -110,8 +143,8 @@ def parse_recipe(arguments: list[str], pairs: int | None = None) -> Recipe:
         overrides = settings.get("config_overrides")
         if isinstance(overrides, dict):
             settings["config_overrides"] = {name: overrides[name] for name in overrides if name in FREE_FIELDS}
-    row = {name: value for name, value in row.items() if name not in {*settings, *on_command_line, *from_model}}
-    fields = {name: value for name, value in row.items() if name not in ROW_NOTES}
+    row = {name: value for name, value in row.items() if name not in {*on_command_line, *from_model}}
+    fields = {name: value for name, value in row.items() if name not in ROW_NOTES and value is not None}
     given = {*fields, *settings, *on_command_line}
     check_fields({*given, *needed})
     for name in needed:
@@ -126,8 +159,6 @@ def parse_recipe(arguments: list[str], pairs: int | None = None) -> Recipe:
     boolean.add("resume_from_checkpoint")
     words: list[str] = []
     for name, value in {**fields, **settings}.items():
-        if value is None:
-            continue
         if value is False and name not in boolean:
             value = "no"  # as it was written: YAML takes it for false
         if isinstance(value, list):
@@ -167,13 +198,32 @@ def parse_recipe(arguments: list[str], pairs: int | None = None) -> Recipe:
     if training.patience is not None and training.eval_strategy == "no":
         raise RecipeError(
             f"`patience` is {training.patience} and `eval_strategy` no: nothing would be compared. "
-            "Set `eval_strategy: steps`."
+            "Set `eval_strategy: steps`, or `patience: null`."
         )
     if training.average_checkpoints is None:
         training.average_checkpoints = 20 if model.preset == "big" else 5
     check_kept_checkpoints(training)
     task = choose_task(model.task, given)(data, training)
     return Recipe(model, data, training, task, given, has_table=table is not None, row=row)
+
+
+def group_words(arguments: list[str]) -> dict[str, list[str]]:
+    """The words of each option of a command line, its own first; of one that is repeated, the last time."""
+    options: dict[str, list[str]] = {}
+    name = ""
+    for word in arguments:
+        if word.startswith("--"):
+            name = word[2:].split("=")[0].replace("-", "_")
+            options[name] = []
+        options.setdefault(name, []).append(word)
+    return options
+
+
+def is_null(words: list[str]) -> bool:
+    """Whether an option of a command line, `--field null` or `--field=null`, leaves its field unset."""
+    _, equals, value = words[0].partition("=")
+    values = [value, *words[1:]] if equals else words[1:]
+    return len(values) == 1 and values[0] in NULLS
 
 
 def fields_of_new(given: set[str]) -> tuple[str, ...]:

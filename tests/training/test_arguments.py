@@ -73,6 +73,104 @@ def test_recipe_and_command_line_win_over_the_table(recipe):
     assert "preset" in given and not {"vocab_size", "min_frequency"} & given
 
 
+@pytest.mark.parametrize("null", [["--{}", "null"], ["--{}=null"], ["--{}", "~"], ["--{}", "NULL"], ["--{}", ""]])
+@pytest.mark.parametrize(
+    ("field", "value", "default"),
+    [
+        ("patience", "3", None),
+        ("tokens_per_device", "100", None),
+        ("max_length_ratio", "4", None),
+        ("vocab_size", "300", 37000),
+        ("hold_out", "5", 0),
+        ("drop_duplicates", "true", False),
+        ("config_overrides", "{norm_first: true}", {}),
+        ("test_sets", "{news: news.tsv}", {}),
+        ("dataset_name", "some/texts", None),
+        ("max_steps", "9", -1),
+    ],
+)
+def test_null_on_the_command_line_unsets_any_field(recipe, null, field, value, default):
+    path = recipe(f"eval_strategy: steps\n{field}: {value}\n")
+    parsed = parse_recipe([path, *(word.format(field) for word in null)])
+    arguments = next(each for each in (parsed.model, parsed.data, parsed.training) if hasattr(each, field))
+    assert getattr(arguments, field) == default and field not in parsed.given
+    assert field in parse_recipe([path]).given
+
+
+def test_null_unsets_what_a_table_or_an_earlier_word_says_and_no_more(recipe):
+    assert parse_recipe([recipe(TABLE), "--dropout", "null"], pairs=11).model.dropout is None
+    assert parse_recipe([recipe(TABLE + "dropout: null\n")], pairs=11).model.dropout is None
+    assert parse_recipe([recipe("by_corpus_size: [{dropout: null}]\n")]).model.dropout is None
+    path = recipe("patience: 3\neval_strategy: steps\n")
+    assert parse_recipe([path, "--patience", "2", "--patience", "null"]).training.patience is None
+    assert parse_recipe([path, "--patience", "null", "--patience", "2"]).training.patience == 2
+    assert parse_recipe([recipe("patience: null\n")]).training.patience is None
+    # A field that is null is not given: these two would have no effect beside each other.
+    parsed = parse_recipe([recipe("vocab_size: null\ntokenizer: x\nnoam_scale: null\nnoam: false\n")])
+    assert not {"vocab_size", "noam_scale"} & parsed.given
+    with pytest.raises(RecipeError, match=r"no recipe field `patienc`\. Did you mean `patience`"):
+        parse_recipe([path, "--patienc", "null"])
+    with pytest.raises(RecipeError, match="`source` is missing"):
+        parse_recipe([recipe("needs: [source]\n"), "--source", "null"])
+
+
+@pytest.mark.parametrize("field", ["patience", "tokens_per_device", "average_checkpoints", "eval_steps", "max_length"])
+def test_an_optional_number_out_of_range_is_refused_with_the_way_to_have_none(recipe, field):
+    with pytest.raises(RecipeError, match=f"`{field}` is 0.*Give .*, or null to leave it unset"):
+        parse_recipe([recipe("eval_strategy: steps\n"), f"--{field}", "0"])
+    with pytest.raises(RecipeError, match=r"`tokens_per_step` is 0. Give at least 1\.$"):
+        parse_recipe([recipe(""), "--tokens_per_step", "0"])
+
+
+DATASET = {"dataset_name": "some/texts", "dataset_config_name": "de-en", "validation_split": "dev"}
+PAIR = {"source": "a.en", "target": "a.de"}
+
+
+@pytest.mark.parametrize(
+    ("in_recipe", "on_command_line", "named"),
+    [
+        (DATASET, PAIR, PAIR),
+        (DATASET, {"train_file": "a.tsv"}, {"train_file": "a.tsv"}),
+        (DATASET, {"dataset_name": "other/texts"}, {"dataset_name": "other/texts"}),
+        (DATASET, {"dataset_config_name": "fr-en"}, {**DATASET, "dataset_config_name": "fr-en"}),
+        (DATASET, {"corpus": "phrasebook"}, {"corpus": "phrasebook"}),
+        (DATASET, {"test_file": "t.tsv"}, {**DATASET, "test_file": "t.tsv"}),
+        (PAIR, {"source": "b.en"}, {"source": "b.en", "target": "a.de"}),
+        (PAIR, {"train_file": "a.tsv"}, {"train_file": "a.tsv"}),
+        (PAIR, {"corpus": "phrasebook"}, {**PAIR, "corpus": "phrasebook"}),
+        ({**PAIR, "validation_source": "v.en", "test_file": "t.tsv"}, {"dataset_name": "x"}, {"dataset_name": "x"}),
+        (
+            {**PAIR, "validation_source": "v.en", "validation_target": "v.de", "test_file": "t.tsv"},
+            {"validation_file": "v.tsv", "test_source": "t.en", "test_target": "t.de"},
+            {**PAIR, "validation_file": "v.tsv", "test_source": "t.en", "test_target": "t.de"},
+        ),
+        ({"train_file": "a.tsv", "validation_file": "v.tsv"}, PAIR, {**PAIR, "validation_file": "v.tsv"}),
+        ({"corpus": "phrasebook"}, PAIR, {**PAIR, "corpus": "phrasebook"}),
+        # Both on the command line, or both in the recipe: kept, and refused where the text is read.
+        ({}, {**PAIR, **DATASET}, {**PAIR, **DATASET}),
+        ({**PAIR, **DATASET}, {}, {**PAIR, **DATASET}),
+        (DATASET, {"source": "null"}, DATASET),
+    ],
+)
+def test_text_on_the_command_line_takes_the_place_of_the_recipes(recipe, in_recipe, on_command_line, named):
+    content = "".join(f"{name}: {value}\n" for name, value in in_recipe.items())
+    words = [word for name, value in on_command_line.items() for word in (f"--{name}", value)]
+    parsed = parse_recipe([recipe(content), *words])
+    fields = ("corpus", "train_split", "test_split", *DATASET)
+    fields += tuple(f"{split}_{name}" for split in ("validation", "test") for name in (*PAIR, "file"))
+    found = {name: getattr(parsed.data, name) for name in (*fields, *PAIR, "train_file")}
+    assert {name: value for name, value in found.items() if value is not None} == named
+
+
+def test_epochs_on_the_command_line_take_the_place_of_the_recipes_steps(recipe):
+    training = parse_recipe([recipe("max_steps: 10\n"), "--num_train_epochs", "2"]).training
+    assert (training.max_steps, training.num_train_epochs) == (-1, 2)
+    training = parse_recipe([recipe("by_corpus_size: [{max_steps: 10}]\n"), "--num_train_epochs", "2"]).training
+    assert (training.max_steps, training.num_train_epochs) == (-1, 2)
+    training = parse_recipe([recipe("num_train_epochs: 2\n"), "--max_steps", "10"]).training
+    assert training.max_steps == 10
+
+
 def test_the_best_model_has_the_lowest_nll(recipe):
     content = "load_best_model_at_end: true\neval_strategy: steps\npatience: 3\n"
     training = parse_recipe([recipe(content)]).training
