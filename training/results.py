@@ -39,6 +39,15 @@ CURVES, ATTENTION = PICTURES
 OF_A_RESULT = (*PICTURES, "generation_config.json", "*.safetensors*", "*_vanilla_transformer.py")
 # The score that is drawn, of those that a task has.
 DRAWN = ("bleu", "rougeL", "accuracy", "exact_match")
+# Of which the losses of a task are means.
+LOSS_UNITS = {
+    "translation": "target token",
+    "summarization": "target token",
+    "text-classification": "text",
+    "question-answering": "window",
+    "fill-mask": "masked token",
+    "text-generation": "token",
+}
 
 
 def base_facts(init_from: str) -> ModelCardFacts:
@@ -145,7 +154,8 @@ def save_result(
         (unfinished / RESULTS).write_text(json.dumps(facts.results, indent=2) + "\n", encoding="utf-8")
         facts.save(unfinished)
         try:
-            plot_curves(trainer.state.log_history, unfinished / CURVES)
+            smoothed = model.config.is_encoder_decoder and model.config.label_smoothing > 0
+            plot_curves(trainer.state.log_history, unfinished / CURVES, LOSS_UNITS[facts.task], smoothed)
             if model.config.is_encoder_decoder:
                 plot_attention(model, tokenizer, str(facts.example), unfinished / ATTENTION)
         except (RuntimeError, ValueError) as error:  # no picture is worth the result
@@ -167,8 +177,16 @@ def save_result(
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def plot_curves(log_history: list[dict[str, float]], path: Path) -> None:
-    """Draw training loss, validation NLL, learning rate and, where it was measured, a score by step, as a PNG."""
+def plot_curves(log_history: list[dict[str, float]], path: Path, unit: str, smoothed: bool) -> None:
+    """
+    Draw training loss, validation NLL, learning rate and, where it was measured, a score by step, as a PNG.
+
+    Args:
+        log_history: what Trainer logged.
+        path: the file to write.
+        unit: of which the losses are means, such as "target token".
+        smoothed: whether the training loss is label-smoothed, and so higher than an NLL, which never is.
+    """
     from matplotlib.figure import Figure  # without pyplot no window system is looked for
 
     def curve(name: str) -> tuple[list[float], list[float]]:
@@ -180,10 +198,10 @@ def plot_curves(log_history: list[dict[str, float]], path: Path) -> None:
     figure = Figure(figsize=(8, 2 + 2 * count), layout="constrained")
     rows = figure.subplots(count, 1, sharex=True, height_ratios=[2, 1, 1][:count])
     few = "." if len(curve("loss")[0]) < 20 else None
-    rows[0].plot(*curve("loss"), marker=few, label="training loss")
+    rows[0].plot(*curve("loss"), marker=few, label="training loss (label-smoothed)" if smoothed else "training loss")
     if curve("eval_loss")[0]:
         rows[0].plot(*curve("eval_loss"), marker="o", label="validation NLL")
-    rows[0].set_ylabel("nats")
+    rows[0].set_ylabel(f"nats per {unit}")
     rows[0].legend()
     rows[1].plot(*curve("learning_rate"), marker=few, color="tab:green")
     rows[1].set_ylabel("learning rate")
