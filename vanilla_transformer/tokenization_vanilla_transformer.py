@@ -26,7 +26,8 @@ class VanillaTransformerTokenizer(TokenizersBackend):
     Byte-pair encoding (Sennrich et al. 2016) over bytes, shared by source and target.
 
     Text is normalised to NFC, split into words with the space before each, and every word is merged up from its bytes:
-    there is no unknown token, and decoding gives the NFC text back to the last space. `</s>` ends each sequence.
+    there is no unknown token, and decoding gives the NFC text back to the last space. `</s>` ends each sequence. The
+    offsets of a token leave out the space before its word.
 
     Ids are the same in every vocabulary: `<s>` 0 starts the decoder, `<pad>` 1, `</s>` 2, `<mask>` 3.
 
@@ -80,11 +81,14 @@ class VanillaTransformerTokenizer(TokenizersBackend):
         super().__init__(
             bos_token=bos_token, pad_token=pad_token, eos_token=eos_token, mask_token=mask_token, **kwargs
         )
-        self._tokenizer.post_processor = processors.TemplateProcessing(
+        ends = processors.TemplateProcessing(
             single=["$A", str(eos_token)],
             pair=["$A", str(eos_token), "$B:1", f"{eos_token}:1"],
             special_tokens=[(str(eos_token), self.eos_token_id)],
         )
+        # Libraries find words by gaps between the offsets of tokens: the space before a word is not part of it.
+        trim = processors.ByteLevel(add_prefix_space=False, trim_offsets=True)
+        self._tokenizer.post_processor = processors.Sequence([trim, ends])
 
     @classmethod
     def train(cls, texts: Iterator[str] | list[str], vocab_size: int, **kwargs: Any) -> "VanillaTransformerTokenizer":

@@ -1,11 +1,15 @@
+import json
 import unicodedata
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, DataCollatorForLanguageModeling, pipeline
+from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
-from vanilla_transformer import VanillaTransformerTokenizer
+from tests.conftest import REPOSITORY
+from vanilla_transformer import VanillaTransformerForTokenClassification, VanillaTransformerTokenizer
 
 SAMPLES = [
     "the house is red",
@@ -53,6 +57,93 @@ def test_a_mask_stands_for_a_word_with_the_space_before_it(tokenizer, tmp_path):
         assert len(expected) == 4
         expected[1] = some.mask_token_id
         assert some("the <mask> car").input_ids == some("the<mask> car").input_ids == expected
+
+
+def words(encoded, text, row=0):
+    """The part of a text that each word's tokens cover."""
+    found = {}
+    for word, (low, high) in zip(encoded.word_ids(row), encoded.encodings[row].offsets, strict=True):
+        if word is not None:
+            first, last = found.get(word, (low, high))
+            found[word] = (min(first, low), max(last, high))
+    return [text[low:high] for low, high in found.values()]
+
+
+def test_offsets_leave_out_the_space_before_a_word(tokenizer):
+    text = "The house is red."
+    encoded = tokenizer(text, return_offsets_mapping=True)
+    assert words(encoded, text) == ["The", "house", "is", "red", "."]
+    assert encoded.char_to_token(3) is None
+    assert encoded.token_to_chars(encoded.char_to_token(4)) == (4, 9)
+    assert encoded.offset_mapping[-1] == (0, 0)
+    assert words(tokenizer("  the  car", add_special_tokens=False), "  the  car") == ["", "the", "", "car"]
+    assert words(tokenizer("the <mask> car"), "the <mask> car") == ["the", "<mask>", "car"]
+    both = tokenizer(text, " house", return_offsets_mapping=True)
+    assert both.offset_mapping[-2:] == [(1, 6), (0, 0)] and both.sequence_ids()[-2:] == [1, None]
+
+
+def test_offsets_of_overlapping_windows_leave_out_the_space_too(tokenizer):
+    text = "the house is red car new"
+    windows = tokenizer(text, max_length=5, truncation=True, stride=2, return_overflowing_tokens=True)
+    assert [words(windows, text, row) for row in range(len(windows.input_ids))] == [
+        ["the", "house", "is", "red"],
+        ["is", "red", "car", "new"],
+    ]
+
+
+def test_tokens_of_one_character_share_its_offsets(tokenizer):
+    encoded = tokenizer("a 日b", return_offsets_mapping=True)
+    assert encoded.offset_mapping[-6:-1] == [(2, 2), (2, 3), (2, 3), (2, 3), (3, 4)]
+
+
+def test_a_folder_without_trimmed_offsets_gives_the_same_ids_and_trims_them(model_folder, tokenizer):
+    path = model_folder / "tokenizer.json"
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    (saved["post_processor"],) = [
+        each for each in saved["post_processor"]["processors"] if each["type"] == "TemplateProcessing"
+    ]
+    path.write_text(json.dumps(saved), encoding="utf-8")
+    older = VanillaTransformerTokenizer.from_pretrained(model_folder)
+    for text in SAMPLES:
+        assert older(text).input_ids == TokenizersBackend.from_pretrained(model_folder)(text).input_ids
+        assert older(text, text).input_ids == tokenizer(text, text).input_ids
+    assert older("the house").token_to_chars(1) == (4, 9)
+
+
+def test_the_bundled_tokenizer_trims_offsets_without_the_package():
+    stock = TokenizersBackend.from_pretrained(REPOSITORY / "checkpoints" / "tiny-en-es")
+    assert stock("The house is red.", return_offsets_mapping=True).offset_mapping[1] == (4, 9)
+
+
+def test_whole_words_are_masked(tokenizer):
+    collator = DataCollatorForLanguageModeling(
+        tokenizer, whole_word_mask=True, mask_replace_prob=1, random_replace_prob=0
+    )
+    features = tokenizer("the unseen house is olden", return_offsets_mapping=True, return_special_tokens_mask=True)
+    word_ids = features.word_ids()
+    assert len(word_ids) > 8
+    counts = set()
+    for seed in range(30):
+        collator.generator = torch.Generator().manual_seed(seed)
+        torch.manual_seed(seed)
+        masked = (collator([dict(features)])["labels"][0] != -100).tolist()
+        chosen = {word for word, is_masked in zip(word_ids, masked, strict=True) if is_masked}
+        assert masked == [word in chosen for word in word_ids]
+        counts.add(len(chosen))
+    assert counts >= {0, 1, 2}
+
+
+@pytest.mark.parametrize("strategy", ["simple", "max"])
+@pytest.mark.filterwarnings("ignore:Tokenizer does not support real words")
+def test_classified_tokens_are_words_of_the_text(tokenizer, small_config, strategy):
+    config = small_config(vocab_size=len(tokenizer), num_labels=2)
+    model = VanillaTransformerForTokenClassification(config).eval()
+    text = "the house is red"
+    classes = torch.tensor([0, 1, 1, 0, 0])  # "house is"
+    model.forward = lambda **inputs: {"logits": torch.nn.functional.one_hot(classes, 2)[None].float()}
+    entities = pipeline("token-classification", model=model, tokenizer=tokenizer, aggregation_strategy=strategy)(text)
+    assert [text[entity["start"] : entity["end"]] for entity in entities] == ["the", "house is", "red"]
+    assert [entity["word"].strip() for entity in entities] == ["the", "house is", "red"]
 
 
 def test_padding_is_masked(tokenizer):

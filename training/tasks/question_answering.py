@@ -83,7 +83,7 @@ class Questions:
         right = [
             (text, start)
             for text, start in question.answers
-            if text and start >= 0 and question.context[start : start + len(text)] == text
+            if text.strip() and start >= 0 and question.context[start : start + len(text)] == text
         ]
         misplaced = len(question.answers) - len(right)
         self.misplaced += misplaced
@@ -197,7 +197,8 @@ def encode_questions(
 
 def answer_tokens(offsets: list[tuple[int, int]], text: str, start: int) -> tuple[int | None, int | None]:
     """The first and the last token of an answer in a window of a context, if all of it is there."""
-    end = start + len(text)
+    start += len(text) - len(text.lstrip())  # no token covers the space before it
+    end = start + len(text.strip())
     inside = [i for i, (low, high) in enumerate(offsets) if high > start and low < end]
     if not inside or offsets[inside[0]][0] > start or offsets[inside[-1]][1] < end:
         return None, None

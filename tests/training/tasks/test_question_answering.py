@@ -36,13 +36,14 @@ def test_questions_are_read_and_wrong_spans_counted(tmp_path):
         ("What is new?", [{"text": "The red car", "answer_start": 0}, {"text": "red car", "answer_start": 3}]),
         ("What is old?", [{"text": "house", "answer_start": 400}]),
         ("What is blue?", []),
+        ("What is blank?", [{"text": " ", "answer_start": 3}]),
     )
     found = read_squad(path)
     assert found.questions[0] == Question(
         "0", "What is new?", "The red car is new. The house is old.", [("The red car", 0)]
     )
-    assert len(found) == 1 and found.misplaced == 2
-    assert dict(found.dropped) == {"whose answers are not where the file says": 1, "without an answer": 1}
+    assert len(found) == 1 and found.misplaced == 3
+    assert dict(found.dropped) == {"whose answers are not where the file says": 2, "without an answer": 1}
 
 
 @pytest.mark.parametrize(
@@ -97,14 +98,22 @@ def test_windows_overlap_and_hold_the_whole_context(tokenizer):
         for token, (low, high) in zip(window["input_ids"], window["offsets"], strict=True):
             if low >= 0:
                 seen |= set(range(low, high))
-                assert tokenizer.decode([token]) == context[low:high]
-    assert seen == set(range(len(context)))
+                assert tokenizer.decode([token]).removeprefix(" ") == context[low:high]
+    assert seen == {position for position, character in enumerate(context) if character != " "}
     # Only the last window holds the answer; the others point at the end of the question.
     inside = [window["offsets"][window["start_positions"]][0] >= 0 for window in windows]
     assert inside == [False] * (len(windows) - 1) + [True]
     assert all(w["start_positions"] == w["end_positions"] == len(ids) - 1 for w in list(windows)[:-1])
     assert find_answers(windows, *oracle(windows)) == {"q": answer}
     assert answerless(windows) == []
+
+
+@pytest.mark.parametrize("answer", ["car", " car", "car ", " red car is", "\nold"])
+def test_space_around_an_answer_does_not_move_it(tokenizer, answer):
+    context = "the red car is new\nold"
+    windows = encode_questions([Question("q", "the?", context, [(answer, context.index(answer))])], tokenizer, 40, 10)
+    assert answerless(windows) == []
+    assert find_answers(windows, *oracle(windows)) == {"q": answer.strip()}
 
 
 def test_an_answer_longer_than_every_overlap_can_be_in_no_window(tokenizer):
