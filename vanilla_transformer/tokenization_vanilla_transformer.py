@@ -13,12 +13,34 @@
 # limitations under the License.
 """Joint byte-pair encoding: one vocabulary for source and target (§5.1), lossless for any text."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Encoding, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE
+from transformers.tokenization_utils_base import BatchEncoding
 from transformers.tokenization_utils_tokenizers import TokenizersBackend
+
+
+def add_spaces(words: Any) -> Any:
+    """Return words, or a batch or a pair of them, with the space that is before each but the first in a text."""
+    if not isinstance(words, (list, tuple)):
+        return words
+    return type(words)(f" {each}" if i and isinstance(each, str) else add_spaces(each) for i, each in enumerate(words))
+
+
+def shift_offsets(encoding: Encoding) -> Encoding:
+    """Return an encoding of words with offsets in each word, without the space that `add_spaces` put before it."""
+    state = json.loads(encoding.__getstate__())
+    for window in (state, *state["overflowing"]):
+        window["offsets"] = [
+            (max(low - 1, 0), max(high - 1, 0)) if word else (low, high)
+            for word, (low, high) in zip(window["words"], window["offsets"], strict=True)
+        ]
+    shifted = Encoding()  # the offsets of an encoding can be read and not written
+    shifted.__setstate__(json.dumps(state).encode())
+    return shifted
 
 
 class VanillaTransformerTokenizer(TokenizersBackend):
@@ -33,6 +55,9 @@ class VanillaTransformerTokenizer(TokenizersBackend):
 
     A special token that stands in the text of a user is read as that token, as in all of transformers; pass
     `split_special_tokens=True` to encode it as the characters it is made of.
+
+    With `is_split_into_words=True` words get the ids of their text, in which a space is between them, and offsets in
+    each word. Only this class does so: a `TokenizersBackend` that reads the same file joins words without a space.
 
     Args:
         vocab (`dict[str, int]`, *optional*): token -> id. Without it only the special tokens exist.
@@ -89,6 +114,30 @@ class VanillaTransformerTokenizer(TokenizersBackend):
         # Libraries find words by gaps between the offsets of tokens: the space before a word is not part of it.
         trim = processors.ByteLevel(add_prefix_space=False, trim_offsets=True)
         self._tokenizer.post_processor = processors.Sequence([trim, ends])
+
+    def _encode_plus(
+        self, text: Any, text_pair: Any = None, is_split_into_words: bool = False, **kwargs: Any
+    ) -> BatchEncoding:
+        """Encode as all of transformers does; words are encoded as they are in a text with a space between them."""
+        if not is_split_into_words:
+            return super()._encode_plus(text=text, text_pair=text_pair, **kwargs)
+        encoded = super()._encode_plus(
+            text=add_spaces(text), text_pair=add_spaces(text_pair), is_split_into_words=True, **kwargs
+        )
+        return self._replace_encodings(encoded, [shift_offsets(each) for each in encoded.encodings], **kwargs)
+
+    @staticmethod
+    def _replace_encodings(
+        encoded: BatchEncoding, encodings: list[Encoding], return_tensors: Any = None, **kwargs: Any
+    ) -> BatchEncoding:
+        """Return what was encoded with other encodings, and with their offsets where it has offsets."""
+        replaced = BatchEncoding(dict(encoded), encodings)
+        if "offset_mapping" in encoded:
+            offsets: Any = [each.offsets for each in encodings]
+            if return_tensors is None and encoded["offset_mapping"] == encoded.encodings[0].offsets:  # of one text
+                offsets = offsets[0]
+            replaced.update(BatchEncoding({"offset_mapping": offsets}, tensor_type=return_tensors))
+        return replaced
 
     @classmethod
     def train(cls, texts: Iterator[str] | list[str], vocab_size: int, **kwargs: Any) -> "VanillaTransformerTokenizer":

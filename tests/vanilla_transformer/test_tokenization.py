@@ -133,17 +133,85 @@ def test_whole_words_are_masked(tokenizer):
     assert counts >= {0, 1, 2}
 
 
+@pytest.mark.parametrize("is_split_into_words", [False, True])
 @pytest.mark.parametrize("strategy", ["simple", "max"])
 @pytest.mark.filterwarnings("ignore:Tokenizer does not support real words")
-def test_classified_tokens_are_words_of_the_text(tokenizer, small_config, strategy):
+def test_classified_tokens_are_words_of_the_text(tokenizer, small_config, strategy, is_split_into_words):
     config = small_config(vocab_size=len(tokenizer), num_labels=2)
     model = VanillaTransformerForTokenClassification(config).eval()
     text = "the house is red"
     classes = torch.tensor([0, 1, 1, 0, 0])  # "house is"
     model.forward = lambda **inputs: {"logits": torch.nn.functional.one_hot(classes, 2)[None].float()}
-    entities = pipeline("token-classification", model=model, tokenizer=tokenizer, aggregation_strategy=strategy)(text)
+    classify = pipeline("token-classification", model=model, tokenizer=tokenizer, aggregation_strategy=strategy)
+    entities = classify([text.split()], is_split_into_words=True)[0] if is_split_into_words else classify(text)
     assert [text[entity["start"] : entity["end"]] for entity in entities] == ["the", "house is", "red"]
     assert [entity["word"].strip() for entity in entities] == ["the", "house is", "red"]
+
+
+WORDS = ["The", "house", "is", "unseen", "¿", "no", "<mask>", "New York", "日本", ".", "x"]
+
+
+def test_words_have_the_ids_of_their_text(tokenizer):
+    encoded = tokenizer(WORDS, is_split_into_words=True, return_offsets_mapping=True)
+    assert encoded.input_ids == tokenizer(" ".join(WORDS)).input_ids
+    covered = [set() for _ in WORDS]
+    for word, (low, high) in zip(encoded.word_ids(), encoded.offset_mapping, strict=True):
+        if word is not None:
+            covered[word] |= set(range(low, high))
+    assert covered == [{position for position, character in enumerate(word) if character != " "} for word in WORDS]
+    assert encoded.offset_mapping == encoded.encodings[0].offsets
+    assert encoded.word_to_chars(1) == (0, 5)
+    assert tokenizer.encode(WORDS, is_split_into_words=True) == encoded.input_ids
+    assert tokenizer.tokenize(tuple(WORDS), is_split_into_words=True) == encoded.tokens()[:-1]
+    labels = tokenizer(["a"], text_target=WORDS, is_split_into_words=True)["labels"]
+    assert labels == encoded.input_ids
+    assert tokenizer(["", "a"], is_split_into_words=True).input_ids == tokenizer(" a").input_ids
+    assert tokenizer([], is_split_into_words=True).input_ids == [2]
+
+
+@given(words=st.lists(st.text(st.characters(exclude_categories=("Z", "C")), min_size=1)))
+@settings(max_examples=200, deadline=None)
+def test_words_of_any_script_have_the_ids_of_their_text(tokenizer, words):
+    assert tokenizer(words, is_split_into_words=True).input_ids == tokenizer(" ".join(words)).input_ids
+
+
+def test_batches_and_pairs_of_words_have_the_ids_of_their_texts(tokenizer):
+    first, second = ["the", "house"], ["the", "unseen", "car"]
+    texts = [" ".join(words) for words in (first, second)]
+    settings = {"padding": True, "padding_side": "left", "return_offsets_mapping": True, "return_tensors": "pt"}
+    encoded, expected = tokenizer([first, second], is_split_into_words=True, **settings), tokenizer(texts, **settings)
+    assert encoded.input_ids.equal(expected.input_ids) and encoded.attention_mask.equal(expected.attention_mask)
+    assert encoded.offset_mapping.tolist() == [list(map(list, each.offsets)) for each in encoded.encodings]
+    assert encoded.encodings[0].offsets[-3:] == [(0, 3), (0, 5), (0, 0)]
+    pair = tokenizer(*texts).input_ids
+    assert tokenizer(first, second, is_split_into_words=True).input_ids == pair
+    assert tokenizer([first], [second], is_split_into_words=True).input_ids == [pair]
+    assert tokenizer([(first, second)], is_split_into_words=True).input_ids == [pair]
+    assert tokenizer(first, second, is_split_into_words=True).word_ids()[-3:] == [1, 2, None]
+
+
+def test_windows_of_words_keep_word_ids_and_offsets(tokenizer):
+    windows = tokenizer(
+        ["the", "house", "is", "red"],
+        is_split_into_words=True,
+        max_length=3,
+        truncation=True,
+        stride=1,
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+    )
+    assert [windows.word_ids(row) for row in range(3)] == [[0, 1, None], [1, 2, None], [2, 3, None]]
+    assert windows.offset_mapping == [
+        [(0, 3), (0, 5), (0, 0)],
+        [(0, 5), (0, 2), (0, 0)],
+        [(0, 2), (0, 3), (0, 0)],
+    ]
+
+
+@pytest.mark.parametrize("words", ["the house", ["the", 3], [["the"], "house"]])
+def test_no_words_are_made_of_other_input(tokenizer, words):
+    with pytest.raises(TypeError, match="PreTokenized"):
+        tokenizer(words, is_split_into_words=True)
 
 
 def test_padding_is_masked(tokenizer):
