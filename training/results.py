@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from training.arguments import RecipeError, TrainingArguments
 from training.checkpoints import UNFINISHED
 from training.recipe import Recipe
+from vanilla_transformer.loading import share_weights
 from vanilla_transformer.model_card import (
     FACTS,
     MEASURES,
@@ -149,8 +150,7 @@ def save_result(
     try:
         model.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
-        for weights in unfinished.glob("*.safetensors"):  # written for the owner's eyes alone
-            shutil.copymode(unfinished / "config.json", weights)
+        share_weights(unfinished)
         (unfinished / RESULTS).write_text(json.dumps(facts.results, indent=2) + "\n", encoding="utf-8")
         facts.save(unfinished)
         try:

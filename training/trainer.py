@@ -34,6 +34,7 @@ from training.checkpoints import EXTRA, UNFINISHED, find_best, find_checkpoints
 from training.encoding import lengths
 from training.optimization import noam_schedule
 from vanilla_transformer import VanillaTransformerPreTrainedModel, VanillaTransformerTokenizer
+from vanilla_transformer.loading import share_weights
 from vanilla_transformer.loss_vanilla_transformer import IGNORED_LABEL
 
 # Decoding keeps scores of the whole vocabulary for each beam, so that its batches are smaller than training's.
@@ -409,6 +410,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         self.restore_settings()
         super()._save(output_dir, state_dict)
+        share_weights(Path(self.args.output_dir if output_dir is None else output_dir))
 
 
 class RowLossTrainer(VanillaTransformerTrainer):

@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from .configuration_vanilla_transformer import VanillaTransformerConfig
-from .loading import check_model_folder, load_model
+from .loading import check_model_folder, load_model, share_weights
 from .model_card import FACTS, PICTURES, RESULTS, ModelPlace, folder_card
 
 MARIAN_LAYER_NORM_EPS = 1e-5
@@ -207,6 +207,7 @@ def export_marian(folder: str | Path, output: str | Path) -> tuple[str, ...]:
     differences = marian_differences(model.generation_config)
     try:
         marian.save_pretrained(unfinished)
+        share_weights(unfinished)
         to_stock_tokenizer(tokenizer).save_pretrained(unfinished)
         for name in (RESULTS, FACTS, *PICTURES):
             if (folder / name).is_file():

@@ -1,6 +1,7 @@
 """Models from folders and from the Hub, with words for what can be wrong with them."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +113,13 @@ def check_model_folder(folder: Path) -> None:
                 f"{folder} has no {names[0]}. Name the folder that training wrote, or one that `save_pretrained` of "
                 "model and tokenizer filled."
             )
+
+
+def share_weights(folder: Path) -> None:
+    """
+    Give the weights in a folder the permissions of its `config.json`, which follow the umask.
+
+    safetensors gives its files to their owner alone, whatever the umask says.
+    """
+    for weights in folder.glob("*.safetensors"):
+        shutil.copymode(folder / "config.json", weights)

@@ -125,6 +125,7 @@ def test_saved_settings_are_the_models_own(small_model, tokenizer, dataset, tmp_
     assert loaded.config.use_cache is True
     assert loaded.generation_config.max_length is None
     assert loaded.generation_config.num_beams == 4
+    assert len({path.stat().st_mode for path in (tmp_path / "saved").iterdir()}) == 1
 
 
 # ----- a plain Seq2SeqTrainer -----

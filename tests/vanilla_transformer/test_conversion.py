@@ -1,6 +1,7 @@
 """The folder that `export` writes: what plain transformers makes of it, and what is refused."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,17 @@ def test_its_card_links_to_the_original_and_says_what_is_lost(model_folder, tmp_
     assert str(tmp_path) not in card.replace(str(tmp_path / "native"), "") and "https://huggingface.co/" not in card
     assert (tmp_path / "native" / "curves.png").read_bytes() == b"a picture"
     assert not list((tmp_path / "native").glob("*.py"))
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
+def test_all_files_have_the_permissions_of_the_umask(model_folder, tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        export_marian(model_folder, tmp_path / "native")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "native").iterdir()}
+    assert "model.safetensors" in modes and set(modes.values()) == {0o666 & ~umask}
 
 
 def test_the_penalty_that_marian_has_is_no_difference(model_folder, tmp_path):
