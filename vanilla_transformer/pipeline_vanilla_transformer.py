@@ -113,6 +113,8 @@ class VanillaTransformerTranslationPipeline(Pipeline):
     ```
     """
 
+    return_name = "translation"  # a result has its text under this name and "_text"
+
     _load_processor = False
     _load_image_processor = False
     _load_video_processor = False
@@ -123,6 +125,11 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         super().__init__(*args, **kwargs)
         if not self.model.config.is_encoder_decoder or not self.model.can_generate():
             raise ValueError(f"`model` is a {type(self.model).__name__}, which does not translate.")
+
+    @property
+    def text_key(self) -> str:
+        """The name of the text in a result, such as "translation_text"."""
+        return f"{self.return_name}_text"
 
     def _sanitize_parameters(
         self,
@@ -192,8 +199,8 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         parts = [into_sentences(text) for text in texts]
         sentences = [sentence for part in parts for sentence, _ in part]
         translated = iter(self.translate_sentences(sentences, generate_arguments, **batching))
-        joined = ("".join(next(translated)[0]["translation_text"] + space for _, space in part) for part in parts)
-        return [[{"translation_text": text}] for text in joined]
+        joined = ("".join(next(translated)[0][self.text_key] + space for _, space in part) for part in parts)
+        return [[{self.text_key: text}] for text in joined]
 
     def translate_sentences(
         self,
@@ -210,7 +217,7 @@ class VanillaTransformerTranslationPipeline(Pipeline):
                 "`return_scores` is given with `decoder_input_ids`, whose tokens the search does not score. Leave "
                 "one of the two out."
             )
-        nothing: dict[str, Any] = {"translation_text": "", **({"score": 0.0} if return_scores else {})}
+        nothing: dict[str, Any] = {self.text_key: "", **({"score": 0.0} if return_scores else {})}
         count = self._setting(generate_arguments, "num_return_sequences", 1)
         if count < 1:
             raise ValueError(f"`num_return_sequences` is {count}. Give at least 1.")
@@ -280,9 +287,21 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         """Ids to texts, with their scores if they have any."""
         texts = self.tokenizer.batch_decode(model_outputs["sequences"], skip_special_tokens=True)
         if model_outputs["scores"] is None:
-            return [{"translation_text": text} for text in texts]
+            return [{self.text_key: text} for text in texts]
         scores = model_outputs["scores"].tolist()
-        return [{"translation_text": text, "score": score} for text, score in zip(texts, scores, strict=True)]
+        return [{self.text_key: text, "score": score} for text, score in zip(texts, scores, strict=True)]
+
+
+class VanillaTransformerSummarizationPipeline(VanillaTransformerTranslationPipeline):
+    """Summarize texts: the translation pipeline, with results of `{"summary_text": ...}`."""
+
+    return_name = "summary"
+
+
+class VanillaTransformerText2TextGenerationPipeline(VanillaTransformerTranslationPipeline):
+    """Text from text, whatever the model was trained for: results of `{"generated_text": ...}`."""
+
+    return_name = "generated"
 
 
 def position_limit(config: PreTrainedConfig) -> int | None:
@@ -295,4 +314,8 @@ def alone(results: list[dict[str, Any]]) -> dict[str, Any] | list[dict[str, Any]
     return results[0] if len(results) == 1 else results
 
 
-__all__ = ["VanillaTransformerTranslationPipeline"]
+__all__ = [
+    "VanillaTransformerSummarizationPipeline",
+    "VanillaTransformerText2TextGenerationPipeline",
+    "VanillaTransformerTranslationPipeline",
+]

@@ -2,7 +2,7 @@ import json
 
 import pytest
 import torch
-from transformers import GenerationConfig, MarianConfig
+from transformers import GenerationConfig, MarianConfig, MarianMTModel, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
 from vanilla_transformer import VanillaTransformerForMaskedLM, VanillaTransformerTranslationPipeline
@@ -219,6 +219,56 @@ except ValueError as error:
     assert "trust_remote_code=True" in "".join(refusal)
     saved = json.loads((again / "config.json").read_text())
     assert saved["custom_pipelines"]["translation"]["pt"] == ["AutoModelForSeq2SeqLM"]
+
+
+@pytest.mark.parametrize(
+    ("task", "key"),
+    [
+        ("translation", "translation_text"),
+        ("summarization", "summary_text"),
+        ("text2text-generation", "generated_text"),
+    ],
+)
+def test_transformers_finds_it_by_the_name_of_a_task_for_a_model_in_memory(translator, tmp_path, task, key):
+    found = pipeline(task, model=translator.model, tokenizer=translator.tokenizer, device="cpu")
+    expected = [{key: result["translation_text"]} for result in translator(TEXTS)]
+    assert found(TEXTS) == expected and isinstance(found, VanillaTransformerTranslationPipeline)
+    assert found("The house. Red.", split_sentences=True, num_beams=1)[0].keys() == {key}
+    found.save_pretrained(tmp_path / "saved")
+    again = pipeline(model=str(tmp_path / "saved"), trust_remote_code=True, device="cpu")
+    assert (again.task, again(TEXTS)) == (task, expected)
+
+
+def test_models_of_other_types_translate_under_the_name_as_well(translator):
+    config = MarianConfig(
+        vocab_size=len(translator.tokenizer),
+        **dict.fromkeys(("d_model", "encoder_ffn_dim", "decoder_ffn_dim"), 16),
+        **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 2),
+        **dict.fromkeys(("encoder_layers", "decoder_layers"), 1),
+        **{name: translator.model.config.to_dict()[name] for name in ("pad_token_id", "eos_token_id")},
+        decoder_start_token_id=0,
+        max_position_embeddings=64,
+    )
+    found = pipeline("translation", model=MarianMTModel(config), tokenizer=translator.tokenizer, device="cpu")
+    assert [len(result) for result in found(TEXTS, num_beams=2, max_new_tokens=3, num_return_sequences=2)] == [2] * 7
+
+
+def test_importing_the_package_leaves_other_pipelines_as_they_are(fresh_python):
+    """Those of other tasks, and one that somebody has registered under the name of a task of ours."""
+    code = """
+from transformers import Pipeline, pipelines
+class Other(Pipeline):
+    pass
+pipelines.PIPELINE_REGISTRY.register_pipeline("summarization", Other)
+before = dict(pipelines.PIPELINE_REGISTRY.supported_tasks)
+removed = set(getattr(pipelines, "REMOVED_TASKS", ()))
+import vanilla_transformer
+after = pipelines.PIPELINE_REGISTRY.supported_tasks
+assert {name: after[name] for name in before} == before
+assert after.keys() - before.keys() == {"translation", "text2text-generation"}
+assert set(getattr(pipelines, "REMOVED_TASKS", ())) == removed - {"translation", "text2text-generation"}
+"""
+    fresh_python(code)
 
 
 def test_a_head_of_one_stack_offers_no_translation(model_folder, tmp_path):
