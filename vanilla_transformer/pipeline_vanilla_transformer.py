@@ -19,15 +19,17 @@ Text in, text out: the translation pipeline that travels with a model.
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from tqdm.auto import tqdm
 from transformers import Pipeline, PreTrainedConfig
 
-# Sentences of an input without an end that are read, and sorted by length, at once.
-CHUNK = 1024
+# Texts of a stream that are read, and sorted by length, at once: few at first, so that the first results come early,
+# then twice as many each time, since batches of similar length need a choice.
+FIRST_CHUNK, LARGEST_CHUNK = 32, 1024
 
 # A mark that ends a sentence with what closes after it, and the space behind, if what follows may begin one. With
 # possessive quantifiers and the look-behind the time stays linear in the length of the text.
@@ -85,8 +87,8 @@ class VanillaTransformerTranslationPipeline(Pipeline):
             afresh for every translation, so that those of greedy search and of sampling can be compared.
         split_sentences (`bool`, defaults to `False`):
             Whether to translate each text sentence by sentence; its lines and the spaces between sentences are kept.
-        progress (`bool`, defaults to `False`):
-            Whether to show a progress bar.
+        progress (`bool` or `tqdm`, defaults to `False`):
+            Whether to show a progress bar; or one that several calls share, which each of them moves on.
         generate arguments:
             All others are passed to `model.generate`. Without any it decodes as the paper does.
 
@@ -136,7 +138,7 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         tokens_per_batch: int | None = None,
         return_scores: bool | None = None,
         split_sentences: bool | None = None,
-        progress: bool | None = None,
+        progress: bool | tqdm | None = None,
         **generate_arguments: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         for name in ("return_dict_in_generate", "output_scores", "output_logits"):
@@ -168,13 +170,21 @@ class VanillaTransformerTranslationPipeline(Pipeline):
             stream = None
         if stream is None:
             raise ValueError(f"`inputs` is {inputs!r:.60}. Give a string, a list of strings or an iterable of them.")
-        return self._stream(stream, generate_arguments, return_scores, batching)
+        total = len(inputs) if isinstance(inputs, Sized) and not batching.get("split_sentences") else None
+        return self._stream(stream, total, generate_arguments, return_scores, batching)
 
     def _stream(
-        self, inputs: Iterator[str], generate_arguments: dict[str, Any], return_scores: bool, batching: dict[str, Any]
+        self,
+        inputs: Iterator[Any],
+        total: int | None,
+        generate_arguments: dict[str, Any],
+        return_scores: bool,
+        batching: dict[str, Any],
     ) -> Iterator[Any]:
-        while chunk := list(itertools.islice(inputs, CHUNK)):
-            yield from map(alone, self.translate(chunk, generate_arguments, return_scores, **batching))
+        with progress_bar(batching.pop("progress", False), total) as bar:
+            for chunk in chunks(texts_only(inputs)):
+                results = self.translate(chunk, generate_arguments, return_scores, progress=bar, **batching)
+                yield from map(alone, results)
 
     def translate(
         self,
@@ -185,10 +195,7 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         **batching: Any,
     ) -> list[list[dict[str, Any]]]:
         """The translations of each text, best first."""
-        texts = list(texts)
-        for position, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise ValueError(f"`inputs` has {text!r:.60} at position {position}, which is no string.")
+        texts = list(texts_only(texts))
         if not split_sentences:
             return self.translate_sentences(texts, generate_arguments, return_scores, **batching)
         if return_scores or self._setting(generate_arguments, "num_return_sequences", 1) > 1:
@@ -209,7 +216,7 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         return_scores: bool = False,
         tokens_per_batch: int = 2048,
         batch_size: int | None = None,
-        progress: bool = False,
+        progress: bool | tqdm = False,
     ) -> list[list[dict[str, Any]]]:
         """Batches of sentences of similar length through the model, and the results back in the order given."""
         if return_scores and generate_arguments.get("decoder_input_ids") is not None:
@@ -227,8 +234,8 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         for index, ids in encoded.items():
             if limit is not None and len(ids["input_ids"]) > limit:
                 raise ValueError(
-                    f"Sentence {index + 1:,}, {sentences[index]!r:.60}, has {len(ids['input_ids']):,} tokens, and the "
-                    f"model has {limit:,} positions. Split it, for instance with `split_sentences`."
+                    f"The sentence {sentences[index]!r:.60} has {len(ids['input_ids']):,} tokens, and the model has "
+                    f"{limit:,} positions. Split it, for instance with `split_sentences`."
                 )
         batches: list[list[int]] = []
         # Longest first: what does not fit in memory shows at once, and the bar does not slow down.
@@ -238,7 +245,8 @@ class VanillaTransformerTranslationPipeline(Pipeline):
             if not batches or (in_batch + 1) * longest > tokens_per_batch or in_batch == batch_size:
                 batches.append([])
             batches[-1].append(index)
-        with tqdm(total=len(encoded), disable=not progress, unit="sentence") as bar:
+        with progress_bar(progress, len(sentences)) as bar:
+            bar.update(len(sentences) - len(encoded))
             for batch in batches:
                 inputs = self.tokenizer.pad([encoded[index] for index in batch], return_tensors="pt")
                 outputs = self.postprocess(self.forward(inputs, return_scores=return_scores, **generate_arguments))
@@ -307,6 +315,29 @@ class VanillaTransformerText2TextGenerationPipeline(VanillaTransformerTranslatio
 def position_limit(config: PreTrainedConfig) -> int | None:
     """The tokens that a model of any type has positions for; none where sinusoids go on without end."""
     return getattr(config, "position_limit", getattr(config, "max_position_embeddings", None))
+
+
+def texts_only(inputs: Iterable[Any]) -> Iterator[str]:
+    """The inputs one by one; raises `ValueError` for the first that is no string."""
+    for position, text in enumerate(inputs):
+        if not isinstance(text, str):
+            raise ValueError(f"`inputs` has {text!r:.60} at position {position}, which is no string.")
+        yield text
+
+
+def chunks(texts: Iterable[str]) -> Iterator[list[str]]:
+    """The texts in lists of `FIRST_CHUNK`, then of twice as many each time up to `LARGEST_CHUNK`."""
+    rest, size = iter(texts), FIRST_CHUNK
+    while chunk := list(itertools.islice(rest, size)):
+        yield chunk
+        size = min(2 * size, LARGEST_CHUNK)
+
+
+def progress_bar(progress: bool | tqdm, total: int | None) -> AbstractContextManager[tqdm]:
+    """The bar that is given, which stays open, or a new one; a new one is not shown for `False`."""
+    if isinstance(progress, tqdm):
+        return nullcontext(progress)
+    return tqdm(total=total, disable=not progress, unit="sentence")
 
 
 def alone(results: list[dict[str, Any]]) -> dict[str, Any] | list[dict[str, Any]]:

@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from tqdm.auto import tqdm
 from transformers import GenerationConfig, MarianConfig, MarianMTModel, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
@@ -117,6 +118,30 @@ def test_a_column_of_a_data_set_is_streamed(translator):
     assert list(translator(column)) == translator(TEXTS)
 
 
+def test_a_stream_gives_its_first_results_early_and_names_positions_in_it(translator):
+    read = []
+
+    def stream():
+        for position in range(3000):
+            read.append(position)
+            yield "red" if position < 40 else None
+
+    results = translator(stream(), num_beams=1, max_new_tokens=1)
+    next(results)
+    assert len(read) < 100
+    with pytest.raises(ValueError, match="`inputs` has None at position 40"):
+        list(results)
+
+
+def test_the_bar_of_a_stream_counts_all_of_it_and_moves_with_each_batch(translator, monkeypatch):
+    seen = []
+    monkeypatch.setattr(tqdm, "update", lambda bar, number: seen.append((id(bar), bar.total, number)))
+    column = KeyDataset([{"text": text} for text in TEXTS * 10], "text")
+    list(translator(column, num_beams=1, max_new_tokens=1, batch_size=4, progress=True))
+    assert len({bar for bar, _, _ in seen}) == 1 and {total for _, total, _ in seen} == {70}
+    assert sum(number for _, _, number in seen) == 70 and max(number for _, _, number in seen) < 30
+
+
 def test_any_iterable_of_sentences_is_translated(translator):
     settings = {"num_beams": 1}
     assert translator.translate(iter(TEXTS), settings) == translator.translate(TEXTS, settings)
@@ -126,7 +151,7 @@ def test_a_sentence_past_the_last_position_of_any_model_is_named(translator):
     translator.model.config.max_position_embeddings = 8  # of no effect beside sinusoids
     assert translator(["the house " * 5])
     translator.model.config = MarianConfig(max_position_embeddings=8)
-    with pytest.raises(ValueError, match=r"Sentence 2, 'the house the house.* has \d+ tokens, and the model has 8 "):
+    with pytest.raises(ValueError, match=r"The sentence 'the house the house.* has \d+ tokens, and the model has 8 "):
         translator(["the house", "the house " * 5])
 
 
