@@ -3,26 +3,51 @@ The command line.
 
     vanilla-transformer translate --model runs/demo "How are you?" "The house is red."
     vanilla-transformer translate --model runs/demo --input source.txt --output translation.txt
+    vanilla-transformer translate --model runs/demo --input source.txt --output translation.txt --resume
     cat source.txt | vanilla-transformer translate --model runs/demo
+    vanilla-transformer translate --model runs/demo --num_return_sequences 4 --return_scores "How are you?"
+    vanilla-transformer translate --model runs/demo
     vanilla-transformer export runs/demo runs/demo-marian --to marian
+
+Translations are written in order while the work goes on. Without text, `--input` or a pipe, `translate` asks for a
+sentence at a time.
 """
 
 import argparse
 import contextlib
 import io
+import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, Literal, TextIO
 
 import torch
+from tqdm.auto import tqdm
+from transformers import set_seed
 from transformers.utils import logging
 
 from .loading import load_model
-from .pipeline_vanilla_transformer import VanillaTransformerTranslationPipeline
+from .pipeline_vanilla_transformer import VanillaTransformerTranslationPipeline, chunks, into_sentences
 from .search_vanilla_transformer import WEIGHT_PRECISIONS
 from .text import TextError, check_plain_text, read_plain_text, split_lines
+
+# Arguments of `generate` that are options of `translate` under the same name: their type, the least and the largest
+# value, and their help. A value of `None` is no limit.
+GENERATE_OPTIONS: dict[str, tuple[type, float | None, float | None, str]] = {
+    "num_beams": (int, 1, None, "beams; the model's own number (the paper's 4) without it"),
+    "length_penalty": (float, None, None, "the exponent of the length penalty; the model's own (the paper's 0.6)"),
+    "max_length": (int, 2, None, "tokens of a translation with its start token, in the place of |X| + 50"),
+    "max_new_tokens": (int, 1, None, "tokens of a translation, in the place of |X| + 50"),
+    "num_return_sequences": (int, 1, None, "translations of each text, best first (1)"),
+    "temperature": (float, 0, None, "of sampling (1)"),
+    "top_k": (int, 0, None, "sample from so many of the likeliest tokens (50); 0 for all"),
+    "top_p": (float, 0, 1, "sample from the likeliest tokens that have this probability together (1)"),
+}
+OF_SAMPLING = ("temperature", "top_k", "top_p", "seed")
+MOST_BYTES = 1 << 16  # of standard input that are read, and sorted by length, at once
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -33,7 +58,25 @@ def build_parser() -> argparse.ArgumentParser:
     translate.add_argument("--model", required=True, help="a folder, or a repository on the Hub")
     translate.add_argument("--input", type=Path, help="file with a sentence a line, UTF-8")
     translate.add_argument("--output", type=Path, help="file for the translations; standard output without it")
-    translate.add_argument("--num_beams", type=int, help="beams; the model's own number (the paper's 4) without it")
+    translate.add_argument(
+        "--resume", action="store_true", help="go on with what an interrupted run has left beside --output"
+    )
+    translate.add_argument(
+        "--output_format",
+        choices=["text", "jsonl"],
+        default="text",
+        help="text: a translation a line, with --return_scores its score and a tab before it; jsonl: an object a line "
+        'of the input, {"source": ..., "translations": [{"translation_text": ..., "score": ...}, ...]} (text)',
+    )
+    translate.add_argument(
+        "--return_scores", action="store_true", help="with each translation what beam search ranks by"
+    )
+    for name, (kind, _, _, text) in GENERATE_OPTIONS.items():
+        translate.add_argument(f"--{name}", type=kind, help=text)
+    translate.add_argument(
+        "--do_sample", action="store_true", help="sample, within the beams; --num_beams 1 for plain sampling"
+    )
+    translate.add_argument("--seed", type=int, help="of sampling: the same draws again")
     translate.add_argument("--tokens_per_batch", type=int, default=2048, help="source tokens in a batch (2048)")
     translate.add_argument(
         "--weight_precision",
@@ -57,6 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.command == "translate":
         check_translate(parser, options)
+        again = [parser.prog, *(sys.argv[1:] if arguments is None else arguments)]
+        options.resume_command = shlex.join(again if options.resume else [*again, "--resume"])
     try:
         return run_translate(options) if options.command == "translate" else run_export(options)
     except BrokenPipeError:  # whoever reads the output has seen enough
@@ -66,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         return 130
 
 
@@ -76,10 +121,24 @@ def check_translate(parser: argparse.ArgumentParser, options: argparse.Namespace
         parser.error("give sentences or --input, not both")
     if options.input and options.output and options.input.resolve() == options.output.resolve():
         parser.error(f"--output is the file that --input reads, {options.input}: name another")
-    for name in ("num_beams", "tokens_per_batch"):
+    if options.resume and not options.output:
+        parser.error("--resume goes on with a file, and --output names none: give it")
+    if options.max_length is not None and options.max_new_tokens is not None:
+        parser.error("--max_length and --max_new_tokens say the same in two ways: give one of them")
+    if options.split_sentences and (options.return_scores or (options.num_return_sequences or 1) > 1):
+        parser.error("--split_sentences gives one text a line: leave out --return_scores and --num_return_sequences")
+    ranges = {name: (least, most) for name, (_, least, most, _) in GENERATE_OPTIONS.items()}
+    for name, (least, most) in {**ranges, "tokens_per_batch": (1, None)}.items():
         value = getattr(options, name)
-        if value is not None and value < 1:
-            parser.error(f"--{name} is {value}: give at least 1")
+        if value is None:
+            continue
+        if least is not None and not value >= least:
+            parser.error(f"--{name} is {value}: give at least {least}")
+        if most is not None and value > most:
+            parser.error(f"--{name} is {value}: give at most {most}")
+    for name in OF_SAMPLING:
+        if getattr(options, name) is not None and not options.do_sample:
+            parser.error(f"--{name} is of sampling: give --do_sample too")
 
 
 def run_export(options: argparse.Namespace) -> int:
@@ -94,16 +153,7 @@ def run_export(options: argparse.Namespace) -> int:
 
 
 def run_translate(options: argparse.Namespace) -> int:
-    if options.text:
-        texts = list(options.text)
-        for number, text in enumerate(texts, start=1):
-            if not text.isprintable() and any("\ud800" <= character <= "\udfff" for character in text):
-                raise TextError(f"Sentence {number} is not UTF-8: {text!r}. Set the terminal to UTF-8.")
-    elif options.input:
-        texts = read_plain_text(options.input)
-    else:
-        texts = check_plain_text(split_lines(sys.stdin.buffer.read(), "standard input"), "standard input")
-
+    texts = read_texts(options)
     device = options.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -111,52 +161,197 @@ def run_translate(options: argparse.Namespace) -> int:
         raise ValueError(f"--device is {device} and torch finds no such device here. Use auto or cpu.")
     logging.disable_progress_bar()
     model, tokenizer = load_model(options.model, device)
+    translator = VanillaTransformerTranslationPipeline(model=model, tokenizer=tokenizer, device=device)
 
-    given = {name: getattr(options, name) for name in ("num_beams", "weight_precision")}
-    settings = {name: value for name, value in given.items() if value is not None}
-    with open_output(options.output) as output:  # before the work: a wrong path is better known at once
-        translator = VanillaTransformerTranslationPipeline(model=model, tokenizer=tokenizer, device=device)
-        translations = translator(
-            texts,
-            tokens_per_batch=options.tokens_per_batch,
-            split_sentences=options.split_sentences,
-            progress=options.input is not None,
-            **settings,
-        )
-        for translation in translations:
-            output.write(translation["translation_text"].replace("\n", " ") + "\n")
+    settings = {
+        name: getattr(options, name)
+        for name in (*GENERATE_OPTIONS, "weight_precision")
+        if getattr(options, name) is not None
+    }
+    if options.do_sample:
+        settings["do_sample"] = True
+    if options.seed is not None:
+        set_seed(options.seed)
+    returned = settings.get("num_return_sequences") or model.generation_config.num_return_sequences or 1
+    lines_per_text = 1 if options.output_format == "jsonl" else returned
+    with (
+        open_output(options, lines_per_text) as (
+            output,
+            done,
+        ),  # before the work: a wrong path is better known at once
+        progress_bar(options, texts, done) as bar,
+    ):
+        for part in remaining_parts(texts, done):
+            results = translator.translate(
+                part,
+                settings,
+                options.return_scores,
+                options.split_sentences,
+                tokens_per_batch=options.tokens_per_batch,
+                progress=bar,
+            )
+            output.write("".join(format_result(options, *each) for each in zip(part, results, strict=True)))
+            output.flush()
     return 0
 
 
+def format_result(options: argparse.Namespace, text: str, translations: list[dict[str, Any]]) -> str:
+    """The lines that say how a text is translated."""
+    if options.output_format == "jsonl":
+        return json.dumps({"source": text, "translations": translations}, ensure_ascii=False) + "\n"
+    lines = []
+    for translation in translations:
+        score = f"{translation['score']:.4f}\t" if options.return_scores else ""
+        lines.append(score + translation["translation_text"].replace("\n", " ") + "\n")
+    return "".join(lines)
+
+
+# ----- input -----
+
+
+def read_texts(options: argparse.Namespace) -> list[str] | None:
+    """The texts of arguments or of a file; none where standard input has them."""
+    for number, text in enumerate(options.text, start=1):
+        if not text.isprintable() and any("\ud800" <= character <= "\udfff" for character in text):
+            raise TextError(f"Sentence {number} is not UTF-8: {text!r}. Set the terminal to UTF-8.")
+    if options.text:
+        return list(options.text)
+    return read_plain_text(options.input, allow_blank=True) if options.input else None
+
+
+def remaining_parts(texts: list[str] | None, done: int) -> Iterator[list[str]]:
+    """
+    The texts, or else those of standard input, in parts whose results are written one after the other.
+
+    Args:
+        done: how many of the first to leave out.
+
+    Raises:
+        TextError: if there are fewer.
+    """
+    if texts is not None:
+        parts = chunks(texts)
+    elif sys.stdin.isatty():
+        parts = typed_lines()
+    else:
+        parts = arriving_lines(sys.stdin.buffer)  # type: ignore[arg-type]
+    for part in parts:
+        if len(part) > done:
+            yield part[done:]
+        done = max(0, done - len(part))
+    if done:
+        raise TextError(
+            f"--resume finds {done:,} more texts done than the input has. Give the input and the options of the run "
+            "that was interrupted, or delete the unfinished file."
+        )
+
+
+def typed_lines() -> Iterator[list[str]]:
+    """The lines of a terminal, each after a prompt, until Ctrl-D."""
+    print("Type a sentence a line; Ctrl-D ends.", file=sys.stderr)
+    while True:
+        print("> ", end="", file=sys.stderr, flush=True)
+        line = sys.stdin.buffer.readline()
+        if not line:
+            print(file=sys.stderr)
+            return
+        yield split_lines(line, "The line", allow_blank=True)
+
+
+def arriving_lines(stream: io.BufferedReader) -> Iterator[list[str]]:
+    """
+    The lines of a stream as they arrive: a program on its other end may wait for an answer before it goes on. No more
+    than `MOST_BYTES` at once, and less at first, so that the first results come early.
+    """
+    count, rest, size = 0, b"", MOST_BYTES >> 5
+    while (content := stream.read1(size)) or rest:
+        whole, end, rest = (rest + content).rpartition(b"\n") if content else (rest, b"", b"")
+        if whole or end:
+            name = f"standard input after line {count:,}" if count else "standard input"
+            lines = split_lines(whole + end, name, allow_blank=True)
+            if not count:
+                check_plain_text(lines, name)
+            count += len(lines)
+            yield lines
+        size = min(2 * size, MOST_BYTES)
+    if not count:
+        raise TextError("standard input is empty. Give one sentence a line.")
+
+
+def progress_bar(
+    options: argparse.Namespace, texts: list[str] | None, done: int
+) -> contextlib.AbstractContextManager[tqdm]:
+    """A bar that counts the sentences of a file."""
+    rest = texts[done:] if texts is not None and options.input else []
+    total = sum(len(into_sentences(text)) for text in rest) if options.split_sentences else len(rest)
+    return tqdm(total=total, disable=not options.input, unit="sentence")
+
+
+# ----- output -----
+
+
 @contextlib.contextmanager
-def open_output(path: Path | None) -> Iterator[TextIO]:
+def open_output(options: argparse.Namespace, lines_per_text: int) -> Iterator[tuple[TextIO, int]]:
     """
-    A file that replaces an older one when it is whole, or standard output; in UTF-8 whatever the terminal says. A
-    device or a pipe is written to as it is, and a link is followed.
+    Standard output or a file, in UTF-8 whatever the terminal says, and the number of texts that are done already.
+
+    A file that grows under another name, with ".unfinished", replaces an older one when it is whole. After an error or
+    an interruption it stays, and `--resume` goes on with it. A device or a pipe is written to as it is, and a link is
+    followed.
+
+    Raises:
+        TextError: if it cannot be written, or what an interrupted run has left is there and `--resume` is not given,
+            or the other way round.
     """
+    path: Path | None = options.output
     if path is None:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8")
-        yield sys.stdout
+        yield sys.stdout, 0
         sys.stdout.flush()
         return
     replaces = path.is_file() or not path.exists()
+    whole = path.resolve()
+    unfinished = whole.with_name(f"{whole.name}.unfinished") if replaces else path
+    done = 0
     try:
         if path.is_dir():
             raise IsADirectoryError(0, "it is a folder")
-        whole = path.resolve()
-        aside = whole.with_name(f"{whole.name}.{os.getpid()}.unfinished") if replaces else path
-        file = open(aside, "x" if replaces else "w", encoding="utf-8", newline="\n")  # noqa: SIM115
+        if options.resume and not unfinished.is_file():
+            raise TextError(f"--resume finds no {unfinished}, which an interrupted run would leave. Leave it out.")
+        if options.resume:
+            done = keep_whole_texts(unfinished, lines_per_text)
+        mode: Literal["a", "x", "w"] = "a" if options.resume else "x" if replaces else "w"
+        file = open(unfinished, mode, encoding="utf-8", newline="\n")  # noqa: SIM115
+    except FileExistsError as error:
+        raise TextError(
+            f"{unfinished} is what a run has left that was interrupted, or writes now. Go on with it: "
+            f"`{options.resume_command}`; or delete it."
+        ) from error
     except OSError as error:
         raise TextError(f"--output {path} cannot be written: {error.strerror}.") from error
     try:
         with file:
-            yield file
-        if replaces:
-            aside.replace(whole)
-    finally:
-        if replaces:
-            aside.unlink(missing_ok=True)
+            yield file, done
+    except BaseException:
+        if replaces and not unfinished.stat().st_size:
+            unfinished.unlink()
+        elif replaces:
+            print(f"{unfinished} keeps what is done. Go on with: {options.resume_command}", file=sys.stderr)
+        raise
+    if replaces:
+        unfinished.replace(whole)
+
+
+def keep_whole_texts(path: Path, lines_per_text: int) -> int:
+    """Cut a file after the last text whose lines are all there, whole ones; return the number of texts."""
+    content = path.read_bytes()
+    lines = content.split(b"\n")[:-1]
+    texts = len(lines) // lines_per_text
+    kept = sum(len(line) + 1 for line in lines[: texts * lines_per_text])
+    if kept < len(content):
+        os.truncate(path, kept)
+    return texts
 
 
 if __name__ == "__main__":

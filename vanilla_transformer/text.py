@@ -85,7 +85,7 @@ LONE_TAG = re.compile(rf"<([A-Za-z][\w:.-]*)(({ATTRIBUTE})*)\s*>")
 JSON_OBJECT = re.compile(r'\s*\[?\s*\{\s*"([^"\\]|\\.)*"\s*:')
 
 
-def split_lines(content: bytes, name: str) -> list[str]:
+def split_lines(content: bytes, name: str, allow_blank: bool = False) -> list[str]:
     """
     The lines of UTF-8 text, without their ends and without a byte order mark.
 
@@ -96,6 +96,7 @@ def split_lines(content: bytes, name: str) -> list[str]:
     Args:
         content: the bytes of a file.
         name: what to call it in an error.
+        allow_blank: whether all lines may be blank.
 
     Raises:
         TextError: if it is empty, packed, binary or not UTF-8; the format or the line is named.
@@ -104,7 +105,7 @@ def split_lines(content: bytes, name: str) -> list[str]:
     form = find_binary_format(content)
     if form is not None:
         raise TextError(f"{name} is {form.name}, not UTF-8 text. {form.remedy}")
-    if not content.strip():
+    if not (content if allow_blank else content.strip()):
         raise TextError(f"{name} is empty. Give one sentence a line.")
     lines = []
     for number, line in enumerate(content.removesuffix(b"\n").split(b"\n"), start=1):
@@ -172,7 +173,7 @@ def remedy_for_encoding(content: bytes) -> str:
     )
 
 
-def read_lines(path: str | Path) -> list[str]:
+def read_lines(path: str | Path, allow_blank: bool = False) -> list[str]:
     """
     The lines of a UTF-8 file in any format of text, as `split_lines` splits them; a name that ends in .gz is unpacked.
 
@@ -189,17 +190,17 @@ def read_lines(path: str | Path) -> list[str]:
         raise TextError(f"{path} cannot be unpacked: {error}. Is it whole, and made by gzip?") from error
     except OSError as error:
         raise TextError(f"{path} cannot be read: {error.strerror}.") from error
-    return split_lines(content, str(path))
+    return split_lines(content, str(path), allow_blank)
 
 
-def read_plain_text(path: str | Path) -> list[str]:
+def read_plain_text(path: str | Path, allow_blank: bool = False) -> list[str]:
     """
     The lines of a file of plain text, a sentence a line; a name that ends in .gz is unpacked.
 
     Raises:
         TextError: as `read_lines` and `check_plain_text`.
     """
-    return check_plain_text(read_lines(path), str(path))
+    return check_plain_text(read_lines(path, allow_blank), str(path))
 
 
 def check_plain_text(lines: list[str], name: str) -> list[str]:

@@ -58,6 +58,16 @@ def test_an_empty_file_is_refused(tmp_path, content):
         read_lines(path)
 
 
+@pytest.mark.parametrize(("content", "lines"), [(b"\n", [""]), (b"\xef\xbb\xbf \n\n", [" ", ""])])
+def test_blank_lines_are_read_where_they_are_allowed(tmp_path, content, lines):
+    path = tmp_path / "text"
+    path.write_bytes(content)
+    assert read_lines(path, allow_blank=True) == lines
+    path.write_bytes(b"")
+    with pytest.raises(TextError, match="is empty"):
+        read_lines(path, allow_blank=True)
+
+
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(TextError, match="absent cannot be read: No such file"):
         read_lines(tmp_path / "absent")
