@@ -45,6 +45,7 @@ from training.checkpoints import (
     step_of,
     validation_losses,
 )
+from training.encoding import lengths
 from training.processes import check_processes, first_process, keep_freed_memory
 from training.publishing import PushCallback, prepare_push, publish
 from training.recipe import ROW_NOTES, Recipe, parse_recipe
@@ -157,6 +158,11 @@ def run(recipe: Recipe, texts: dict[str, Any], say: Callable[..., None]) -> None
     sides = ", source and target each" if model.config.is_encoder_decoder else ""
     say(f"tokens a step{sides}: {derive_accumulation(args)}")
     encoded = task.encode_texts(texts, model.config, tokenizer, say)
+    if model.config.is_encoder_decoder:
+        longest = int(lengths(encoded["train"])[0].max())
+        # Translating tells by it which texts are far from all that was learned, before a fine-tuning too.
+        settings = model.generation_config
+        settings.longest_source = max(longest, getattr(settings, "longest_source", None) or 0)
     trainer = task.make_trainer(
         model=model,
         args=args,

@@ -31,6 +31,9 @@ from .search_vanilla_transformer import (
 )
 
 LENGTH_PENALTY_TYPES = ("gnmt", "power")
+# Source tokens that raise the limit of a translation: more than sentences have, few enough that what no training had,
+# such as thousands of letters without a space, does not take minutes. Training on longer sources raises it.
+COUNTED_SOURCE_LENGTH = 512
 OF_BEAMS = ("early_stopping", "length_penalty")  # settings that transformers refuses to save where there is one beam
 
 
@@ -135,7 +138,8 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
 
     * `length_penalty_type`: `"gnmt"` scores a hypothesis Y by log P(Y|X) / ((5 + |Y|) / 6)^`length_penalty` (Wu et al.
       2016, §7, as §6.1 of the paper uses it); `"power"` by log P(Y|X) / |Y|^`length_penalty`, as transformers does.
-    * `source_length_offset`: generate at most |X| + `source_length_offset` tokens for each sentence.
+    * `source_length_offset`: generate at most |X| + `source_length_offset` tokens for each sentence. |X| counts up to
+      512 tokens, or up to `longest_source` of `model.generation_config`, which training writes, where that is more.
     * `weight_precision`: `"bfloat16"` or `"int8"` for the decoder's weights in greedy and beam search, which is faster
       on a CPU (int8 works there alone); `None` for their own. With int8 what they multiply is rounded as well, by one
       scale for the whole batch, so that a translation can depend on the sentences beside it.
@@ -208,7 +212,8 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
             if offset < 0:
                 raise ValueError(f"`source_length_offset` is {offset}. Give 0 or more: tokens on top of |X|.")
             self._warn_of_own_length()
-            limits = self._source_lengths(ids, kwargs) + offset  # (B,)
+            counted = max(COUNTED_SOURCE_LENGTH, getattr(self.generation_config, "longest_source", None) or 0)
+            limits = self._source_lengths(ids, kwargs).clamp(max=counted) + offset  # (B,)
             prompt_length = self._decoder_prompt_length(generation_config, kwargs)
             if self.config.position_limit is not None:
                 limits = limits.clamp(max=self.config.position_limit - prompt_length)

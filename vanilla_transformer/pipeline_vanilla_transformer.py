@@ -26,10 +26,18 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 from transformers import Pipeline, PreTrainedConfig
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 # Texts of a stream that are read, and sorted by length, at once: few at first, so that the first results come early,
 # then twice as many each time, since batches of similar length need a choice.
 FIRST_CHUNK, LARGEST_CHUNK = 32, 1024
+
+# A source with more than so many times the tokens of the longest one of the training is far from all that was learned.
+FAR_LONGER = 2
+# What counts as the longest one where a model does not say: few sentences have more tokens.
+UNKNOWN_LONGEST_SOURCE = 128
 
 # A mark that ends a sentence with what closes after it, and the space behind, if what follows may begin one. With
 # possessive quantifiers and the look-behind the time stays linear in the length of the text.
@@ -75,7 +83,8 @@ class VanillaTransformerTranslationPipeline(Pipeline):
     The result for a string is a list of `{"translation_text": ...}`, one for each of `num_return_sequences`; for a
     list it is a list with such a dict, or with a list of several, for each string; for any other iterable, such as a
     generator or a data set's column, it is a generator of the same. Empty strings stay empty. Special tokens that
-    stand in a text are read as text.
+    stand in a text are read as text. A warning, once a call, names a text with more than twice the tokens of the
+    longest source of the training (`model.generation_config.longest_source`, or else 128).
 
     Args, of the constructor or of a call, which wins:
         tokens_per_batch (`int`, defaults to 2048):
@@ -115,6 +124,7 @@ class VanillaTransformerTranslationPipeline(Pipeline):
     ```
     """
 
+    warned_of_length = False  # in this call
     return_name = "translation"  # a result has its text under this name and "_text"
 
     _load_processor = False
@@ -160,6 +170,7 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         batching = {**self._preprocess_params, **batching, "batch_size": batch_size or self._batch_size}
         generate_arguments = {**self._forward_params, **generate_arguments}
         return_scores = {**self._postprocess_params, **results}.get("return_scores", False)
+        self.warned_of_length = False
         if isinstance(inputs, str):
             return self.translate([inputs], generate_arguments, return_scores, **batching)[0]
         if isinstance(inputs, (list, tuple)):
@@ -237,6 +248,7 @@ class VanillaTransformerTranslationPipeline(Pipeline):
                     f"The sentence {sentences[index]!r:.60} has {len(ids['input_ids']):,} tokens, and the model has "
                     f"{limit:,} positions. Split it, for instance with `split_sentences`."
                 )
+        self.warn_of_length([(sentences[index], len(ids["input_ids"])) for index, ids in encoded.items()])
         batches: list[list[int]] = []
         # Longest first: what does not fit in memory shows at once, and the bar does not slow down.
         for index in sorted(encoded, key=lambda i: len(encoded[i]["input_ids"]), reverse=True):
@@ -254,6 +266,20 @@ class VanillaTransformerTranslationPipeline(Pipeline):
                     results[index] = outputs[position * count : (position + 1) * count]
                 bar.update(len(batch))
         return results
+
+    def warn_of_length(self, sentences: list[tuple[str, int]]) -> None:
+        """Warn, once a call, of the first sentence that is far longer than any of the training. They have lengths."""
+        longest = getattr(self.model.generation_config, "longest_source", None)
+        limit = FAR_LONGER * (longest or UNKNOWN_LONGEST_SOURCE)
+        text, length = next((each for each in sentences if each[1] > limit), ("", 0))
+        if not length or self.warned_of_length:
+            return
+        self.warned_of_length = True
+        known = f"the longest source of the training has {longest:,}" if longest else "few sentences have as many"
+        logger.warning(
+            f"The text {text!r:.60} has {length:,} tokens, and {known}. Parts of it may be lost: split "
+            "it, for instance into sentences with `split_sentences`."
+        )
 
     def preprocess(self, input_: str, **parameters: Any) -> dict[str, Any]:
         """A sentence to its ids."""

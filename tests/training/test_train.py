@@ -34,6 +34,10 @@ def test_a_run_leaves_a_folder_that_is_ready_for_the_hub(recipe, tmp_path, capsy
     assert f"vanilla-transformer translate --model {run}" in shown
     assert list((run / "logs").glob("events.out.tfevents.*"))
 
+    settings = json.loads((run / "generation_config.json").read_text())
+    sources = AutoTokenizer.from_pretrained(run)([source for source, _ in phrasebook()["train"][:200]]).input_ids
+    assert settings["longest_source"] == max(map(len, sources))
+
     with Image.open(run / "attention.png") as picture:
         assert min(picture.size) > 200
     names = {path.name for path in run.iterdir() if path.is_file()}

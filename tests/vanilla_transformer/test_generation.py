@@ -5,7 +5,7 @@ import torch
 from transformers import GenerationConfig
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
-from vanilla_transformer import VanillaTransformerForConditionalGeneration
+from vanilla_transformer import VanillaTransformerForConditionalGeneration, generation_vanilla_transformer
 
 
 def gnmt(log_probability: float, length: int, alpha: float = 0.6) -> float:
@@ -179,6 +179,20 @@ def test_the_offset_is_overridden_per_call(model, inputs):
     without_padding(model)
     assert lengths(model.generate(**inputs, source_length_offset=3)) == [12, 8, 5]
     assert lengths(model.generate(**inputs, generation_config=GenerationConfig(source_length_offset=1))) == [10, 6, 3]
+
+
+def test_a_source_past_all_training_does_not_raise_the_limit_without_end(small_config, monkeypatch):
+    model = without_padding(VanillaTransformerForConditionalGeneration(small_config(decoder_layers=1)).eval())
+    source = torch.full((2, 600), 7)
+    mask = torch.ones_like(source)
+    mask[1, 500:] = 0
+    settings = {"attention_mask": mask, "num_beams": 1}
+    assert lengths(model.generate(source, **settings)) == [512 + 50, 500 + 50]
+    monkeypatch.setattr(generation_vanilla_transformer, "COUNTED_SOURCE_LENGTH", 20)
+    for longest, counted in ((None, 20), (9, 20), (30, 30)):
+        model.generation_config.longest_source = longest
+        assert lengths(model.generate(source, **settings, source_length_offset=3)) == [counted + 3] * 2
+        assert lengths(model.generate(source[:, :10], num_beams=2, source_length_offset=3)) == [13] * 2
 
 
 def test_without_a_mask_padding_does_not_count_either(model, inputs):

@@ -196,6 +196,33 @@ def test_long_text_is_translated_sentence_by_sentence_on_request(translator):
 
 
 @pytest.mark.parametrize(
+    ("longest", "words", "known"), [(None, 300, "few sentences"), (12, 30, "has 12"), (200, 500, "200")]
+)
+def test_a_text_far_longer_than_any_of_the_training_is_warned_of_once_a_call(
+    translator, caplog, longest, words, known
+):
+    if longest is not None:
+        translator.model.generation_config.longest_source = longest
+    long = "red " * words
+    settings = {"num_beams": 1, "max_new_tokens": 1}
+    calls = (
+        lambda: translator(long, **settings),
+        lambda: translator(["red", long, long], **settings),
+        lambda: list(translator((text for text in [long] * 40), **settings)),
+    )
+    for call in calls:
+        caplog.clear()
+        call()
+        (record,) = caplog.records
+        assert "The text 'red red red" in record.getMessage() and "`split_sentences`" in record.getMessage()
+        assert known in record.getMessage()
+    caplog.clear()
+    translator(["Red. " * words, "red " * (longest or 100)], split_sentences=True, **settings)
+    translator("red " * 5, **settings)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
     ("inputs", "settings", "named"),
     [
         (["a", None], {}, "`inputs` has None at position 1"),
