@@ -14,13 +14,21 @@
 """Joint byte-pair encoding: one vocabulary for source and target (§5.1), lossless for any text."""
 
 import json
+import re
+import unicodedata
 from collections.abc import Iterator
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 from tokenizers import AddedToken, Encoding, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE
 from transformers.tokenization_utils_base import BatchEncoding
 from transformers.tokenization_utils_tokenizers import TokenizersBackend
+
+# No character before U+0300 joins the one before it.
+COMPOSABLE = re.compile(r"[\s\S][\u0300-\U0010ffff]+")
+to_nfc = partial(unicodedata.normalize, "NFC")
 
 
 def add_spaces(words: Any) -> Any:
@@ -30,17 +38,79 @@ def add_spaces(words: Any) -> Any:
     return type(words)(f" {each}" if i and isinstance(each, str) else add_spaces(each) for i, each in enumerate(words))
 
 
-def shift_offsets(encoding: Encoding) -> Encoding:
-    """Return an encoding of words with offsets in each word, without the space that `add_spaces` put before it."""
+def split_inputs(text: Any, text_pair: Any, is_split_into_words: bool) -> list[list[list[str]]]:
+    """Return the one or two sequences of each row of a call, each as its words or as the one text that it is."""
+
+    def is_sequence(value: Any) -> bool:
+        return all(isinstance(word, str) for word in value) if is_split_into_words else isinstance(value, str)
+
+    if is_sequence(text):
+        text, text_pair = [text], None if text_pair is None else [text_pair]
+    if text_pair is None:
+        rows = [(row,) if is_sequence(row) else row for row in text]
+    else:
+        rows = list(zip(text, text_pair, strict=True))
+    return [[list(sequence) if is_split_into_words else [sequence] for sequence in row] for row in rows]
+
+
+def composed_spans(text: str) -> list[tuple[int, int]]:
+    """Return start and end of each run of several characters that NFC turns into others, as a letter and an accent."""
+    spans = []
+    for run in COMPOSABLE.finditer(text):
+        starters = [i for i in range(run.start() + 1, run.end()) if not unicodedata.combining(text[i])]
+        start = run.start()
+        for end, following in pairwise((*starters, run.end(), run.end())):
+            whole, rest = text[start:end], text[end:following]
+            if to_nfc(whole + rest) == to_nfc(whole) + to_nfc(rest):  # else the next starter joins, as in Hangul
+                if end - start > 1 and to_nfc(whole) != whole:
+                    spans.append((start, end))
+                start = end
+    return spans
+
+
+def map_offsets(text: str, is_spaced: bool) -> tuple[list[int], list[int]]:
+    """
+    Map the offsets that the backend gives, which count only the first of the characters that NFC composes.
+
+    Args:
+        text: a text, or a word of one.
+        is_spaced: whether `add_spaces` put a space before it, which is not counted.
+
+    Returns:
+        for each position in `text`, where a token that starts there starts, and where one that ends there ends.
+    """
+    starts = [max(i - is_spaced, 0) for i in range(len(text) + 1)]
+    ends = list(starts)
+    for start, end in composed_spans(text):
+        starts[start:end] = [starts[start]] * (end - start)
+        ends[start + 1 : end + 1] = [ends[end]] * (end - start)
+    return starts, ends
+
+
+def align_offsets(encoding: Encoding, sequences: list[list[str]], is_split_into_words: bool) -> Encoding:
+    """Return an encoding with the offsets in its sequences as they are given, before NFC and `add_spaces`."""
+    maps = [[map_offsets(part, is_spaced=i > 0) for i, part in enumerate(parts)] for parts in sequences]
     state = json.loads(encoding.__getstate__())
     for window in (state, *state["overflowing"]):
-        window["offsets"] = [
-            (max(low - 1, 0), max(high - 1, 0)) if word else (low, high)
-            for word, (low, high) in zip(window["words"], window["offsets"], strict=True)
-        ]
-    shifted = Encoding()  # the offsets of an encoding can be read and not written
-    shifted.__setstate__(json.dumps(state).encode())
-    return shifted
+        for sequence, tokens in window["sequence_ranges"].items():
+            for i in range(tokens["start"], tokens["end"]):
+                starts, ends = maps[int(sequence)][window["words"][i] if is_split_into_words else 0]
+                start, end = window["offsets"][i]
+                window["offsets"][i] = starts[start], ends[end]
+    aligned = Encoding()  # the offsets of an encoding can be read and not written
+    aligned.__setstate__(json.dumps(state).encode())
+    return aligned
+
+
+def replace_encodings(encoded: BatchEncoding, encodings: list[Encoding], return_tensors: Any) -> BatchEncoding:
+    """Return what was encoded with other encodings, and with their offsets where it has offsets."""
+    replaced = BatchEncoding(dict(encoded), encodings)
+    if "offset_mapping" in encoded:
+        offsets: Any = [each.offsets for each in encodings]
+        if return_tensors is None and encoded["offset_mapping"] == encoded.encodings[0].offsets:  # of one text
+            offsets = offsets[0]
+        replaced.update(BatchEncoding({"offset_mapping": offsets}, tensor_type=return_tensors))
+    return replaced
 
 
 class VanillaTransformerTokenizer(TokenizersBackend):
@@ -49,7 +119,7 @@ class VanillaTransformerTokenizer(TokenizersBackend):
 
     Text is normalised to NFC, split into words with the space before each, and every word is merged up from its bytes:
     there is no unknown token, and decoding gives the NFC text back to the last space. `</s>` ends each sequence. The
-    offsets of a token leave out the space before its word.
+    offsets of a token leave out the space before its word, and count the characters of the text as it is given.
 
     Ids are the same in every vocabulary: `<s>` 0 starts the decoder, `<pad>` 1, `</s>` 2, `<mask>` 3.
 
@@ -57,7 +127,8 @@ class VanillaTransformerTokenizer(TokenizersBackend):
     `split_special_tokens=True` to encode it as the characters it is made of.
 
     With `is_split_into_words=True` words get the ids of their text, in which a space is between them, and offsets in
-    each word. Only this class does so: a `TokenizersBackend` that reads the same file joins words without a space.
+    each word. A `TokenizersBackend` that reads the same file joins words without a space, and its offsets leave out
+    the accents of text that is not in NFC.
 
     Args:
         vocab (`dict[str, int]`, *optional*): token -> id. Without it only the special tokens exist.
@@ -118,26 +189,28 @@ class VanillaTransformerTokenizer(TokenizersBackend):
     def _encode_plus(
         self, text: Any, text_pair: Any = None, is_split_into_words: bool = False, **kwargs: Any
     ) -> BatchEncoding:
-        """Encode as all of transformers does; words are encoded as they are in a text with a space between them."""
-        if not is_split_into_words:
-            return super()._encode_plus(text=text, text_pair=text_pair, **kwargs)
+        """
+        Encode as all of transformers does, with offsets that cover every character that NFC composes; words are
+        encoded as they are in a text with a space between them.
+        """
+        if is_split_into_words:
+            text, text_pair = add_spaces(text), add_spaces(text_pair)
         encoded = super()._encode_plus(
-            text=add_spaces(text), text_pair=add_spaces(text_pair), is_split_into_words=True, **kwargs
+            text=text, text_pair=text_pair, is_split_into_words=is_split_into_words, **kwargs
         )
-        return self._replace_encodings(encoded, [shift_offsets(each) for each in encoded.encodings], **kwargs)
-
-    @staticmethod
-    def _replace_encodings(
-        encoded: BatchEncoding, encodings: list[Encoding], return_tensors: Any = None, **kwargs: Any
-    ) -> BatchEncoding:
-        """Return what was encoded with other encodings, and with their offsets where it has offsets."""
-        replaced = BatchEncoding(dict(encoded), encodings)
-        if "offset_mapping" in encoded:
-            offsets: Any = [each.offsets for each in encodings]
-            if return_tensors is None and encoded["offset_mapping"] == encoded.encodings[0].offsets:  # of one text
-                offsets = offsets[0]
-            replaced.update(BatchEncoding({"offset_mapping": offsets}, tensor_type=return_tensors))
-        return replaced
+        inputs = split_inputs(text, text_pair, is_split_into_words)
+        is_moved = [
+            is_split_into_words or not all(unicodedata.is_normalized("NFC", part) for parts in row for part in parts)
+            for row in inputs
+        ]
+        if encoded.encodings is None or not any(is_moved):
+            return encoded
+        rows = [int(row) for row in encoded.get("overflow_to_sample_mapping", range(len(inputs)))]
+        encodings = [
+            align_offsets(each, inputs[row], is_split_into_words) if is_moved[row] else each
+            for each, row in zip(encoded.encodings, rows, strict=True)
+        ]
+        return replace_encodings(encoded, encodings, kwargs.get("return_tensors"))
 
     @classmethod
     def train(cls, texts: Iterator[str] | list[str], vocab_size: int, **kwargs: Any) -> "VanillaTransformerTokenizer":

@@ -115,6 +115,63 @@ def test_the_bundled_tokenizer_trims_offsets_without_the_package():
     assert stock("The house is red.", return_offsets_mapping=True).offset_mapping[1] == (4, 9)
 
 
+UNCOMPOSED = {
+    "accents": "Estás aquí, ¿no? Él está",
+    "two marks": "Tiếng Việt",
+    "marks in another order": "te\u0302\u0323n",
+    "jamo": "한국어 문장",
+    "singletons": "\u212bngström \u2126",
+    "ligatures": "o\ufb03ce ba\ufb01o",
+    "starters that compose": "\u09c7\u09be",
+}
+
+
+@pytest.mark.parametrize("text", UNCOMPOSED.values(), ids=UNCOMPOSED)
+def test_offsets_cover_all_characters_that_nfc_composes(tokenizer, text):
+    composed = unicodedata.normalize("NFC", text)
+    expected = tokenizer(composed)
+    for form in (text, unicodedata.normalize("NFD", text)):
+        encoded = tokenizer(form)
+        assert encoded.input_ids == expected.input_ids
+        assert [unicodedata.normalize("NFC", word) for word in words(encoded, form)] == words(expected, composed)
+        assert None not in [encoded.char_to_token(i) for i, character in enumerate(form) if character != " "]
+        split = tokenizer(form.split(), is_split_into_words=True)
+        assert split.input_ids == expected.input_ids
+        covered = [
+            [split.encodings[0].offsets[i] for i, word in enumerate(split.word_ids()) if word == each]
+            for each in range(len(form.split()))
+        ]
+        assert [offsets[-1][1] for offsets in covered] == [len(word) for word in form.split()]
+
+
+@given(
+    text=st.text("aeo \u0300\u0302\u0323\u0327\u031b\u1100\u1161\u11a8\uac00\u0915\u093c\u0958\u212bé\u1ea1日\ufb01")
+)
+@settings(max_examples=300, deadline=None)
+def test_offsets_cover_a_text_in_any_form(tokenizer, text):
+    encoded = tokenizer(text, return_offsets_mapping=True)
+    assert encoded.input_ids == tokenizer(unicodedata.normalize("NFC", text)).input_ids
+    covered = {position for low, high in encoded.offset_mapping for position in range(low, high)}
+    assert covered >= {position for position, character in enumerate(text) if character != " "}
+
+
+def test_offsets_follow_each_row_of_a_batch_whatever_its_form(tokenizer):
+    composed, apart = "está roja", unicodedata.normalize("NFD", "está roja")
+    settings = {"padding": True, "return_tensors": "np", "return_offsets_mapping": True}
+    rows = tokenizer(["a", apart, composed], **settings)
+    single = tokenizer(apart, return_offsets_mapping=True)
+    assert rows.offset_mapping[1].tolist() == [list(pair) for pair in single.offset_mapping]
+    assert [single.token_to_chars(single.char_to_token(position)).end for position in (4, 6)] == [5, 10]
+    assert rows.encodings[2].offsets == tokenizer(composed).encodings[0].offsets
+    pair = tokenizer("a", apart)
+    assert pair.encodings[0].offsets[2:] == single.offset_mapping
+    windows = tokenizer(
+        [composed, apart], max_length=3, truncation=True, return_overflowing_tokens=True, return_offsets_mapping=True
+    )
+    tokens = [pair for window in windows.offset_mapping for pair in window[:-1]]
+    assert tokens == [*tokenizer(composed).encodings[0].offsets[:-1], *single.offset_mapping[:-1]]
+
+
 def test_whole_words_are_masked(tokenizer):
     collator = DataCollatorForLanguageModeling(
         tokenizer, whole_word_mask=True, mask_replace_prob=1, random_replace_prob=0
