@@ -5,6 +5,7 @@ al. 2016), with the precision and the recall behind F1.
 
 import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -17,8 +18,8 @@ PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalize(answer: str) -> str:
-    """Lower-cased, without punctuation and articles, with single spaces."""
-    return " ".join(ARTICLES.sub(" ", answer.lower().translate(PUNCTUATION)).split())
+    """Lower-cased, without punctuation and articles, with single spaces, in NFC: accents apart would be no letters."""
+    return " ".join(ARTICLES.sub(" ", unicodedata.normalize("NFC", answer).lower().translate(PUNCTUATION)).split())
 
 
 def exact_match(prediction: str, reference: str) -> float:

@@ -8,11 +8,13 @@ are the `</s>` after the question.
 
 import dataclasses
 import json
+import unicodedata
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import datasets
 import numpy as np
@@ -80,11 +82,8 @@ class Questions:
         if question.id in self.ids:
             raise RecipeError(f"{self.place} has two questions with the id {question.id!r}. Give each its own.")
         self.ids.add(question.id)
-        right = [
-            (text, start)
-            for text, start in question.answers
-            if text.strip() and start >= 0 and question.context[start : start + len(text)] == text
-        ]
+        located = (locate_answer(question.context, text, start) for text, start in question.answers)
+        right = [answer for answer in located if answer is not None]
         misplaced = len(question.answers) - len(right)
         self.misplaced += misplaced
         if right:
@@ -94,6 +93,33 @@ class Questions:
             self.dropped["whose answers are not where the file says"] += 1
         else:
             self.dropped["without an answer"] += 1
+
+
+def count_characters(text: str, length: int, form: Literal["NFC", "NFD"]) -> int:
+    """Return how many characters of a text have at most so many once they are in a form of Unicode."""
+    lengths = range(len(text) + 1)
+    return bisect_right(lengths, length, key=lambda end: len(unicodedata.normalize(form, text[:end]))) - 1
+
+
+def locate_answer(context: str, text: str, start: int) -> tuple[str, int] | None:
+    """
+    Find an answer where a file says, whichever form of Unicode it, its context and the count of characters are in.
+
+    Returns:
+        the part of the context and its first character; None if the answer is blank or not there.
+    """
+    if not text or not text.strip() or start < 0:
+        return None
+    if context[start : start + len(text)] == text:
+        return text, start
+    if context.isascii() and text.isascii():
+        return None
+    composed = unicodedata.normalize("NFC", text)
+    for first in (start, count_characters(context, start, "NFC"), count_characters(context, start, "NFD")):
+        part = context[first : first + count_characters(context[first:], len(composed), "NFC")]
+        if unicodedata.normalize("NFC", part) == composed:
+            return part, first
+    return None
 
 
 def read_squad(path: str | Path) -> Questions:

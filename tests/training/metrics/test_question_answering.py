@@ -1,4 +1,5 @@
 import json
+import unicodedata
 from pathlib import Path
 
 import evaluate
@@ -19,6 +20,16 @@ SYSTEMS = {
 
 def test_answers_are_normalized_as_the_evaluator_does():
     assert normalize("The  U.S.A.'s, a-b An") == "usas ab"
+
+
+def test_scores_do_not_depend_on_the_form_of_unicode():
+    answers = ["à la carte", "ăn ở đó", "한국어", "\u212bngström"]
+    references = {str(i): [answer] for i, answer in enumerate(answers)}
+    composed = {str(i): unicodedata.normalize("NFC", f"{answer} más") for i, answer in enumerate(answers)}
+    apart = {name: unicodedata.normalize("NFD", answer) for name, answer in composed.items()}
+    assert score_answers(apart, references) == score_answers(composed, references)
+    assert score_answers(apart, {name: [answer] for name, answer in composed.items()})["exact_match"] == 100
+    assert normalize(apart["0"]) == "à la carte más"
 
 
 def test_by_hand():

@@ -1,5 +1,6 @@
 import gzip
 import json
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,14 @@ import pytest
 
 from training.arguments import RecipeError
 from training.metrics.question_answering import score_answers
-from training.tasks.question_answering import Question, answerless, encode_questions, find_answers, read_squad
+from training.tasks.question_answering import (
+    Question,
+    answerless,
+    encode_questions,
+    find_answers,
+    locate_answer,
+    read_squad,
+)
 from vanilla_transformer.text import TextError
 
 SQUAD = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "squad" / "dev-v1.1.json"
@@ -114,6 +122,49 @@ def test_space_around_an_answer_does_not_move_it(tokenizer, answer):
     windows = encode_questions([Question("q", "the?", context, [(answer, context.index(answer))])], tokenizer, 40, 10)
     assert answerless(windows) == []
     assert find_answers(windows, *oracle(windows)) == {"q": answer.strip()}
+
+
+ACCENTED = "Él está aquí; Tiếng Việt, 한국어 문장, \u212bngström, baño y ca\ufb01é."
+
+
+def answered(tokenizer, folder, context, answers):
+    """The windows of questions in a file, what oracle logits answer, and the scores."""
+    entries = [("¿Qué?", [{"text": text, "answer_start": start}]) for text, start in answers]
+    questions = read_squad(squad_file(folder, *entries, context=context)).questions
+    windows = encode_questions(questions, tokenizer, max_length=200, stride=20)
+    found = find_answers(windows, *oracle(windows), max_answer_length=200)
+    return windows, found, score_answers(found, {each.id: [text for text, _ in each.answers] for each in questions})
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD", None])
+def test_a_file_in_any_form_of_unicode_is_learned_and_scored_as_nfc(tokenizer, tmp_path, form):
+    composed = unicodedata.normalize("NFC", ACCENTED)
+    parts = ["está", "Tiếng Việt", "한국어", composed.split(", ")[2], "baño", "\ufb01é", "aquí"]
+    expected, _, _ = answered(tokenizer, tmp_path, composed, [(part, composed.index(part)) for part in parts])
+    context = unicodedata.normalize(form, ACCENTED) if form else ACCENTED
+    written = [unicodedata.normalize(form, part) if form else part for part in parts]
+    if not form:
+        written[3] = "\u212bngström"
+    windows, found, scores = answered(tokenizer, tmp_path, context, [(part, context.index(part)) for part in written])
+    for name in ("input_ids", "start_positions", "end_positions", "source_length"):
+        assert windows[name][:] == expected[name][:]
+    assert answerless(windows) == []
+    assert list(found.values()) == written and all(answer in context for answer in found.values())
+    assert scores["exact_match"] == scores["f1"] == 100
+
+
+@pytest.mark.parametrize("context_form", ["NFC", "NFD"])
+@pytest.mark.parametrize("answer_form", ["NFC", "NFD"])
+@pytest.mark.parametrize("count_form", ["NFC", "NFD"])
+def test_an_answer_in_another_form_than_its_context_is_found(context_form, answer_form, count_form):
+    context, answer, before = "Él está aquí, té.", "aquí", "Él está "
+    written, found = unicodedata.normalize(context_form, context), unicodedata.normalize(context_form, answer)
+    start = len(unicodedata.normalize(count_form, before))
+    place = (found, len(unicodedata.normalize(context_form, before)))
+    assert locate_answer(written, unicodedata.normalize(answer_form, answer), start) == place
+    assert locate_answer(written, unicodedata.normalize(answer_form, "allí"), start) is None
+    assert locate_answer(written, unicodedata.normalize(answer_form, answer), start + 3) is None
+    assert locate_answer(written, unicodedata.normalize(answer_form, answer), -1) is None
 
 
 def test_an_answer_longer_than_every_overlap_can_be_in_no_window(tokenizer):
