@@ -17,7 +17,7 @@ from training.averaging import average_weights
 from training.checkpoints import regular_checkpoints
 from training.data import read_two_files
 from training.metrics.translation import bleu
-from training.score import Domain, add_model_options, apply_model, check_model_options
+from training.score import Domain, add_model_options, apply_model, check_model_options, language_of
 from vanilla_transformer.loading import load_model
 
 
@@ -43,6 +43,7 @@ def compare(options: argparse.Namespace) -> None:
         RecipeError: if there are not as many checkpoints, and for options and files as `training.score`.
     """
     check_model_options(options, *options.length_penalties)
+    options.target_lang = language_of(options)
     checkpoints = regular_checkpoints(options.model)
     for window in options.windows:
         if not 1 <= window <= len(checkpoints):
@@ -60,7 +61,7 @@ def compare(options: argparse.Namespace) -> None:
             options.length_penalty, domain.hypotheses = alpha, None
             apply_model(model, tokenizer, [domain], options)
             row["NLL"] = f"{domain.loss:.4f}"
-            score = bleu(domain.hypotheses or [], domain.text.targets, options.tokenize)
+            score = bleu(domain.hypotheses or [], domain.text.targets, options.tokenize, 0, options.target_lang)
             row[f"BLEU, α {alpha:g}"] = f"{score.value:.2f}"
         rows.append(row)
         print(tabulate(rows, headers="keys", disable_numparse=True, tablefmt="github"), flush=True)

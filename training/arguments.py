@@ -162,7 +162,9 @@ class DataArguments:
         metadata={"help": "'phrasebook': the corpus that comes with the demo; beside files, it is added to them."},
     )
     source_lang: str | None = field(default=None, metadata={"help": "Language code for the model card, such as en."})
-    target_lang: str | None = field(default=None, metadata={"help": "Language code for the model card, such as es."})
+    target_lang: str | None = field(
+        default=None, metadata={"help": "Language code, such as es, for the model card and the scores."}
+    )
     data_description: str | None = field(default=None, metadata={"help": "What the data is, for the model card."})
     limits: str | None = field(default=None, metadata={"help": "What the model cannot do, for the model card."})
     license: str | None = field(default=None, metadata={"help": "Licence of the model, for the model card."})
@@ -318,8 +320,9 @@ class TrainingArguments(Seq2SeqTrainingArguments):
             "help": "gnmt (§6.1), or power: log P(Y) / |Y|^α. Saved with the model; the paper's gnmt if absent."
         },
     )
-    bleu_tokenize: str = field(
-        default="13a", metadata={"help": "sacreBLEU's tokenizer; 'none' for text that is tokenized already."}
+    bleu_tokenize: str | None = field(
+        default=None,
+        metadata={"help": "sacreBLEU's tokenizer, if absent that of `target_lang`; 'none' for tokenized text."},
     )
     compound_bleu: bool = field(
         default=False, metadata={"help": "Whether the scores at the end have the paper's BLEU, compounds taken apart."}
@@ -372,6 +375,8 @@ class TrainingArguments(Seq2SeqTrainingArguments):
                     null = ", or null to leave it unset" if getattr(type(self), name) is None else ""
                     raise RecipeError(f"`{name}` is {value}. {remedy}{null}.")
         for name, check in (("bleu_tokenize", bleu_metric), ("bootstrap_samples", check_samples)):
+            if getattr(self, name) is None:
+                continue
             try:
                 check(getattr(self, name), f"`{name}`")
             except ValueError as error:

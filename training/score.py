@@ -16,6 +16,7 @@ import math
 import shutil
 import sys
 import tempfile
+import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from transformers.utils import logging
 from training.arguments import RecipeError, TrainingArguments
 from training.data import ParallelText, read_two_files
 from training.encoding import encode, lengths
+from training.metrics.segmentation import separate_characters, two_letters
 from training.metrics.translation import (
     TOKENIZERS,
     Score,
@@ -37,6 +39,7 @@ from training.metrics.translation import (
     bleu_metric,
     check_compounds,
     check_samples,
+    default_tokenizer,
     score_translations,
 )
 from training.tasks.translation import TranslationTrainer
@@ -158,6 +161,7 @@ def apply_model(
             disable_tqdm=not sys.stderr.isatty(),
         )
         trainer = TranslationTrainer(model, arguments, processing_class=tokenizer)
+        trainer.language = options.target_lang
         with nullcontext() if options.bf16 else trainer.full_precision():
             encoded = []
             for domain in domains:
@@ -202,9 +206,14 @@ def check_positions(model: PreTrainedModel, dataset: datasets.Dataset, name: str
 
 
 def language_of(options: argparse.Namespace) -> str | None:
-    """The target language: as given, or as the model's card says."""
+    """
+    The target language: as given, or as the model's card says.
+
+    Raises:
+        ModelCardError: for what is no code of a language, with a script or a region or without.
+    """
     if options.target_lang is not None:
-        check_language(options.target_lang, "target_lang")
+        check_language(two_letters(options.target_lang) or "", "target_lang")
         return str(options.target_lang)
     return None if options.model is None else ModelCardFacts.load(options.model).target_lang
 
@@ -248,8 +257,11 @@ def write_results(domains: list[Domain], settings: dict[str, Any], folder: Path,
 
 
 def by_length(domain: Domain, tokenize: str) -> list[tuple[str, int, float | None]]:
-    """Ranges of source words (`LENGTHS`), with the number of sentences in each and their BLEU; none without any."""
-    words = [len(source.split()) for source in domain.text.sources]
+    """
+    Ranges of source words (`LENGTHS`), or of characters where a script has no spaces between words, with the number of
+    sentences in each and their BLEU; none without any.
+    """
+    words = [len(separate_characters(source).split()) for source in domain.text.sources]
     rows: list[tuple[str, int, float | None]] = []
     low = 1
     for high in (*LENGTHS, None):
@@ -295,7 +307,11 @@ def plot_by_length(texts: dict[str, list[tuple[str, int, float | None]]], path: 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """How a model translates and is scored."""
-    parser.add_argument("--tokenize", default="13a", choices=TOKENIZERS, help="sacreBLEU's tokenizer (13a)")
+    parser.add_argument("--tokenize", choices=TOKENIZERS, help="sacreBLEU's tokenizer; without it the language's")
+    parser.add_argument(
+        "--target_lang",
+        help="language code, such as de or zh, for the tokenizer, METEOR and --compounds; the model's without it",
+    )
     parser.add_argument("--num_beams", type=int, help="beams; the model's own number (the paper's 4) without it")
     parser.add_argument(
         "--length_penalty_type", choices=LENGTH_PENALTY_TYPES, help="gnmt (the paper's), or power: log P(Y) / |Y|^α"
@@ -314,7 +330,8 @@ def check_model_options(options: argparse.Namespace, *length_penalties: float) -
     Raises:
         RecipeError, ValueError: naming the option.
     """
-    bleu_metric(options.tokenize, "--tokenize")
+    if options.tokenize is not None:
+        bleu_metric(options.tokenize, "--tokenize")
     for name in ("num_beams", "tokens_per_device"):
         value = getattr(options, name)
         if value is not None and value < 1:
@@ -333,7 +350,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--hypothesis", nargs="+", help="translations to score, in place of the model's own")
     parser.add_argument("--name", nargs="+", help="names of the texts; the references' file names without it")
-    parser.add_argument("--target_lang", help="language code, for METEOR and --compounds; the model's without it")
     parser.add_argument("--compounds", action="store_true", help="also the paper's BLEU, compounds taken apart")
     parser.add_argument("--samples", type=int, default=1000, help="for 95%% confidence intervals (1000); 0 for none")
     parser.add_argument("--length_penalty", type=float, help="α (§6.1); the model's own (the paper's 0.6) without it")
@@ -365,6 +381,13 @@ def check_options(options: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Score what the command names; returns the exit status."""
     options = build_parser().parse_args(arguments)
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+        return run(options)
+
+
+def run(options: argparse.Namespace) -> int:
+    """As `main`, of options that are parsed."""
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     if not sys.stderr.isatty():
@@ -372,7 +395,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         check_options(options)
         domains = read_domains(options)
-        language = language_of(options)
+        options.target_lang = language = language_of(options)
+        options.tokenize = options.tokenize or default_tokenizer(language)
         if options.compounds:
             check_compounds(language)
         if options.output is not None:

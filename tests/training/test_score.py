@@ -84,6 +84,32 @@ def test_a_model_is_scored_on_several_texts(texts, model_folder, capsys):
     assert not (texts / "again" / "bleu_by_length.png").exists()  # there is no source
 
 
+def test_a_language_without_spaces_is_scored_by_its_tokenizer(tmp_path, capsys):
+    for name, lines in {
+        "a.src": "我们 好",
+        "a.ref": "今天天气很好，我们去散步。",
+        "a.hyp": "今天天气很好，我们去走走。",
+    }.items():
+        (tmp_path / name).write_text(lines + "\n", encoding="utf-8")
+    files = ["--hypothesis", str(tmp_path / "a.hyp"), "--reference", str(tmp_path / "a.ref"), "--samples", "0"]
+    files += ["--source", str(tmp_path / "a.src"), "--output", str(tmp_path / "scores")]
+    values = []
+    for language in ("zh", "zh-CN", "cmn_Hans"):
+        assert main([*files, "--target_lang", language]) == 0
+        output, errors = capsys.readouterr()
+        assert "|tok:zh|" in output and "METEOR (exact, characters)" in output and "TER" not in output
+        assert errors.startswith(f"warning: TER is left out: it counts words between spaces, and {language} ")
+        measured = json.loads((tmp_path / "scores" / "scores.json").read_text())["texts"]["a"]
+        values.append(measured["scores"]["bleu"]["value"])
+        by_length = measured["bleu_by_length"][0]  # 3 characters of the source
+        assert (by_length["words"], by_length["sentences"], by_length["bleu"]) == ("1-5", 1, values[-1])
+    assert values[0] > 50 and values == values[:1] * 3
+    assert main(files) == 0
+    output, errors = capsys.readouterr()
+    assert "|tok:13a|" in output and "TER" in output
+    assert errors.count("warning: The references have no spaces between words") == 1 and "`target_lang`" in errors
+
+
 def test_settings_of_the_search_reach_it(texts, model_folder, monkeypatch):
     seen = []
 

@@ -13,6 +13,8 @@ from typing import Any
 import datasets
 import evaluate
 
+from training.metrics.segmentation import lacks_spaces, separate_characters
+
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -27,9 +29,10 @@ def exact_match(prediction: str, reference: str) -> float:
     return float(normalize(prediction) == normalize(reference))
 
 
-def overlap(prediction: str, reference: str) -> tuple[float, float, float]:
-    """F1, precision and recall of the words of a prediction, as bags."""
-    predicted, referred = normalize(prediction).split(), normalize(reference).split()
+def overlap(prediction: str, reference: str, characters: bool = False) -> tuple[float, float, float]:
+    """F1, precision and recall of the words of a prediction, as bags; of `characters` in scripts without spaces."""
+    part = separate_characters if characters else str
+    predicted, referred = (part(normalize(answer)).split() for answer in (prediction, reference))
     common = sum((Counter(predicted) & Counter(referred)).values())
     if not common:
         return 0.0, 0.0, 0.0
@@ -39,7 +42,8 @@ def overlap(prediction: str, reference: str) -> tuple[float, float, float]:
 
 def score_answers(predictions: dict[str, str], references: dict[str, list[str]]) -> dict[str, float]:
     """
-    Exact match and F1 in percent, each with the best reference of a question; a question without prediction has 0.
+    Exact match and F1 in percent, each with the best reference of a question; a question without prediction has 0. F1
+    counts words, or characters if the references are mostly in a script without spaces between words.
 
     Args:
         predictions: question id -> answer.
@@ -56,6 +60,7 @@ def score_answers(predictions: dict[str, str], references: dict[str, list[str]])
     if unknown := sorted(set(predictions) - set(references)):
         raise ValueError(f"There is a prediction for {unknown[0]!r}, which is none of the questions.")
     keys = ("exact_match", "f1", "precision", "recall")
+    characters = lacks_spaces([answer for answers in references.values() for answer in answers])
     totals = dict.fromkeys((*keys, "unanswered"), 0.0)
     for question, answers in references.items():
         if not answers:
@@ -65,7 +70,7 @@ def score_answers(predictions: dict[str, str], references: dict[str, list[str]])
             totals["unanswered"] += 1
             continue
         totals["exact_match"] += max(exact_match(prediction, answer) for answer in answers)
-        f1, precision, recall = max(overlap(prediction, answer) for answer in answers)
+        f1, precision, recall = max(overlap(prediction, answer, characters) for answer in answers)
         for name, value in (("f1", f1), ("precision", precision), ("recall", recall)):
             totals[name] += value
     return {**{key: 100 * totals[key] / len(references) for key in keys}, "unanswered": totals["unanswered"]}

@@ -10,6 +10,7 @@ Each score is a function of lines, and an `evaluate.Metric` that works without t
 """
 
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,11 +29,14 @@ from nltk.translate.meteor_score import meteor_score
 from sacrebleu.metrics import BLEU, CHRF, TER
 from sacremoses.corpus import NonbreakingPrefixes
 
+from training.metrics.segmentation import lacks_spaces, script_without_spaces, two_letters
 from vanilla_transformer.model_card import name_of
 
 SEED = 12345  # of resampling, as sacreBLEU has it
 LEAST_SAMPLES = 40  # of which one in 40 lies outside either end of a 95% interval
 TOKENIZERS = tuple(sorted(BLEU.TOKENIZERS))
+CHARACTER_TOKENIZERS = ("char", "zh")
+WORD_TOKENIZERS = ("13a", "intl", "none")  # which need spaces between words
 # Compounds are taken apart at their hyphens, as the paper's authors (tensor2tensor, get_ende_bleu.sh) did for German.
 COMPOUND = re.compile(r"(\S)-(\S)")
 
@@ -119,6 +123,45 @@ def bleu_metric(tokenize: str, name: str = "`tokenize`", **options: Any) -> BLEU
         ) from error
 
 
+def default_tokenizer(target_lang: str | None) -> str:
+    """
+    The tokenizer of sacreBLEU for a language: zh, ja-mecab and ko-mecab, or char where the package of those two is not
+    installed, and for other languages without spaces between words; 13a for all others.
+
+    Args:
+        target_lang: code of the language, with a script or a region or without.
+    """
+    script, language = script_without_spaces(target_lang), two_letters(target_lang)
+    if script == "Hani":
+        return "zh"
+    if script == "Jpan":
+        language = "ja"
+    elif script is not None:
+        return "char"
+    elif language != "ko" or "latn" in str(target_lang).lower():
+        return "13a"
+    try:
+        bleu_metric(f"{language}-mecab")
+    except ValueError:
+        warnings.warn(
+            f"BLEU of {target_lang} counts characters: sacreBLEU's {language}-mecab, which finds words, is not "
+            f'installed. `pip install "sacrebleu[{language}]"` installs it.',
+            stacklevel=1,  # one place for all callers, so that it is said once
+        )
+        return "char"
+    return f"{language}-mecab"
+
+
+def warn_without_spaces(references: list[str]) -> None:
+    """Warn if words that stand between spaces are counted in a text that has none."""
+    if lacks_spaces(references):
+        warnings.warn(
+            "The references have no spaces between words, and words are counted between spaces: BLEU, TER and METEOR "
+            "then say little. Name their language with `target_lang`, such as zh, ja or th, and no tokenizer.",
+            stacklevel=1,
+        )
+
+
 def score_with_sacrebleu(
     metric: sacrebleu.metrics.base.Metric, name: str, hypotheses: list[str], references: list[str], samples: int
 ) -> Score:
@@ -142,19 +185,30 @@ def score_with_sacrebleu(
     return Score(score.score, f"{name}|{metric.get_signature()}", margin)
 
 
-def bleu(hypotheses: list[str], references: list[str], tokenize: str = "13a", samples: int = 0) -> Score:
+def bleu(
+    hypotheses: list[str],
+    references: list[str],
+    tokenize: str | None = None,
+    samples: int = 0,
+    target_lang: str | None = None,
+) -> Score:
     """
     BLEU (Papineni et al. 2002) as sacreBLEU computes it (Post 2018).
 
     Args:
         hypotheses, references: as many lines each, detokenized text unless `tokenize` is "none".
-        tokenize: one of sacreBLEU's tokenizers.
+        tokenize: one of sacreBLEU's tokenizers; without it that of the language, 13a for most.
         samples: for the margin; 0 is none.
+        target_lang: code of the language.
 
     Raises:
         ValueError: if the numbers of lines differ, or are 0, and for settings that cannot be. So do the other scores.
     """
-    return score_with_sacrebleu(bleu_metric(tokenize), "BLEU", hypotheses, references, samples)
+    tokenize = tokenize or default_tokenizer(target_lang)
+    score = score_with_sacrebleu(bleu_metric(tokenize), "BLEU", hypotheses, references, samples)
+    if tokenize in WORD_TOKENIZERS:
+        warn_without_spaces(references)
+    return score
 
 
 def chrf(hypotheses: list[str], references: list[str], samples: int = 0) -> Score:
@@ -163,8 +217,10 @@ def chrf(hypotheses: list[str], references: list[str], samples: int = 0) -> Scor
 
 
 def ter(hypotheses: list[str], references: list[str], samples: int = 0) -> Score:
-    """TER (Snover et al. 2006): edits and shifts per word of the reference, by sacreBLEU."""
-    return score_with_sacrebleu(TER(), "TER", hypotheses, references, samples)
+    """TER (Snover et al. 2006): edits and shifts per word, between spaces, of the reference, by sacreBLEU."""
+    score = score_with_sacrebleu(TER(), "TER", hypotheses, references, samples)
+    warn_without_spaces(references)
+    return score
 
 
 def check_compounds(target_lang: str | None) -> str:
@@ -174,7 +230,8 @@ def check_compounds(target_lang: str | None) -> str:
     Raises:
         ValueError: for a language that it does not know, or none.
     """
-    known, language = set(NonbreakingPrefixes().available_langs.values()), two_letters(target_lang)
+    known = {code for code in NonbreakingPrefixes().available_langs.values() if script_without_spaces(code) is None}
+    language = two_letters(target_lang)
     if language is None or language not in known:
         shown = ", ".join(sorted(code for code in known if len(code) == 2))
         raise ValueError(
@@ -223,12 +280,6 @@ def has_wordnet() -> bool:
     return True
 
 
-def two_letters(language: str | None) -> str | None:
-    """The code of two letters for one of three, where there is one."""
-    known = pycountry.languages.get(alpha_3=language) if language is not None and len(language) == 3 else None
-    return getattr(known, "alpha_2", language)
-
-
 def stemmer_of(language: str | None) -> PorterStemmer | SnowballStemmer | None:
     """Porter's for English, as in the original METEOR; Snowball's for the other languages that it knows."""
     if language == "en":
@@ -249,23 +300,24 @@ def meteor(
     hypotheses: list[str],
     references: list[str],
     target_lang: str | None = None,
-    tokenize: str = "13a",
+    tokenize: str | None = None,
     samples: int = 0,
 ) -> Score:
     """
     METEOR (Banerjee and Lavie 2005) by NLTK, the mean over the sentences.
 
     It is named by what could be matched: "METEOR" with stems and WordNet's synonyms (English, where WordNet is
-    installed), else "METEOR (exact+stem)", and "METEOR (exact)" for a language without a stemmer.
+    installed), else "METEOR (exact+stem)", and "METEOR (exact)" for a language without a stemmer, "METEOR (exact,
+    characters)" where its tokenizer finds no words.
 
     Args:
         target_lang: code of the language, such as "es".
-        tokenize: one of sacreBLEU's tokenizers, or "none".
+        tokenize: one of sacreBLEU's tokenizers, or "none"; without it that of the language, 13a for most.
         samples: for the margin; 0 is none.
     """
     hypotheses, references = paired(hypotheses, references)
     check_samples(samples)
-    language = two_letters(target_lang)
+    language, tokenize = two_letters(target_lang), tokenize or default_tokenizer(target_lang)
     stemmer = stemmer_of(language)
     synonyms = wordnet if language == "en" and has_wordnet() else NoSynonyms()
     cached, words = CachedStemmer(stemmer), bleu_metric(tokenize).tokenizer
@@ -278,6 +330,10 @@ def meteor(
     name = "METEOR"
     if isinstance(synonyms, NoSynonyms):
         name = "METEOR (exact)" if stemmer is None else "METEOR (exact+stem)"
+    if tokenize in CHARACTER_TOKENIZERS and default_tokenizer(target_lang) in CHARACTER_TOKENIZERS:
+        name = "METEOR (exact, characters)"
+    if tokenize in WORD_TOKENIZERS:
+        warn_without_spaces(references)
     stems = "none" if stemmer is None else f"{type(stemmer).__name__.removesuffix('Stemmer').lower()}-{language}"
     how = f"case:lc|tok:{tokenize}|stem:{stems}|version:nltk-{nltk.__version__}"
     if not samples:
@@ -292,27 +348,35 @@ def score_translations(
     hypotheses: list[str],
     references: list[str],
     target_lang: str | None = None,
-    tokenize: str = "13a",
+    tokenize: str | None = None,
     compounds: bool = False,
     samples: int = 0,
 ) -> dict[str, Score]:
     """
     Every score of a text, by its key in results: "bleu", "chrf", "ter", "meteor", and "compound_bleu" if asked for.
 
+    TER is left out where there are no spaces between words: counting characters, it takes up to a second a line.
+
     Args:
-        target_lang: code of the language, for METEOR's stems and for Moses' tokenizer.
-        tokenize: one of sacreBLEU's tokenizers, for BLEU and METEOR; "none" for text that is tokenized already.
+        target_lang: code of the language, for the tokenizer, METEOR's stems and Moses' tokenizer.
+        tokenize: one of sacreBLEU's tokenizers, for BLEU and METEOR; "none" for text that is tokenized already; that
+            of the language without it.
         samples: for the margins; 0 is none.
 
     Raises:
         ValueError: as `bleu`, and for `compounds` without a `target_lang` that Moses' tokenizer knows.
     """
-    scores = {
-        "bleu": bleu(hypotheses, references, tokenize, samples),
-        "chrf": chrf(hypotheses, references, samples),
-        "ter": ter(hypotheses, references, samples),
-        "meteor": meteor(hypotheses, references, target_lang, tokenize, samples),
-    }
+    tokenize = tokenize or default_tokenizer(target_lang)
+    scores = {"bleu": bleu(hypotheses, references, tokenize, samples), "chrf": chrf(hypotheses, references, samples)}
+    if tokenize == "none" or script_without_spaces(target_lang) is None:
+        scores["ter"] = ter(hypotheses, references, samples)
+    else:
+        warnings.warn(
+            f"TER is left out: it counts words between spaces, and {target_lang} puts none between words. Give text "
+            "that is split into words, with `tokenize` none, to have it.",
+            stacklevel=1,
+        )
+    scores["meteor"] = meteor(hypotheses, references, target_lang, tokenize, samples)
     if compounds:
         scores["compound_bleu"] = compound_bleu(hypotheses, references, target_lang, samples)
     return scores

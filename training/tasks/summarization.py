@@ -16,8 +16,6 @@ class SummarizationTrainer(TranslationTrainer):
         language: of the summaries, English without it.
     """
 
-    language: str | None = None
-
     def score_texts(self, texts: list[str], references: list[str]) -> dict[str, float]:
         return rouge(texts, references, language=self.language)
 

@@ -40,8 +40,11 @@ class TranslationTrainer(VanillaTransformerTrainer):
     Attributes:
         decode, num_beams: first what `predict_with_generate` and `generation_num_beams` say; beams are the model's own
             if `None`.
+        language: code of the target language, if it is known.
         bleu_signature: of the last evaluation.
     """
+
+    language: str | None = None
 
     def __init__(self, model: Any, args: TrainingArguments, processing_class: Any = None, **kwargs: Any):
         self.collator = DataCollatorForSeq2Seq(processing_class, label_pad_token_id=IGNORED_LABEL)
@@ -98,7 +101,7 @@ class TranslationTrainer(VanillaTransformerTrainer):
 
     def score_texts(self, texts: list[str], references: list[str]) -> dict[str, float]:
         """Scores of decoded texts, in training."""
-        score = bleu(texts, references, self.args.bleu_tokenize)
+        score = bleu(texts, references, self.args.bleu_tokenize, target_lang=self.language)
         self.bleu_signature = score.signature
         return {"bleu": score.value}
 
@@ -118,6 +121,11 @@ class Translation(Task):
             *("hub_native_model_id", "preprocessing_num_workers"),
         }
     )
+
+    def make_trainer(self, **arguments: Any) -> TranslationTrainer:
+        trainer = TranslationTrainer(**arguments)
+        trainer.language = self.data.target_lang
+        return trainer
 
     def load_texts(self) -> dict[str, ParallelText]:
         if self.args.compound_bleu:

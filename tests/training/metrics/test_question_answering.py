@@ -89,6 +89,18 @@ def test_published_systems_have_the_scores_of_the_official_evaluator(system):
     assert results["f1"] <= max(results["precision"], results["recall"])
 
 
+@pytest.mark.parametrize(
+    ("prediction", "answer", "f1"),
+    [("北京大学", "北京大学校", 100 * 8 / 9), ("ภาษา", "ภาษาไทย", 100 * 8 / 11), ("the Peking", "北京", 0)],
+)
+def test_characters_are_counted_in_scripts_without_spaces(prediction, answer, f1):
+    results = score_answers({"1": prediction}, {"1": [answer]})
+    assert (results["exact_match"], results["f1"]) == (0, pytest.approx(f1))
+    # One such answer among others is a word, as the official evaluator counts it.
+    references = {"1": [answer], "2": ["a red house in the old town"]}
+    assert score_answers({"1": prediction}, references)["f1"] == 0
+
+
 def test_they_are_metrics_of_evaluate():
     predictions = [{"id": "1", "prediction_text": "red house"}, {"id": "2", "prediction_text": "a cat"}]
     references = [{"id": "1", "answers": ["the red house"]}, {"id": "2", "answers": ["cat sat", "dog"]}]

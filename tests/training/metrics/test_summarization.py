@@ -40,6 +40,25 @@ def test_words_of_any_script():
     assert rouge(["running"], ["run"], language="de")["rouge1"] == 0
 
 
+@pytest.mark.filterwarnings("ignore:`language` is")
+@pytest.mark.parametrize("language", [None, "en", "de"])
+@pytest.mark.parametrize(
+    "text", ["你好", "привет", "مرحبا", "हिन्दी", "한국어", "ภาษาไทย", "é", "ÄÖÜ a", "१२", "!?", "😀", "我用Python"]
+)
+def test_a_text_is_all_of_itself(text, language):
+    assert rouge([text], [text], language=language)["rouge1"] == pytest.approx(100)
+    assert rouge([f"{text} {text}"], [f"{text} {text}"], language=language)["rouge2"] == pytest.approx(100)
+
+
+def test_characters_are_counted_where_words_have_no_spaces():
+    results = rouge(["我用Python写"], ["他用Python写"], language="zh-CN")  # of 4 each 3, of 3 pairs 2
+    assert (results["rouge1"], results["rouge2"]) == (pytest.approx(75), pytest.approx(100 * 2 / 3))
+    assert rouge(["我用Python"], ["他爱Python"], language="zh")["rouge1"] == pytest.approx(100 / 3)
+    with pytest.warns(UserWarning, match="`language` is None, and most references do not read as English"):
+        assert rouge(["我用Python写"], ["他用Python写"]) == results
+    assert rouge(["running"], ["run"], language="en-GB")["rouge1"] == pytest.approx(100)
+
+
 def test_numbers_that_do_not_match_are_refused():
     with pytest.raises(ValueError, match="1 summaries and 0 references"):
         rouge(["a"], [])

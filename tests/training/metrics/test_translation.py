@@ -1,3 +1,4 @@
+import warnings
 from pathlib import Path
 
 import evaluate
@@ -14,6 +15,7 @@ from training.metrics.translation import (
     bleu,
     chrf,
     compound_bleu,
+    default_tokenizer,
     meteor,
     score_translations,
     score_with_sacrebleu,
@@ -59,6 +61,90 @@ def test_published_systems_have_their_published_scores(system, expected_bleu, ex
         assert round(ter(*lines).value, 2) == 63.57
 
 
+# A line of each language, with another word at its end.
+NEAR = {
+    "zh": ("今天天气很好，我们去公园散步。", "今天天气很好，我们去公园走走。"),
+    "ja": ("今日は天気がいいので公園へ行きます。", "今日は天気がいいので公園へ行った。"),
+    "th": ("วันนี้อากาศดีมากเราไปเดินเล่น", "วันนี้อากาศดีมากเราไปเดิน"),
+    "km": ("ខ្ញុំស្រឡាញ់ភាសាខ្មែរ", "ខ្ញុំស្រឡាញ់ភាសាថៃ"),
+}
+
+
+@pytest.fixture
+def without_mecab(monkeypatch):
+    """sacreBLEU's tokenizers, without those that need a package of their own."""
+
+    class WithoutMecab(BLEU):
+        def __init__(self, tokenize, **options):
+            if tokenize.endswith("-mecab"):
+                raise RuntimeError("Please install it.")
+            super().__init__(tokenize=tokenize, **options)
+
+    monkeypatch.setattr(translation, "BLEU", WithoutMecab)
+
+
+@pytest.mark.parametrize(
+    ("codes", "tokenizer"),
+    [
+        ("zh zh-CN zh_Hans zho cmn yue_Hant", "zh"),
+        ("th tha_Thai lo km khm my bo dz", "char"),
+        ("en de deu_Latn es es-MX hi ar ru vi zh-Latn ja-Latn ko_Latn", "13a"),
+    ],
+)
+def test_each_language_has_its_tokenizer(codes, tokenizer):
+    assert {default_tokenizer(code) for code in (*codes.split(), None)} - {"13a"} == {tokenizer} - {"13a"}
+    for code in codes.split():
+        assert f"|tok:{tokenizer}|" in bleu(["a b c d"], ["a b c d"], target_lang=code).signature
+
+
+def test_words_are_found_by_mecab_where_it_is_installed(monkeypatch, without_mecab):
+    for language, codes in {"ja": ("ja", "ja-JP", "jpn"), "ko": ("ko", "kor_Hang")}.items():
+        for code in codes:
+            with pytest.warns(UserWarning, match=f'BLEU of {code} counts characters.*"sacrebleu.{language}.'):
+                assert default_tokenizer(code) == "char"
+    monkeypatch.setattr(translation, "BLEU", lambda tokenize, **_: None)
+    assert [default_tokenizer(code) for code in ("ja_Jpan", "ko-KR")] == ["ja-mecab", "ko-mecab"]
+
+
+@pytest.mark.filterwarnings("ignore:BLEU of ja counts characters")
+@pytest.mark.parametrize("language", sorted(NEAR))
+def test_languages_without_spaces_are_scored_by_characters(language, without_mecab):
+    hypothesis, reference = NEAR[language]
+    with pytest.warns(UserWarning, match=f"TER is left out: .* {language} puts none between words"):
+        scores = score_translations([hypothesis], [reference], language)
+        same = score_translations([reference], [reference], language)
+    assert list(scores) == ["bleu", "chrf", "meteor"]
+    tokenizer = default_tokenizer(language)
+    assert scores["bleu"].value == BLEU(tokenize=tokenizer).corpus_score([hypothesis], [[reference]]).score > 50
+    assert f"|tok:{tokenizer}|" in scores["bleu"].signature and f"|tok:{tokenizer}|" in scores["meteor"].signature
+    assert scores["meteor"].name == "METEOR (exact, characters)" and 70 < scores["meteor"].value < 99
+    assert [same[key].value for key in ("bleu", "chrf")] == pytest.approx([100, 100])
+    assert same["meteor"].value == pytest.approx(100, abs=0.1)
+
+
+def test_text_that_is_split_into_words_keeps_its_words():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scores = score_translations(["我 喜欢 红色 的 猫"], ["我 喜欢 黑色 的 猫"], "zh", tokenize="none")
+    assert scores["ter"].value == pytest.approx(20)
+    assert scores["meteor"].name == "METEOR (exact)" and "tok:none" in scores["bleu"].signature
+
+
+@pytest.mark.parametrize("language", [None, "de"])
+@pytest.mark.parametrize("name", sorted(NEAR))
+def test_words_that_cannot_be_counted_are_named(name, language):
+    hypothesis, reference = NEAR[name]
+    for score in (bleu, ter, meteor):
+        options = {} if score is ter else {"target_lang": language}
+        with pytest.warns(UserWarning, match="no spaces between words.*`target_lang`, such as zh, ja or th"):
+            score([hypothesis], [reference], **options)
+    with pytest.warns(UserWarning, match="`target_lang`"):
+        bleu([hypothesis], [reference], tokenize="none", target_lang=name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        score_translations(["Guten Tag"], ["Guten Abend, 元朝"], language)
+
+
 def test_ter_counts_edits_and_shifts():
     assert ter(["the cat sat on the mat"], ["the cat sat on a mat"]).value == pytest.approx(100 / 6)
     assert ter(["on the mat sat the cat"], ["the cat sat on the mat"]).value == pytest.approx(200 / 6)  # two shifts
@@ -74,7 +160,7 @@ def test_compounds_are_taken_apart():
     # with a whole sentence of 7 tokens besides
     assert score.value == pytest.approx(100 * (13 / 14 * 10 / 12 * 7 / 10 * 4 / 8) ** 0.25, abs=1e-6)
     assert "tok:moses-de+compounds" in score.signature and "smooth:none" in score.signature
-    for language in ("de", "deu"):
+    for language in ("de", "deu", "de-AT"):
         score = compound_bleu(["“Ja”, sagte er."], ['"Ja", sagte er.'], language)
         assert score.value == pytest.approx(100) and "tok:moses-de+compounds" in score.signature
 
@@ -89,7 +175,7 @@ def test_meteor_by_hand(monkeypatch):
     score = meteor(["the cats sitting on mat"], ["the cat sits on mat"], None)
     assert score.value == pytest.approx(100 * 3 / 5 * (1 - 0.5 * (2 / 3) ** 3))
     assert score.name == "METEOR (exact)"
-    for language in ("es", "spa"):
+    for language in ("es", "spa", "es-MX"):
         score = meteor(["las casas rojas"], ["la casa roja"], language)
         assert score.value == pytest.approx(100 * 2 / 3 * (1 - 0.5 * (1 / 2) ** 3))  # "las" stays as it is
     assert score.name == "METEOR (exact+stem)" and "stem:snowball-es" in score.signature
@@ -155,9 +241,9 @@ def test_lines_that_do_not_match_are_refused():
 
 
 def test_settings_that_cannot_be_are_refused(monkeypatch):
-    for language in (None, "ja", "jpn"):
+    for language in (None, "ja", "jpn", "zh", "zh-CN", "yue"):
         with pytest.raises(ValueError, match=f"`target_lang` is {language!r}. Choose one of: as, "):
-            score_translations(["a"], ["a"], language, compounds=True)
+            compound_bleu(["a"], ["a"], language)
     with pytest.raises(ValueError, match="`target_lang` is None"):
         CompoundBleu().compute(predictions=["a"], references=["a"])
     for score in (bleu, chrf, ter, meteor):

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import datasets
 import pytest
@@ -16,8 +17,10 @@ from training.arguments import DataArguments
 from training.phrasebook import phrasebook
 from training.tasks import TASKS
 from training.tasks.summarization import Summarization, SummarizationTrainer
+from training.tasks.translation import Translation, TranslationTrainer
 from training.train import main
 from vanilla_transformer.model_card import TASKS as ON_CARDS
+from vanilla_transformer.model_card import names_of
 
 SENTENCES = [english for english, _ in phrasebook()["train"] if " " in english][:120]
 TINY = {
@@ -356,6 +359,23 @@ def test_two_processes_or_accumulation_end_where_one_batch_does(train, launch, t
 
 def test_summaries_are_scored_in_their_language(monkeypatch):
     monkeypatch.setattr(SummarizationTrainer, "__init__", lambda self: None)  # its scores need no model
-    for language, expected in (("ru", 100), ("en", 0)):
+    for language, expected in (("de", 0), ("en", 100)):  # the stem is the same in English
         trainer = Summarization(DataArguments(source_lang=language), None).make_trainer()
-        assert trainer.score_texts(["привет"], ["привет"])["rouge1"] == pytest.approx(expected)
+        assert trainer.score_texts(["running"], ["run"])["rouge1"] == pytest.approx(expected)
+
+
+@pytest.mark.filterwarnings("ignore:TER is left out")
+def test_translations_are_scored_in_their_language(monkeypatch):
+    monkeypatch.setattr(TranslationTrainer, "__init__", lambda self: None)
+    hypotheses, references = ["今天天气很好，我们去散步。"], ["今天天气很好，我们去走走。"]
+    args = SimpleNamespace(bleu_tokenize=None, compound_bleu=False, bootstrap_samples=0)
+    task = Translation(DataArguments(target_lang="zh"), args)
+    trainer = task.make_trainer()
+    trainer.args = args
+    scores = trainer.score_texts(hypotheses, references)
+    assert scores["bleu"] > 50 and "|tok:zh|" in trainer.bleu_signature
+    results = task.final_scores(SimpleNamespace(predictions=hypotheses), references, "test")
+    assert results["test_bleu"] == scores["bleu"] and results["bleu_signature"] == trainer.bleu_signature
+    assert "test_ter" not in results
+    shown = names_of({"test_loss": 1.0, **results})  # on the card
+    assert shown == {"bleu": "BLEU", "chrf": "chrF2", "meteor": "METEOR (exact, characters)"}
