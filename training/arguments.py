@@ -5,7 +5,6 @@ Where the `Seq2SeqTrainingArguments` of transformers have a field, its name is u
 """
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -90,8 +89,7 @@ class ModelArguments:
             if name == "vocab_size":
                 raise RecipeError("`config_overrides` has `vocab_size`. It is a field of the recipe: write it beside.")
             if name not in CONFIG_FIELDS:
-                close = difflib.get_close_matches(name, CONFIG_FIELDS, n=1)
-                hint = f" Did you mean `{close[0]}`?" if close else ""
+                hint = VanillaTransformerConfig.nearest_field(name)
                 raise RecipeError(f"`config_overrides` has `{name}`, which is no field of the configuration.{hint}")
         self.config_overrides = overrides
 

@@ -234,6 +234,7 @@ def test_bf16_is_taken_where_the_gpu_computes_in_it(recipe, monkeypatch):
         ("save_total_limit: 2\n", [], "`save_total_limit` is 2 and `average_checkpoints` 5"),
         ("run_on: tpu\n", [], "`run_on` is 'tpu'"),
         ("config_overrides: {norm_frist: true}\n", [], "has `norm_frist`, which is no field.*`norm_first`"),
+        ("config_overrides: {num_layers: 3}\n", [], "has `num_layers`.*`encoder_layers` and `decoder_layers`"),
         ("", ["--config_overrides", "[1]"], "`config_overrides` is '.1.'"),
         ("bleu_tokenize: 13b\n", [], "`bleu_tokenize` is .13b.. Choose one of"),
         ("metric_for_best_model: bleu\n", [], "lowest validation NLL"),
