@@ -156,12 +156,14 @@ def test_a_file_in_any_form_of_unicode_is_learned_and_scored_as_nfc(tokenizer, t
 @pytest.mark.parametrize("context_form", ["NFC", "NFD"])
 @pytest.mark.parametrize("answer_form", ["NFC", "NFD"])
 @pytest.mark.parametrize("count_form", ["NFC", "NFD"])
-def test_an_answer_in_another_form_than_its_context_is_found(context_form, answer_form, count_form):
+def test_an_answer_in_another_form_than_its_context_is_found(tmp_path, context_form, answer_form, count_form):
     context, answer, before = "Él está aquí, té.", "aquí", "Él está "
     written, found = unicodedata.normalize(context_form, context), unicodedata.normalize(context_form, answer)
     start = len(unicodedata.normalize(count_form, before))
     place = (found, len(unicodedata.normalize(context_form, before)))
-    assert locate_answer(written, unicodedata.normalize(answer_form, answer), start) == place
+    entry = {"text": unicodedata.normalize(answer_form, answer), "answer_start": start}
+    read = read_squad(squad_file(tmp_path, ("¿Dónde?", [entry]), context=written))
+    assert read.questions[0].answers == [place] and not read.misplaced
     assert locate_answer(written, unicodedata.normalize(answer_form, "allí"), start) is None
     assert locate_answer(written, unicodedata.normalize(answer_form, answer), start + 3) is None
     assert locate_answer(written, unicodedata.normalize(answer_form, answer), -1) is None
