@@ -125,9 +125,25 @@ def read_domains(options: argparse.Namespace) -> list[Domain]:
             text = ParallelText.from_pairs([("", line) for line in read_plain_text(reference)])
         domain = Domain(name, text)
         if options.hypothesis is not None:
-            domain.hypotheses = read_two_files(options.hypothesis[index], reference).sources
+            domain.hypotheses = read_hypotheses(options.hypothesis[index], reference, len(text))
         domains.append(domain)
     return domains
+
+
+def read_hypotheses(path: str, reference: str, count: int) -> list[str]:
+    """
+    The translations in a file. A model that gives nothing is scored too: all may be blank.
+
+    Raises:
+        RecipeError, TextError: if the file is unreadable, or has not as many lines as the references.
+    """
+    hypotheses = read_plain_text(path, allow_blank=True)
+    if len(hypotheses) != count:
+        raise RecipeError(
+            f"{path} has {len(hypotheses):,} lines and {reference} has {count:,}. Line n of one must be a translation "
+            "like line n of the other: find where they part, for instance with `paste`."
+        )
+    return hypotheses
 
 
 def apply_model(

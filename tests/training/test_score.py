@@ -110,6 +110,18 @@ def test_a_language_without_spaces_is_scored_by_its_tokenizer(tmp_path, capsys):
     assert errors.count("warning: The references have no spaces between words") == 1 and "`target_lang`" in errors
 
 
+@pytest.mark.parametrize("content", [b"\n\n\n\n", b" \n\t\n\n \n", b"\r\n" * 4, b"\xef\xbb\xbf\n\n\n\n"])
+def test_blank_translations_score_nothing(texts, content, capsys):
+    (texts / "blank").write_bytes(content)
+    files = ["--hypothesis", str(texts / "blank"), "--reference", str(texts / "a.es"), "--output", str(texts / "out")]
+    assert main([*files, "--source", str(texts / "a.en"), "--target_lang", "es", "--samples", "40"]) == 0
+    scores = json.loads((texts / "out" / "scores.json").read_text())["texts"]["a"]["scores"]
+    assert {key: score["value"] for key, score in scores.items()} == {"bleu": 0, "chrf": 0, "ter": 100, "meteor": 0}
+    (texts / "blank").write_bytes(content + b"\n")
+    assert main(files) == 2
+    assert "blank has 5 lines and" in capsys.readouterr().err
+
+
 def test_settings_of_the_search_reach_it(texts, model_folder, monkeypatch):
     seen = []
 
