@@ -94,7 +94,7 @@ def test_evaluation_is_per_token_whatever_the_batches(small_model, tokenizer, da
         labels = torch.tensor([row["labels"]])
         with torch.no_grad():
             logits = small_model(input_ids=torch.tensor([row["input_ids"]]), labels=labels).logits
-        total += F.cross_entropy(logits[0], labels[0], reduction="sum").item()
+        total += F.cross_entropy(logits[0].double(), labels[0], reduction="sum").item()
         count += labels.numel()
     trainer = TranslationTrainer(small_model, arguments(tmp_path), eval_dataset=dataset, processing_class=tokenizer)
     for tokens in (60, 200, 5000):
