@@ -39,15 +39,62 @@ FAR_LONGER = 2
 # What counts as the longest one where a model does not say: few sentences have more tokens.
 UNKNOWN_LONGEST_SOURCE = 128
 
-# A mark that ends a sentence with what closes after it, and the space behind, if what follows may begin one. With
-# possessive quantifiers and the look-behind the time stays linear in the length of the text.
-SENTENCE_END = re.compile(
-    r"(?<![.!?…])[.!?…]++[\"'”’»)\]]*+(\s++)(?=[\"'“‘«(\[¿¡—–-]*+(?:[^\W\da-zß-öø-ÿ]|\d))|[。！？]++[」』”]*+(\s*+)(?=\S)"
+# Marks that end a sentence before a space and what may begin another. Elsewhere they stand in numbers and names too.
+MARKS = ".!?…‼⁇⁈⁉‽"
+# Marks of scripts that have their own. They end sentences and nothing else, so that no space has to follow.
+OWN_MARKS = (
+    "\u3002\uff01\uff1f\uff61\ufe12\ufe52\ufe56\ufe57"  # Chinese and Japanese
+    "\u061f\u06d4\u0700\u0701\u0702\u07f9"  # Arabic, Urdu, Syriac, N'Ko
+    "\u0964\u0965\u1c7e\u1c7f\uabeb\ua8ce\ua8cf\u1c3b\u1c3c\u1944\u1945"  # Devanagari and other scripts of India
+    "\u104b\u17d4\u17d5\u1b5f\ua9c9\u1aa8\u1aa9\uaa5d\uaa5e\uaa5f"  # Burmese, Khmer, and others of South-East Asia
+    "\u0f0d\u0f0e\u1803\u1809\ua4ff"  # Tibetan, Mongolian, Lisu
+    "\u0589\u1362\u1367\u1368\ua60e\ua60f"  # Armenian, Ethiopic, Vai
 )
-# Words whose dot ends no sentence.
-ABBREVIATIONS = " approx bzw ca cf d.h dr dra e.g eq fig i.e mlle mme mr mrs ms nr pp prof sr sra st u.a vol vs z.b "
-
+CLOSING = re.escape("”’»›)]」』）】》〉")
+QUOTES = "\"'“‘«‹"  # which close before a space: German writes „so“ and »so«
+OPENING = "\"'“‘„‚«‹([¿¡—–-"
+BEGINNING = f"[{re.escape(OPENING)}]*+"
+# A mark with what closes after it, and the space behind. Possessive quantifiers and the look-behind keep the time
+# linear in the length of the text.
+SENTENCE_END = re.compile(
+    rf"(?:(?P<mark>(?<![{MARKS}{OWN_MARKS}])[{MARKS}]++"
+    # In Greek a semicolon is the question mark, and Armenian's full stop is typed as a colon.
+    r"|(?<=[\u0370-\u03ff\u1f00-\u1fff])[;\u037e]|(?<=[\u0561-\u0587]):)"
+    rf"[{CLOSING}{QUOTES}]*+\s++(?={BEGINNING}(?P<next>[^\W_]))"
+    # Ethiopic's full stop may be typed as two word spaces. Khmer's "etc." (\u179b between two marks) is not an end,
+    # and the number of a verse belongs to the verse.
+    rf"|(?<![{MARKS}{OWN_MARKS}])[{MARKS}]*+(?:[{OWN_MARKS}](?!\u179b\u17d4)|\u1361\u1361)"
+    rf"(?:\s*+(?:\d{{1,3}}+\s*+)?+[{OWN_MARKS}]|[{MARKS}])*+[{CLOSING}]*+"
+    rf"(?:[{CLOSING}{QUOTES}]++(?=\s|$))?+\s*+(?=\S|$))"
+)
+# Words whose dot ends no sentence, and those whose dot ends none before a number.
+ABBREVIATIONS = (
+    " approx av avda bspw bzw ca capt cf col dr dra eq evtl fig ggf messrs mlle mme mr mrs ms mt nr pp prof rev sgt "
+    "sr sra st vgl vol vs акад напр проф ул डॉ पं प्रो ডা "
+)
+BEFORE_NUMBERS = (
+    " abb abs abschn anm app apr art aug bd bde cap ch chap chs dec dez ed eqs feb figs jan jul jun kap lit mar no "
+    "nos nov num núm nums oct okt ord pág págs para pos pt rn sec sect sep sept tab tel vols ziff "
+    "гл илл кн пп разд рис стр ст табл тел "
+)
+NUMBER = re.compile(rf"{BEGINNING}(?:\d|[IVXLC]{{2,}}\b)")
+# The number of an item or a chapter, which has no sentence before it.
+ITEM = re.compile(rf"[\s{re.escape(OPENING)}*•·]*(?:\d{{1,3}}(?:\.\d{{1,3}})*|[IVX]{{1,5}})")
 INITIALS = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]")  # "j", and "u.s" before the dot that ends it
+# German writes a dot after ordinal numbers: "im 19. Jahrhundert", "am 3. und 4. Mai", but not after "I am 30".
+ORDINAL = re.compile(
+    r"(?:\b(?:d(?:er|ie|as|e[mns])|[mdsk]?ein(?:e[mnrs]?)?|(?:ihr|unser|euer|eur|jed|dies)(?:e[mnrs]?)?|im|ins|ans|aufs|"
+    r"beim|vom|zu[mr]|(?<!\bi\s)am)\s+|\d\.,?(?:\s+|\s*[-–/]\s*|\s*(?:und|oder|bis|sowie)\s+))"
+    r"(?:\d{1,2}\.\d{1,2}|\d{1,3}|[ivx]{2,5})\Z"
+)
+SHORT_NUMBER = re.compile(r"(?:.*[\s(])?(?:\d{1,3}|[ivx]{2,5})")
+AFTER_ORDINAL = re.compile(
+    r"(?:Jan|Jän|Feb|Apr|Aug|Okt|Nov|Dez|Januar|Jänner|Februar|Feber|März|Mrz|April|Mai|Juni?|Juli?|August|Sept?|September|"
+    r"Oktober|November|Dezember|Advent|Auflage|Bundesliga|Dünya|Etage|Geburtstag|Halbzeit|Jahrgang|Jahrestag|"
+    r"Jahrhunderts?|Jahrtausends?|Jh|Kapitel|Klasse|Liga|Mal|Minute|Platz|Rang|Runde|Semester|Staffel|Stock|Teil|"
+    r"Weltkriegs?)\b|\d{1,2}\.\s"
+)
+LOOK = 40  # characters to either side of a mark in which what decides is looked for
 
 
 def into_sentences(text: str) -> list[tuple[str, str]]:
@@ -55,25 +102,46 @@ def into_sentences(text: str) -> list[tuple[str, str]]:
     Part a text into sentences, each with the space behind it: joined again they are the text.
 
     Lines end sentences. Within a line a sentence ends at `.`, `!`, `?` or `…` before a space and a capital letter, a
-    digit or a letter of a script without capitals, but not after an abbreviation or initials.
+    digit or a letter of a script without capitals, and at the marks of other scripts, such as `。`, `؟`, `۔` and `।`.
+    It does not end after an abbreviation, initials, an ordinal number or the number of an item.
     """
     parts: list[tuple[str, str]] = []
     for line, line_end in re.findall(r"([^\n]*)(\n+|$)", text):
         start = 0
         for match in SENTENCE_END.finditer(line):
-            last_word = line[max(start, match.start() - 20) : match.start()].rpartition(" ")[2].lower()
-            last_word = last_word.lstrip("\"'“‘«([¿¡")
-            one_dot = match.group().startswith(".") and not match.group().startswith("..")
-            if one_dot and (f" {last_word} " in ABBREVIATIONS or INITIALS.fullmatch(last_word)):
-                continue
-            space = match.group(1) or match.group(2) or ""
-            parts.append((line[start : match.end() - len(space)], space))
-            start = match.end()
+            if match.end() < len(line) and is_sentence_end(line, start, match):
+                sentence = line[start : match.end()].rstrip()
+                parts.append((sentence, line[start + len(sentence) : match.end()]))
+                start = match.end()
         rest = line[start:]
         if rest or line_end:
             stripped = rest.rstrip()
             parts.append((stripped, rest[len(stripped) :] + line_end))
     return parts
+
+
+def is_sentence_end(line: str, start: int, match: re.Match[str]) -> bool:
+    """Whether a match of `SENTENCE_END` ends the sentence of a line that begins at `start`."""
+    before = line[max(start, match.start() - LOOK) : match.start()]
+    following = match["next"]
+    # The letters of Georgian are lower case to Unicode, and begin sentences.
+    if following is not None and following.islower() and not "\u10d0" <= following <= "\u10ff":
+        return False
+    if match.group()[0] not in MARKS[1:] and ITEM.fullmatch(before):
+        return False
+    if match["mark"] != ".":
+        return True
+    word = re.split(r"\s", before)[-1].lower().lstrip(OPENING)
+    last = re.split("[-–/]", word)[-1]  # of a compound
+    if INITIALS.fullmatch(word) or f" {last} " in ABBREVIATIONS:
+        return False
+    after = line[match.end() : match.end() + LOOK]
+    if f" {last} " in BEFORE_NUMBERS and NUMBER.match(after):
+        return False
+    number = before.lower()
+    if SHORT_NUMBER.fullmatch(number) and AFTER_ORDINAL.match(after):
+        return False
+    return ORDINAL.search(number) is None
 
 
 class VanillaTransformerTranslationPipeline(Pipeline):

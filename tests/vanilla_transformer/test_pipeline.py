@@ -1,4 +1,5 @@
 import json
+import random
 
 import pytest
 import torch
@@ -182,6 +183,75 @@ def test_sentences(text, sentences):
     if sentences is None:
         sentences = ["Mr. Smith saw J. R. Tolkien, e.g. in 1950.", "Then  he left."]
     assert [sentence for sentence, _ in parts] == sentences
+
+
+@pytest.mark.parametrize(
+    "sentences",
+    [
+        ["هل أنت هنا؟", "نعم.", "أنا هنا!"],
+        ["آپ کیسے ہیں؟", "میں ٹھیک ہوں۔", "شکریہ۔"],
+        ["यह मेरा घर है।", "वह आया।", "क्यों?"],
+        ["मैं आया॥ १ ॥", "वह गया॥ २ ॥"],
+        ["এটা বই।", "ভালো।"],
+        ["Սա տուն է։", "Դա շուն է:", "Այո։"],
+        ["ይህ ቤት ነው።", "ያ ውሻ ነው፡፡", "አዎ።"],
+        ["ဒါက အိမ်ပါ။", "အဲဒါ ခွေးပါ။"],
+        ["នេះជាផ្ទះ និងឆ្មា។ល។", "នោះជាឆ្កែ។"],
+        ["བོད་ཡིག །", "དེ་རིང་། །", "ཁོང་།"],
+        ["Τι κάνεις;", "Καλά.", "Εσύ;"],
+        ["ეს სახლია.", "ის ძაღლია."],
+        ["wow!؟", "نعم"],
+        ["»Ja.«", "„So.“", "Nein."],
+        ["「はい！？」", "ええ。"],
+    ],
+)
+def test_marks_of_every_script_end_sentences(sentences):
+    text = " ".join(sentences)
+    assert into_sentences(text) == [*((sentence, " ") for sentence in sentences[:-1]), (sentences[-1], "")]
+
+
+@pytest.mark.parametrize("mark", "۔।။។。")
+def test_no_space_has_to_follow_a_mark_that_only_ends_sentences(mark):
+    assert into_sentences(f"ab{mark}cd{mark}") == [(f"ab{mark}", ""), (f"cd{mark}", "")]
+    assert into_sentences(f"ab{mark}“cd{mark}”ef") == [(f"ab{mark}", ""), (f"“cd{mark}”", ""), ("ef", "")]
+
+
+@pytest.mark.parametrize(
+    "sentences",
+    [
+        ["Der 3. Oktober ist frei.", "Am 3. und 4. Mai auch.", "Vom 1.–3. Jan. nicht."],
+        ["Sie kam am 3. 10. 1990.", "Er nicht."],
+        ["Im 19. Jahrhundert und im II. Weltkrieg.", "Er wohnt im 2. Stock.", "Sie nicht."],
+        ["Sie belegte den 3. Platz in der 3./4. Klasse.", "Gut."],
+        ["He is in room No. 5 of Zimmer-Nr. 7.", "She is not."],
+        ["See p. 12, Fig. 3, Vol. II and (Art. 5).", "Then Sect. 4."],
+        ["On Oct. 5 and Sept. 11 he came.", "Then he left."],
+        ["Это стр. 5 и рис. 3.", "Да."],
+        ["डॉ. राम आए।", "वे गए।"],
+        ["Это руб. и коп.", "Да."],
+        ["1. First item.", "2. Second item."],
+        # And these are ends.
+        ["He was born in 1990.", "Then he left."],
+        ["I am 30.", "Then I left in 1990.", "1991 was better."],
+        ["He said no.", "Then he read World War II.", "Then Art.", "Then Fig. 3."],
+        ["Platz 3.", "Dann kam die Nummer 4.", "Er ging."],
+        ["Pi is 3.14.", "Version 3.10.", "There are 12.", "Others left."],
+    ],
+)
+def test_dots_of_numbers_and_abbreviations_end_no_sentence(sentences):
+    assert [sentence for sentence, _ in into_sentences(" ".join(sentences))] == sentences
+
+
+def test_numbers_of_items_stay_with_them():
+    items = ["1. First item", "  IV. Kapitel", "* 1.2. Scope of it", "(3. Third)", "a. Letter", "۱۔ پہلا"]
+    assert into_sentences("\n".join(items)) == [*((item, "\n") for item in items[:-1]), (items[-1], "")]
+
+
+def test_parts_of_a_text_give_it_back():
+    draw, pieces = random.Random(0), [*'aA13.!?…।؟。)"«\n\t॥ត។;', "Mai", "No", "am", "und", "་།", *" " * 12]
+    for _ in range(2000):
+        text = "".join(draw.choices(pieces, k=draw.randrange(30)))
+        assert "".join(sentence + space for sentence, space in into_sentences(text)) == text
 
 
 def test_long_text_is_translated_sentence_by_sentence_on_request(translator):
