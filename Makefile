@@ -29,7 +29,7 @@ conformance: $(ENVIRONMENT)
 BENCH := benchmarks/results
 
 bench: $(ENVIRONMENT)
-	rm -f $(addprefix $(BENCH)/,training.md programs.md generation.md imports.md scaling.md)
+	rm -f $(addprefix $(BENCH)/,training.md programs.md generation.md imports.md waiting.md scaling.md)
 	$(VENV)/bin/python -m benchmarks.training --shape tiny --output $(BENCH)/training.md
 	$(VENV)/bin/python -m benchmarks.training --shape base --steps 1 --rounds 5 --output $(BENCH)/training.md
 	$(VENV)/bin/python -m benchmarks.training --shape base --steps 1 --rounds 5 --precision bfloat16 \
@@ -40,6 +40,7 @@ bench: $(ENVIRONMENT)
 	$(VENV)/bin/python -m benchmarks.generation --model checkpoints/tiny-en-es --batch 64 --tokens 100 \
 	    --output $(BENCH)/generation.md
 	$(VENV)/bin/python -m benchmarks.imports --output $(BENCH)/imports.md
+	$(VENV)/bin/python -m benchmarks.waiting --output $(BENCH)/waiting.md
 	$(VENV)/bin/python -m benchmarks.scaling --output $(BENCH)/scaling.md
 
 test-oldest: .venv-oldest/.installed

@@ -1,1 +1,8 @@
 """The training program of vanilla_transformer: what a clone of the repository runs."""
+
+import sys
+
+from vanilla_transformer_launcher import limit_spinning
+
+if sys.argv[:1] == ["-m"]:  # `python -m training.train` is being started, and has not loaded torch yet
+    limit_spinning()

@@ -9,6 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import torch
 from transformers.utils import logging
 
 from training.phrasebook import phrasebook
@@ -35,7 +36,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Translate some sentences; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m training.demo", description="Show what a model translates.")
     parser.add_argument("model", type=Path, help=f"folder of a model; {TRAINED} is shown on the phrasebook")
-    model = parser.parse_args(arguments).model
+    parser.add_argument("--num_threads", type=int, help="threads on a CPU; torch's own number without it")
+    options = parser.parse_args(arguments)
+    model = options.model
+    if options.num_threads is not None:
+        if options.num_threads < 1:
+            parser.error(f"--num_threads must be at least 1, but is {options.num_threads}")
+        torch.set_num_threads(options.num_threads)
     if not (model / "model.safetensors").is_file():
         print(
             f"error: {model} has no model. Train it: python -m training.train training/recipes/demo.yaml",

@@ -24,6 +24,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import torch
 from tabulate import tabulate
 from transformers import PreTrainedModel
 from transformers.utils import logging
@@ -158,6 +159,8 @@ def apply_model(
     Returns:
         "model" and "precision", and of translations "num_beams", "length_penalty" and "length_penalty_type".
     """
+    if options.num_threads is not None:
+        torch.set_num_threads(options.num_threads)
     model.float()  # for scores in float32 of weights in any precision
     settings = model.generation_config
     if options.length_penalty_type == "gnmt" and not isinstance(model, VanillaTransformerGenerationMixin):
@@ -337,6 +340,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--tokens_per_device", type=int, help="source or target tokens in a batch, at most 4096 (2048)"
     )
     parser.add_argument("--run_on", help="auto, cpu, cuda or mps (auto)")
+    parser.add_argument("--num_threads", type=int, help="threads on a CPU; torch's own number without it")
 
 
 def check_model_options(options: argparse.Namespace, *length_penalties: float) -> None:
@@ -348,7 +352,7 @@ def check_model_options(options: argparse.Namespace, *length_penalties: float) -
     """
     if options.tokenize is not None:
         bleu_metric(options.tokenize, "--tokenize")
-    for name in ("num_beams", "tokens_per_device"):
+    for name in ("num_beams", "tokens_per_device", "num_threads"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise RecipeError(f"--{name} is {value}. Give at least 1.")
@@ -384,7 +388,10 @@ def check_options(options: argparse.Namespace) -> None:
     check_texts(options)
     check_model_options(options, *([] if options.length_penalty is None else [options.length_penalty]))
     check_samples(options.samples, "--samples")
-    search, of_models = ("num_beams", "length_penalty", "length_penalty_type"), ("bf16", "tokens_per_device", "run_on")
+    search, of_models = (
+        ("num_beams", "length_penalty", "length_penalty_type"),
+        ("bf16", "tokens_per_device", "run_on", "num_threads"),
+    )
     without_effect = (*(search if options.hypothesis else ()), *(of_models if options.model is None else ()))
     for name in without_effect:
         given = getattr(options, name)

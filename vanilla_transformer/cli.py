@@ -85,6 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     translate.add_argument("--split_sentences", action="store_true", help="translate each line sentence by sentence")
     translate.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
+    translate.add_argument("--num_threads", type=int, help="threads on a CPU; torch's own number without it")
     export = commands.add_parser("export", help="write a model for another implementation")
     export.add_argument("model", type=Path, help="the folder of the model")
     export.add_argument("output", type=Path, help="a folder to make")
@@ -128,7 +129,7 @@ def check_translate(parser: argparse.ArgumentParser, options: argparse.Namespace
     if options.split_sentences and (options.return_scores or (options.num_return_sequences or 1) > 1):
         parser.error("--split_sentences gives one text a line: leave out --return_scores and --num_return_sequences")
     ranges = {name: (least, most) for name, (_, least, most, _) in GENERATE_OPTIONS.items()}
-    for name, (least, most) in {**ranges, "tokens_per_batch": (1, None)}.items():
+    for name, (least, most) in {**ranges, "tokens_per_batch": (1, None), "num_threads": (1, None)}.items():
         value = getattr(options, name)
         if value is None:
             continue
@@ -159,6 +160,8 @@ def run_translate(options: argparse.Namespace) -> int:
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     elif device not in ("cpu", "cuda", "mps") or (device != "cpu" and not getattr(torch, device).is_available()):
         raise ValueError(f"--device is {device} and torch finds no such device here. Use auto or cpu.")
+    if options.num_threads is not None:
+        torch.set_num_threads(options.num_threads)
     logging.disable_progress_bar()
     model, tokenizer = load_model(options.model, device)
     translator = VanillaTransformerTranslationPipeline(model=model, tokenizer=tokenizer, device=device)

@@ -222,6 +222,8 @@ def test_a_sentence_past_the_last_position_is_named_before_the_work(texts, confi
         (["--hypothesis", "a.es", "--reference", "a.es", "--num_beams", "2"], "--num_beams has no effect"),
         (["--hypothesis", "a.es", "--reference", "a.es", "--length_penalty", "0"], "--length_penalty has no effect"),
         (["--hypothesis", "a.es", "--reference", "a.es", "--bf16"], "--bf16 has no effect"),
+        (["--hypothesis", "a.es", "--reference", "a.es", "--num_threads", "1"], "--num_threads has no effect"),
+        (["--model", "m", "--source", "a.en", "--reference", "a.es", "--num_threads", "0"], "--num_threads is 0"),
         (["--model", "m", "--source", "a.en", "--reference", "a.es", "--length_penalty", "nan"], "penalty is nan"),
         (["--model", "m", "--source", "a.en", "--reference", "a.es", "--num_beams", "0"], "--num_beams is 0"),
         (["--hypothesis", "a.es", "--reference", "a.es", "--output", "a.es"], "--output is a.es, which is a file"),

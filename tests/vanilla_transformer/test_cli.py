@@ -301,6 +301,7 @@ def test_weights_that_lack_a_tensor_are_refused(model_folder):
         (["--max_length", "9", "--max_new_tokens", "9", "x"], "give one of them"),
         (["--split_sentences", "--return_scores", "x"], "leave out --return_scores"),
         (["--resume", "x"], "--output names none"),
+        (["--num_threads", "0", "x"], "--num_threads is 0"),
         (["--input", "file", "x"], "not both"),
         (["--input", "file", "--output", "./file"], "--output is the file that --input reads"),
     ],
@@ -309,6 +310,14 @@ def test_bad_options_are_refused(arguments, named, capsys):
     with pytest.raises(SystemExit):
         main(["translate", "--model", "somewhere", *arguments])
     assert named in capsys.readouterr().err
+
+
+def test_the_number_of_threads_is_that_of_the_option(model_folder, capsys, monkeypatch):
+    asked = []
+    monkeypatch.setattr("torch.set_num_threads", asked.append)
+    for words in ([], ["--num_threads", "3"]):
+        assert main(["translate", "--model", str(model_folder), *words, "the house"]) == 0
+    assert asked == [3]
 
 
 @pytest.fixture

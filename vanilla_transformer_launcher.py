@@ -1,0 +1,31 @@
+"""
+What is to happen before torch is loaded, and the console script `vanilla-transformer`.
+
+It stands beside the package, since importing anything in that loads torch.
+"""
+
+import os
+
+# Turns of the loop in which a thread waits before it sleeps; GNU OpenMP's own are 300,000, some milliseconds. Measured
+# in benchmarks/results/waiting.md.
+SPIN_COUNT = 1000
+
+
+def limit_spinning() -> None:
+    """
+    Let the threads of GNU OpenMP, which torch uses on Linux, sleep soon where they wait for each other.
+
+    Otherwise they spin, and where other programs keep the cores busy each spins away the time that the others need. It
+    has no effect once torch is loaded, nor on other OpenMP libraries (Windows, macOS), which do not read this setting.
+    What the environment says already stays.
+    """
+    if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+        os.environ["GOMP_SPINCOUNT"] = str(SPIN_COUNT)
+
+
+def main() -> int:
+    """Run the command line; returns the exit status."""
+    limit_spinning()
+    from vanilla_transformer.cli import main as run
+
+    return run()
