@@ -87,14 +87,17 @@ def model_folder(tmp_path: Path, config: VanillaTransformerConfig, tokenizer: Va
 
 @pytest.fixture
 def messages() -> Iterator[list[str]]:
-    """What the package logs, each message once."""
-    configuration_vanilla_transformer.logger.warning_once.__func__.cache_clear()
+    """What the package logs, each message once, whatever verbosity a test before has left."""
+    logger = configuration_vanilla_transformer.logger
+    logger.warning_once.__func__.cache_clear()
     said: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
-    configuration_vanilla_transformer.logger.addHandler(handler)
+    logger.addHandler(handler)
+    logger.setLevel(logging.WARNING)
     yield said
-    configuration_vanilla_transformer.logger.removeHandler(handler)
+    logger.removeHandler(handler)
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture

@@ -26,7 +26,6 @@ from typing import Any, Literal, TextIO
 
 import torch
 from tqdm.auto import tqdm
-from transformers import set_seed
 from transformers.utils import logging
 
 from .loading import load_model
@@ -174,7 +173,7 @@ def run_translate(options: argparse.Namespace) -> int:
     if options.do_sample:
         settings["do_sample"] = True
     if options.seed is not None:
-        set_seed(options.seed)
+        torch.manual_seed(options.seed)
     returned = settings.get("num_return_sequences") or model.generation_config.num_return_sequences or 1
     lines_per_text = 1 if options.output_format == "jsonl" else returned
     with (

@@ -140,13 +140,13 @@ def test_sentences_from_a_file_to_a_file(model_folder, expected, tmp_path):
     assert lines_of(output.read_text(encoding="utf-8")) == expected
 
 
-def test_another_format_is_not_translated(tmp_path, monkeypatch, capsys):
+def test_another_format_is_not_translated(model_folder, tmp_path, monkeypatch, capsys):
     content = '{"text": "the house"}\n{"text": "the car"}\n'
     (tmp_path / "source").write_text(content)
     assert main(["translate", "--model", "absent", "--input", str(tmp_path / "source")]) == 2
     assert "source is JSON Lines, not plain text" in capsys.readouterr().err
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
-    assert main(["translate", "--model", "absent"]) == 2
+    assert main(["translate", "--model", str(model_folder)]) == 2
     assert "standard input is JSON Lines, not plain text" in capsys.readouterr().err
 
 
