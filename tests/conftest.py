@@ -90,6 +90,7 @@ def messages() -> Iterator[list[str]]:
     """What the package logs, each message once, whatever verbosity a test before has left."""
     logger = configuration_vanilla_transformer.logger
     logger.warning_once.__func__.cache_clear()
+    configuration_vanilla_transformer.warned_of.clear()
     said: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]

@@ -66,7 +66,15 @@ CACHE_NAME = (
     "cache" if "cache" in {each.name for each in dataclasses.fields(BaseModelOutputWithPast)} else CACHE_NAMES[1]
 )
 # Keywords that `forward` need not name, since transformers' models hand them through.
-PASSED_ON = frozenset(TransformersKwargs.__annotations__) | {"debug_io", "return_dict", "shift_labels", "use_cache"}
+PASSED_ON = frozenset(TransformersKwargs.__annotations__) | {
+    "debug_io",
+    "labels",
+    "logits_to_keep",
+    "return_dict",
+    "shift_labels",
+    "use_cache",
+}
+warned_of: set[str] = set()  # keywords: the outermost `forward` names each, and those within it do not again
 
 
 def rename_cache(arguments: dict[str, Any], name: str) -> dict[str, Any]:
@@ -140,7 +148,10 @@ def refuse_lost_cache(name: str, value: Any) -> None:
 
 def warn_of_unknown(name: str, owner: str, known: Iterable[str]) -> None:
     """Say once that a keyword has no effect, and which known one is nearest to it."""
-    nearest = difflib.get_close_matches(name, known, n=1)
+    if name in warned_of:
+        return
+    warned_of.add(name)
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
     hint = f" Its nearest argument is `{nearest[0]}`." if nearest else ""
     logger.warning_once(f"`{name}` has no effect: `{owner}` has no argument of that name.{hint}")
 

@@ -356,7 +356,7 @@ class VanillaTransformerDecoder(VanillaTransformerStack):
         if cache is not None and not isinstance(cache, wanted):
             given = type(cache).__name__
             raise ValueError(
-                f"`{CACHE_NAME}` must be a {wanted.__name__} of transformers, but is a {given}. Give one, or none."
+                f"`{CACHE_NAME}` must be transformers' `{wanted.__name__}`, but is a {given}. Give one, or none."
             )
         past_length = cache.get_seq_length() if cache is not None else None
         if use_cache and cache is None:

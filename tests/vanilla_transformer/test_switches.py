@@ -117,9 +117,9 @@ def test_caches_of_other_kinds(build, batch):
     expected = model.generate(**inputs, max_new_tokens=6)
     assert torch.equal(model.generate(**inputs, max_new_tokens=6, past_key_values=DynamicCache()), expected)
     static = StaticCache(config=model.config.get_text_config(decoder=True), max_cache_len=8)
-    with pytest.raises(ValueError, match=r"must be a EncoderDecoderCache of .* is a StaticCache"):
+    with pytest.raises(ValueError, match="must be transformers' `EncoderDecoderCache`, but is a StaticCache"):
         model(**inputs, decoder_input_ids=batch["input_ids"], past_key_values=static)
-    with pytest.raises(ValueError, match=r"EncoderDecoderCache of .* is a tuple"):
+    with pytest.raises(ValueError, match="`EncoderDecoderCache`, but is a tuple"):
         model(**batch, past_key_values=((torch.zeros(3, 4, 1, 8),) * 2,) * 3)
 
 

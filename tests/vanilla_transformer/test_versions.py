@@ -155,13 +155,17 @@ def test_a_keyword_that_nothing_reads_is_named_once_with_the_nearest_argument(mo
         model(
             **batch, atention_mask=batch["attention_mask"], token_type_ids=torch.zeros(3, 9), output_attentions=False
         )
-    of_head = [each for each in messages if "ForConditionalGeneration.forward" in each]
-    assert len(of_head) == 2
-    assert "`atention_mask` has no effect" in of_head[0] and "`attention_mask`" in of_head[0]
-    assert "`token_type_ids` has no effect" in of_head[1]
+    assert len(messages) == 2
+    assert "`atention_mask` has no effect: `VanillaTransformerForConditionalGeneration.forward`" in messages[0]
+    assert messages[0].endswith("Its nearest argument is `attention_mask`.")
+    assert "`token_type_ids` has no effect" in messages[1]
     messages.clear()
     model(**batch, use_cache=True, return_dict=True, output_hidden_states=True, num_items_in_batch=12)
-    model.generate(batch["input_ids"], attention_mask=batch["attention_mask"], no_repeat_ngram_size=2)
+    source = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+    model.generate(**source, no_repeat_ngram_size=2)
+    model.generate(**source, labels=batch["labels"])  # as Trainer does to evaluate
+    one = {name: tensor[:1] for name, tensor in source.items()}
+    model.generate(**one, num_beams=1, max_new_tokens=5, assistant_model=copy.deepcopy(model))
     assert messages == []
 
 
