@@ -158,7 +158,7 @@ def warn_of_unknown(name: str, owner: str, known: Iterable[str]) -> None:
 
 def with_cache_names(output_class: type[ModelOutput], module: str) -> Any:
     """
-    A class of transformers' outputs that is made with `cache=` and read under both names of the cache.
+    A class of transformers' outputs whose cache is read under both of its names, as attribute and as key.
 
     From transformers 5.24 on that is the class itself; before, one for `module` to keep under the same name.
     """
