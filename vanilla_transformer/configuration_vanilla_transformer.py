@@ -20,6 +20,7 @@ import difflib
 import functools
 import inspect
 import math
+import sys
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -74,6 +75,8 @@ PASSED_ON = frozenset(TransformersKwargs.__annotations__) | {
     "shift_labels",
     "use_cache",
 }
+# Packages whose code is between the line that calls a model and the model's own.
+BETWEEN = frozenset({"accelerate", "torch", "transformers", "transformers_modules", "vanilla_transformer"})
 warned_of: set[str] = set()  # keywords: the outermost `forward` names each, and those within it do not again
 
 
@@ -81,25 +84,48 @@ def rename_cache(arguments: dict[str, Any], name: str) -> dict[str, Any]:
     """
     The same keyword arguments, with the cache under `name`, whichever of its names it has.
 
-    A library that knows one of the names only, as PEFT 0.21 does, puts its cache beside the one that `generate` passes
-    on by the other: the one that holds more positions is the one to go on from.
+    A library that knows only the older name, as PEFT 0.21 does, passes the prefix of a text beside the cache that
+    `generate` passes on: of two caches, the one that begins with the other is the one to go on from.
 
     Raises:
-        `ValueError`: if two caches as long as each other are given.
+        `ValueError`: if two caches are given and neither begins with the other.
     """
+    if not any(each in arguments for each in CACHE_NAMES):
+        return arguments
     given = [arguments[each] for each in CACHE_NAMES if arguments.get(each) is not None]
-    if len(given) > 1 and given[0] is not given[1]:
-        lengths = [int(each.get_seq_length()) for each in given]
-        if lengths[0] == lengths[1]:
+    if len(given) > 1:
+        given.sort(key=lambda cache: int(cache.get_seq_length()), reverse=True)
+        if not begins_with(*given):
             raise ValueError(
                 f"`{CACHE_NAMES[0]}` and `{CACHE_NAMES[1]}` are names of one argument, but are two caches of "
-                f"{lengths[0]} positions. Leave one out."
+                f"{' and '.join(str(each.get_seq_length()) for each in given)} positions. Leave one out."
             )
-        given = [given[lengths.index(max(lengths))]]
-    if CACHE_NAME == "cache" and arguments.get("past_key_values") is not None and not torch.compiler.is_compiling():
-        warnings.warn("`past_key_values` is deprecated: from 5.24 on transformers names it `cache`.", FutureWarning, 3)
+    elif CACHE_NAME == "cache" and given and "past_key_values" in arguments and not torch.compiler.is_compiling():
+        warn_of_deprecated("past_key_values")
     renamed = {key: value for key, value in arguments.items() if key not in CACHE_NAMES}
     return {**renamed, name: given[0]} if given else renamed
+
+
+def begins_with(longer: Cache, shorter: Cache) -> bool:
+    """Whether two caches are one, or the first holds what the second holds and more."""
+    length = int(shorter.get_seq_length())
+    if longer is shorter:
+        return True
+    if not length:
+        return int(longer.get_seq_length()) > 0
+    first, second = (
+        getattr(each, "self_attention_cache", each).layers[0].keys[:, :, :length] for each in (longer, shorter)
+    )
+    return first.shape == second.shape and torch.equal(first, second)
+
+
+def warn_of_deprecated(name: str) -> None:
+    """Warn, with the line of the caller, of a name that transformers replaces; a library's line is not the user's."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in BETWEEN:
+        frame, level = frame.f_back, level + 1
+    if frame.f_globals.get("__name__", "").partition(".")[0] != "peft":
+        warnings.warn(f"`{name}` is deprecated: from 5.24 on transformers names it `cache`.", FutureWarning, level)
 
 
 def accept_keywords(forward: Callable[..., Any]) -> Callable[..., Any]:
@@ -118,6 +144,8 @@ def accept_keywords(forward: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(forward)
     def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if kwargs.keys() <= names:
+            return forward(self, *args, **kwargs)
         if "cache" in names:
             kwargs = rename_cache(kwargs, "cache")
         for name, value in kwargs.items():
@@ -140,9 +168,9 @@ def refuse_lost_cache(name: str, value: Any) -> None:
     if name in CACHE_NAMES:
         raise ValueError(f"`{name}` must be None for a model without a decoder, but is a {kind}. Leave it out.")
     raise ValueError(
-        f"`{name}` must not be a cache, but is a {kind}, which nothing would read: the model decodes with "
-        f"{' or '.join(f'`{each}`' for each in CACHE_NAMES)}. If transformers {transformers.__version__}, which is "
-        f"installed, passes it so: install a version that is tested, {TESTED_TRANSFORMERS}."
+        f"`{name}` must be named {' or '.join(f'`{each}`' for each in CACHE_NAMES)}, since it is a cache, but is a "
+        f"{kind} that nothing would read: there is no argument of that name. Rename it; if transformers "
+        f"{transformers.__version__}, which is installed, passes it, install a tested version: {TESTED_TRANSFORMERS}."
     )
 
 
@@ -165,12 +193,21 @@ def with_cache_names(output_class: type[ModelOutput], module: str) -> Any:
     if CACHE_NAME == "cache":
         return output_class
 
-    def get_item(self: Any, key: Any) -> Any:
-        return output_class.__getitem__(self, CACHE_NAME if key == "cache" else key)
+    def renamed(key: Any) -> Any:
+        return CACHE_NAME if key == "cache" else key
 
-    cache = property(lambda self: getattr(self, CACHE_NAME))
-    body = {"__getitem__": get_item, "cache": cache, "__doc__": output_class.__doc__}
-    return type(output_class.__name__, (output_class,), {**body, "__module__": module})
+    body = {
+        "__contains__": lambda self, key: output_class.__contains__(self, renamed(key)),
+        "__doc__": output_class.__doc__,
+        "__getitem__": lambda self, key: output_class.__getitem__(self, renamed(key)),
+        "__module__": module,
+        "__setitem__": lambda self, key, value: output_class.__setitem__(self, renamed(key), value),
+        "cache": property(
+            lambda self: getattr(self, CACHE_NAME), lambda self, value: setattr(self, CACHE_NAME, value)
+        ),
+        "get": lambda self, key, default=None: output_class.get(self, renamed(key), default),
+    }
+    return type(output_class.__name__, (output_class,), body)
 
 
 # What each preset changes in the defaults, which are the paper's base model. Names A to E are the rows of Table 3.

@@ -19,8 +19,14 @@ from typing import Any
 import torch
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.generation import GenerationConfig, GenerationMixin, StoppingCriteria, StoppingCriteriaList
+from transformers.generation.utils import (
+    GenerateBeamDecoderOnlyOutput,
+    GenerateBeamEncoderDecoderOutput,
+    GenerateDecoderOnlyOutput,
+    GenerateEncoderDecoderOutput,
+)
 
-from .configuration_vanilla_transformer import CACHE_NAME, logger, rename_cache
+from .configuration_vanilla_transformer import CACHE_NAME, logger, rename_cache, with_cache_names
 from .search_vanilla_transformer import (
     WEIGHT_PRECISIONS,
     beam_search,
@@ -29,6 +35,17 @@ from .search_vanilla_transformer import (
     length_penalty,
     request_of,
 )
+
+OF_TRANSFORMERS = (
+    GenerateBeamDecoderOnlyOutput,
+    GenerateBeamEncoderDecoderOutput,
+    GenerateDecoderOnlyOutput,
+    GenerateEncoderDecoderOutput,
+)
+GenerateBeamDecoderOnlyOutput = with_cache_names(GenerateBeamDecoderOnlyOutput, __name__)
+GenerateBeamEncoderDecoderOutput = with_cache_names(GenerateBeamEncoderDecoderOutput, __name__)
+GenerateDecoderOnlyOutput = with_cache_names(GenerateDecoderOnlyOutput, __name__)
+GenerateEncoderDecoderOutput = with_cache_names(GenerateEncoderDecoderOutput, __name__)
 
 LENGTH_PENALTY_TYPES = ("gnmt", "power")
 # Source tokens that raise the limit of a translation: more than sentences have, few enough that what no training had,
@@ -75,8 +92,11 @@ class VanillaTransformerSettingsMixin(GenerationMixin):
     other_generation_settings: dict[str, Any] | None = None
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """As in transformers; a cache to go on from may be given as `cache` or as `past_key_values`."""
-        return super().generate(*args, **rename_cache(kwargs, CACHE_NAME))
+        """As in transformers; the cache has both of its names, `cache` and `past_key_values`, here and in outputs."""
+        outputs = super().generate(*args, **rename_cache(kwargs, CACHE_NAME))
+        if isinstance(outputs, OF_TRANSFORMERS):
+            return globals()[type(outputs).__name__](**outputs)
+        return outputs
 
     def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As in transformers, with the cache under either of its names."""

@@ -22,6 +22,7 @@ from vanilla_transformer.configuration_vanilla_transformer import (
 )
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+PREFIX = {"token_dim": 32, "num_layers": 3, "num_attention_heads": 4, "num_virtual_tokens": 3}
 
 
 @pytest.fixture
@@ -84,7 +85,9 @@ def test_layers_take_the_cache_under_both_names(model):
     assert torch.equal(found, expected)
     assert not torch.allclose(found, layer(states[:, 2:], None, source))
     for part in (layer, layer.self_attn):
-        with pytest.raises(ValueError, match="`kv_cache` must not be a cache"):
+        with pytest.raises(
+            ValueError, match="`kv_cache` must be named `cache` or `past_key_values`, since it is a cache"
+        ):
             part(states, kv_cache=DynamicCache())
 
 
@@ -94,23 +97,60 @@ def filled_cache(layer, states, source):
     return cache
 
 
-def test_of_two_caches_the_one_that_holds_more_is_gone_on_from(causal_model, batch):
-    empty, filled = DynamicCache(), causal_model(batch["input_ids"], use_cache=True)[CACHE_NAME]
-    for first, second in ((empty, filled), (filled, empty)):
-        assert rename_cache({"cache": first, "past_key_values": second, "labels": 1}, "cache") == {
-            "labels": 1,
-            "cache": filled,
-        }
-    assert rename_cache({"cache": filled, "past_key_values": filled}, CACHE_NAME) == {CACHE_NAME: filled}
+@torch.no_grad()
+def test_of_two_caches_the_one_that_begins_with_the_other_is_gone_on_from(causal_model, batch):
+    ids = batch["input_ids"][:, :4]
+    empty, start, whole, other = (
+        causal_model(each, use_cache=True)[CACHE_NAME] if each.shape[1] else DynamicCache()
+        for each in (ids[:, :0], ids[:, :2], ids, ids.flip(1)[:, :3])
+    )
+    for shorter, longer in ((empty, start), (empty, whole), (start, whole)):
+        for first, second in ((shorter, longer), (longer, shorter)):
+            assert rename_cache({"cache": first, "past_key_values": second, "labels": 1}, "cache") == {
+                "labels": 1,
+                "cache": longer,
+            }
+    assert rename_cache({"cache": whole, "past_key_values": whole}, CACHE_NAME) == {CACHE_NAME: whole}
     assert rename_cache({"cache": None, "past_key_values": None}, "cache") == {}
-    with pytest.raises(ValueError, match="`cache` and `past_key_values` are names of one argument"):
-        causal_model(batch["input_ids"], cache=DynamicCache(), past_key_values=DynamicCache())
+    for first, second in ((start, other), (other, whole), (DynamicCache(), DynamicCache())):
+        with pytest.raises(ValueError, match="`cache` and `past_key_values` are names of one argument"):
+            causal_model(ids[:, :1], cache=first, past_key_values=second)
+
+
+def test_outputs_before_and_after_the_new_name_are_used_alike(model, causal_model, batch):
+    source = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+    outputs = model(**batch, use_cache=True)
+    for each in (
+        outputs,
+        *(
+            part.generate(**source, max_new_tokens=3, return_dict_in_generate=True, **settings)
+            for part in (model, causal_model)
+            for settings in ({}, {"num_beams": 1}, {"no_repeat_ngram_size": 2}, {"num_beams": 2})
+        ),
+    ):
+        assert each.cache is each[CACHE_NAME] is each.get("cache") is each["cache"] and "cache" in each
+        assert type(pickle.loads(pickle.dumps(each))) is type(each)
+    outputs.cache = filled = DynamicCache()
+    assert outputs.cache is outputs.past_key_values is outputs[CACHE_NAME] is filled
+    outputs["cache"] = None
+    assert outputs.cache is None and outputs.past_key_values is None
+
+
+@pytest.mark.skipif(CACHE_NAME != "cache", reason="transformers before 5.24 has only the older name")
+def test_the_older_name_is_deprecated_at_the_line_of_the_caller_and_not_of_a_library(causal_model, batch, recwarn):
+    causal_model(batch["input_ids"], past_key_values=DynamicCache())
+    causal_model.generate(batch["input_ids"][:1, :2], past_key_values=DynamicCache(), max_new_tokens=2)
+    assert [(each.category, each.filename) for each in recwarn] == [(FutureWarning, __file__)] * 2
+    recwarn.clear()
+    tuned = get_peft_model(causal_model, PrefixTuningConfig(task_type="CAUSAL_LM", **PREFIX))
+    tuned(input_ids=batch["input_ids"])
+    tuned.generate(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], max_new_tokens=2)
+    assert not [each for each in recwarn if "past_key_values" in str(each.message)]
 
 
 def test_prefix_tuning_is_in_the_text_of_a_language_model(causal_model, batch):
     """PEFT passes its cache by the older name, at every step."""
-    sizes = {"token_dim": 32, "num_layers": 3, "num_attention_heads": 4, "num_virtual_tokens": 3}
-    tuned = get_peft_model(causal_model, PrefixTuningConfig(task_type="CAUSAL_LM", **sizes)).eval()
+    tuned = get_peft_model(causal_model, PrefixTuningConfig(task_type="CAUSAL_LM", **PREFIX)).eval()
     torch.nn.init.normal_(tuned.prompt_encoder["default"].embedding.weight, std=2)
     ids = batch["input_ids"][:, :2]
     found = tuned.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=6, eos_token_id=None)
@@ -136,7 +176,7 @@ def later_transformers(monkeypatch):
     ids=["fast greedy", "fast beams", "sampling", "plain beams"],
 )
 def test_a_cache_under_a_name_that_nothing_reads_is_an_error(settings, later_transformers, model, causal_model, batch):
-    message = "`key_value_cache` must not be a cache, but is a .*transformers>=5.17,<5.25"
+    message = "`key_value_cache` must be named .*transformers>=5.17,<5.25"
     with pytest.raises(ValueError, match=message):
         model.generate(batch["input_ids"], attention_mask=batch["attention_mask"], **settings)
     with pytest.raises(ValueError, match=message):
