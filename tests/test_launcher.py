@@ -42,7 +42,7 @@ def settings_when_torch_is_loaded(tmp_path):
     ids=" ".join,
 )
 def test_programs_limit_spinning_before_torch_is_loaded(settings_when_torch_is_loaded, words):
-    assert settings_when_torch_is_loaded(*words) == ["1000", "None"]
+    assert settings_when_torch_is_loaded(*words) == ["10000", "None"]
 
 
 @pytest.mark.parametrize(

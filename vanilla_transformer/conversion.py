@@ -41,6 +41,7 @@ MARIAN_DIFFERENCES = (
     f"A translation has at most {MARIAN_MAX_LENGTH} tokens, whatever the length of its source, instead of |X| + 50.",
     f"A sentence has at most {MARIAN_POSITIONS:,} tokens. The original has no limit.",
     "Beam search stops by transformers' heuristic, not when no beam can improve.",
+    "CTranslate2's converter for Marian does not read it: it finds one embedding more than tokens.",
 )
 
 
