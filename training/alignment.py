@@ -52,7 +52,7 @@ def check_alignment(text: ParallelText, split: str) -> list[str]:
     if filled and same == len(filled):
         raise RecipeError(
             f"Source and target of the {split} text must differ, but are the same in all {same:,} pairs. Name two "
-            "files, or two columns."
+            "files, or two columns; `check_alignment: false` lets the text pass."
         )
     notes = []
     if same > len(filled) / 2:
@@ -70,7 +70,7 @@ def check_alignment(text: ParallelText, split: str) -> list[str]:
         if share >= REFUSED_SHARE:
             raise RecipeError(
                 f"Row n of the source must belong to row n of the target, but in the {split} text, {finding}. Look "
-                "for it with `paste`, and delete it or add its translation."
+                "for it with `paste`, and delete it or add its translation; `check_alignment: false` lets it pass."
             )
         notes.append(f"{split}: {finding}")
     return notes

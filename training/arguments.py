@@ -90,7 +90,7 @@ class ModelArguments:
                 raise RecipeError("`config_overrides` has `vocab_size`. It is a field of the recipe: write it beside.")
             if name not in CONFIG_FIELDS:
                 hint = VanillaTransformerConfig.nearest_field(name)
-                raise RecipeError(f"`config_overrides` has `{name}`, which is no field of the configuration.{hint}")
+                raise RecipeError(f"`config_overrides` has `{name}`, but the configuration has no such field.{hint}")
         self.config_overrides = overrides
 
     def config_fields(self) -> dict[str, Any]:
@@ -177,6 +177,10 @@ class DataArguments:
     hold_out: int = field(
         default=0,
         metadata={"help": "Without validation text: pairs to hold out of training for it, at most 2%%. 0 is none."},
+    )
+    check_alignment: bool = field(
+        default=True,
+        metadata={"help": "Whether to refuse text in which a side is some lines behind the other, or the same."},
     )
     drop_duplicates: bool = field(default=False, metadata={"help": "Whether to keep each training pair once."})
     max_length: int | None = field(

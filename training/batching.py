@@ -9,6 +9,7 @@ from training.arguments import RecipeError, TrainingArguments
 
 # Steps over which a remainder is spread: each of them then has nearly the tokens of all others.
 SPREAD_STEPS = 16
+MOST_CUTS = 2_048  # places, at most, at which these sentences may be cut
 
 
 def fill_steps(lengths: np.ndarray, budget: int) -> list[int]:
@@ -46,21 +47,29 @@ def level_steps(lengths: np.ndarray, budget: int) -> list[int]:
     Returns:
         how many sentences each step takes.
     """
-    count, most = len(lengths), budget // int(lengths.min())
-    cost = np.zeros(count + 1)  # by position: of the steps before it,
-    last = np.zeros(count + 1, dtype=int)  # and how many sentences the last of these takes
+    grain = max(1, len(lengths) // MOST_CUTS)
+    while True:  # sentences come in blocks of so many, where there are very many
+        starts = np.arange(0, len(lengths), grain)
+        longest, sizes = np.maximum.reduceat(lengths, starts), np.diff([*starts, len(lengths)])
+        if grain == 1 or (longest * sizes).max() <= budget / 2:
+            break
+        grain //= 2
+    count = len(starts)
+    cost = np.zeros(count + 1)  # by block: of the steps before it,
+    last = np.zeros(count + 1, dtype=int)  # and how many blocks the last of these takes
+    most = int(budget // (lengths.min() * grain)) + 1
     for end in range(1, count + 1):
-        before = lengths[max(0, end - most) : end][::-1]
-        padded = np.maximum.accumulate(before) * np.arange(1, len(before) + 1)
+        first = max(0, end - most)
+        padded = np.maximum.accumulate(longest[first:end][::-1]) * np.cumsum(sizes[first:end][::-1])
         gap = 1 - padded[padded <= budget] / budget
         costs = cost[end - len(gap) : end][::-1] + gap**2 + 100 * np.maximum(0, gap - 0.5)
         last[end] = 1 + costs.argmin()
         cost[end] = costs.min()
-    sizes: list[int] = []
+    steps: list[int] = []
     while count > 0:
-        sizes.insert(0, int(last[count]))
-        count -= sizes[0]
-    return sizes
+        steps.insert(0, int(sizes[count - last[count] : count].sum()))
+        count -= last[count]
+    return steps
 
 
 def spread_remainders(sizes: list[int], lengths: np.ndarray, budget: int) -> list[int]:

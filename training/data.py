@@ -149,8 +149,8 @@ def is_missing(value: Any) -> bool:
 
 def describe_cell(value: Any) -> str:
     """The kind of a cell that is not text, with its beginning."""
-    if isinstance(value, float) and value != value:
-        return "NaN"
+    if is_missing(value):
+        return "null" if value is None else "NaN"
     kinds: dict[type, str] = {
         bool: "the boolean",
         int: "the number",

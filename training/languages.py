@@ -3,10 +3,9 @@
 import re
 from collections.abc import Sequence
 
-import pycountry
-
 from training.arguments import RecipeError
 from training.data import ParallelText
+from training.metrics.segmentation import two_letters
 
 READ_LINES = 2_000  # spread over the text
 ENOUGH_WORDS = 200
@@ -96,12 +95,6 @@ def compare_languages(text: ParallelText, source_lang: str | None, target_lang: 
         if language in shares[side] and guess not in (None, language):
             notes.append(f"`{side}_lang` is {language}, but the {side} of the train text reads like {guess}")
     return notes
-
-
-def two_letters(code: str | None) -> str | None:
-    """Return a code of ISO 639 as the lists here have it, with two letters where there are two."""
-    language = pycountry.languages.get(alpha_3=code) if code is not None and len(code) == 3 else None
-    return getattr(language, "alpha_2", code)
 
 
 def are_swapped(shares: dict[str, dict[str, float]], said: dict[str, str | None]) -> bool:

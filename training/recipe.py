@@ -83,6 +83,9 @@ GIVE_WAY: dict[str, tuple[str, ...]] = {
     "num_train_epochs": ("max_steps",),
 }
 
+# Fields that the command line may unset, and those of a recipe that then give way.
+UNSET_WITH = {"patience": ("save_total_limit",)}
+
 # What a tokenizer is learned with.
 LEARNED_WITH = ("vocab_size", "min_frequency")
 
@@ -134,6 +137,7 @@ def parse_recipe(arguments: list[str], pairs: int | None = None) -> Recipe:
     on_command_line = set(options) - unset - {""}
     arguments = [word for name, words in options.items() if name not in unset for word in words]
     giving_way = unset | {other for name in on_command_line for other in GIVE_WAY.get(name, ())}
+    giving_way |= {other for name in unset for other in UNSET_WITH.get(name, ())}
     row = {name: value for name, value in row.items() if name not in {*settings, *giving_way}}
     settings = {name: value for name, value in settings.items() if value is not None and name not in giving_way}
     from_model = fields_of_new({name for name, value in settings.items() if value} | on_command_line)
@@ -287,7 +291,7 @@ def check_kept_checkpoints(training: TrainingArguments) -> None:
     if training.load_best_model_at_end and kept is not None and training.patience is None:
         raise RecipeError(
             f"`save_total_limit` is {kept} with `load_best_model_at_end` and without `patience`: the best checkpoint "
-            "may be any, and those before it deleted. Set `patience`, or leave `save_total_limit` out."
+            "may be any, and those before it deleted. Set `patience`, or unset the other: `save_total_limit: null`."
         )
     # The mean ends with the best one, which is as old as patience allows.
     needed = averaged + (training.patience or 0) if training.load_best_model_at_end else averaged

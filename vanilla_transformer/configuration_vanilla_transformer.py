@@ -482,9 +482,11 @@ class VanillaTransformerConfig(PreTrainedConfig):
     @classmethod
     def nearest_field(cls, name: str) -> str:
         """A sentence that says which field may be meant by another name; nothing where none is near."""
+        if name in OTHER_NAMES:
+            return f" Use `{OTHER_NAMES[name]}`."
         names = [*(each.name for each in dataclasses.fields(cls)), *cls.attribute_map]
-        near = OTHER_NAMES.get(name) or next(iter(difflib.get_close_matches(name, names, n=1)), None)
-        return f" Use `{near}`." if near else ""
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.8)
+        return f" Did you mean `{near[0]}`?" if near else ""
 
     @property
     def query_key_size(self) -> int:

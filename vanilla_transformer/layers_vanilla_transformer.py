@@ -238,8 +238,8 @@ class VanillaTransformerLayer(GradientCheckpointingLayer):
     def add_feed_forward(self, config: VanillaTransformerConfig) -> None:
         """Build the feed-forward network, after the attention that comes before it in the layer."""
         self.activation_dropout = config.activation_dropout
-        self.activation_fn = ACT2FN[config.hidden_act]
         self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.activation_fn = ACT2FN[config.hidden_act]
         self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
         self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 

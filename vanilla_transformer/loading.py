@@ -119,7 +119,7 @@ def share_weights(folder: Path) -> None:
     """
     Give the weights in a folder the permissions of its `config.json`, which follow the umask.
 
-    safetensors gives its files to their owner alone, whatever the umask says.
+    safetensors gives its files to their owner only, whatever the umask says.
     """
     for weights in folder.glob("*.safetensors"):
         shutil.copymode(folder / "config.json", weights)

@@ -69,11 +69,12 @@ SENTENCE_END = re.compile(
 )
 # Words whose dot ends no sentence, and those whose dot ends none before a number.
 ABBREVIATIONS = (
-    " approx av avda bspw bzw ca capt cf col dr dra eq evtl fig ggf messrs mlle mme mr mrs ms mt nr pp prof rev sgt "
-    "sr sra st vgl vol vs акад напр проф ул डॉ पं प्रो ডা "
+    " adm approx av avda brig bspw bzw ca capt cf chr cmdr col cpl dhr dr dra ee eq evtl fig gen ggf gov hr hrn inkl "
+    "insp lt ltd maj messrs mevr mio mlle mme mr mrd mrs ms mt nr pfc ph pp prof pvt rep reps rev sen sens sgt sig "
+    "sog sr sra sras sres st supt tsd uds vgl vol vs zzgl акад напр проф ул डॉ पं प्रो ডা "
 )
 BEFORE_NUMBERS = (
-    " abb abs abschn anm app apr art aug bd bde cap ch chap chs dec dez ed eqs feb figs jan jul jun kap lit mar no "
+    " abb abs abschn al anm app apr art aug bd bde cap ch chap chs dec dez ed eqs feb figs jan jul jun kap lit mar no "
     "nos nov num núm nums oct okt ord pág págs para pos pt rn sec sect sep sept tab tel vols ziff "
     "гл илл кн пп разд рис стр ст табл тел "
 )
@@ -345,8 +346,8 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         self.warned_of_length = True
         known = f"the longest source of the training has {longest:,}" if longest else "few sentences have as many"
         logger.warning(
-            f"The text {text!r:.60} has {length:,} tokens, and {known}. Parts of it may be lost: split "
-            "it, for instance into sentences with `split_sentences`."
+            f"The text {text!r:.60} has {length:,} tokens, and {known}. Parts of it may be lost: shorten it; "
+            "`split_sentences` parts texts at the ends of sentences."
         )
 
     def preprocess(self, input_: str, **parameters: Any) -> dict[str, Any]:
@@ -412,10 +413,10 @@ def position_limit(config: PreTrainedConfig) -> int | None:
 
 
 def texts_only(inputs: Iterable[Any]) -> Iterator[str]:
-    """The inputs one by one; raises `ValueError` for the first that is no string."""
+    """The inputs one by one; raises `ValueError` for the first that is not a string."""
     for position, text in enumerate(inputs):
         if not isinstance(text, str):
-            raise ValueError(f"`inputs` has {text!r:.60} at position {position}, which is no string.")
+            raise ValueError(f"`inputs` has {text!r:.60} at position {position}. Give strings only.")
         yield text
 
 

@@ -44,7 +44,7 @@ BINARY_FORMATS: tuple[tuple[bytes, Format], ...] = (
     (rb"PK(\x03\x04|\x05\x06)", Format("a zip archive, as .xlsx and .docx are too", UNPACK.format("unzip"))),
     (rb"7z\xbc\xaf\x27\x1c", Format("a 7-Zip archive", UNPACK.format("7z x"))),
     (rb"Rar!\x1a\x07", Format("a RAR archive", UNPACK.format("unrar x"))),
-    (rb".{257}ustar", Format("a tar archive", UNPACK.format("tar -xf"))),
+    (rb".{257}ustar(\0|  \0)", Format("a tar archive", UNPACK.format("tar -xf"))),
     (rb"PAR1\x15", Format("Parquet", COLUMNS)),
     (rb"ARROW1\0|\xff{4}", Format("Arrow", COLUMNS)),
     (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", Format("an old Microsoft Office document", EXPORT)),
@@ -67,17 +67,24 @@ TEXT_FORMATS: tuple[tuple[str, Format], ...] = (
     (r"<!DOCTYPE tmx|<tmx\b", Format("TMX", SEGMENTS)),
     (r"<xliff\b", Format("XLIFF", SEGMENTS)),
     (
-        rf"<!DOCTYPE html|<(html|head|body)({ATTRIBUTE})*\s*>",
+        rf"<!DOCTYPE html|<(html|head|body)({ATTRIBUTE})*\s*>[^\S\n]*+(\n|<|$)",
         Format("HTML", "Save its text first, one sentence a line."),
     ),
     (
-        rf"<!DOCTYPE (srcset|refset|tstset)|<(srcset|refset|tstset|mteval|dataset|doc|seg|hl)({ATTRIBUTE})*\s*>",
+        rf"<!DOCTYPE (srcset|refset|tstset)|<(srcset|refset|tstset|mteval|dataset)({ATTRIBUTE})*\s*>[^\S\n]*+(\n|<|$)"
+        rf"|<(doc|hl|seg)({ATTRIBUTE})*\s*>(?=[\s\S]*</seg>)",
         Format("SGML", SEGMENTS[:-1] + r", for instance with `sed -nE 's/.*<seg[^>]*> *(.*[^ ]) *<\/seg>.*/\1/p'`."),
     ),
-    (r"<(url|talkid|keywords)>", Format("SGML", "Leave out the lines that begin with a tag: `grep -v '^<'`.")),
+    (
+        rf"<(url|talkid|keywords)>[^<\n]*+</|<doc({ATTRIBUTE})+\s*>[^\S\n]*+\n",
+        Format("SGML", "Leave out the lines that begin with a tag: `grep -v '^<'`."),
+    ),
     (r"<!(DOCTYPE|ELEMENT|ENTITY)\s", XML),
-    (r"\d+\s*\n\d+:\d\d:\d\d[,.]\d+ -->|WEBVTT\b(.*\n)+?.*-->", Format("subtitles with times", SEGMENTS)),
-    (r'msgid "', Format("a gettext catalogue", SEGMENTS)),
+    (
+        r"\d+\s*\n\d+:\d\d:\d\d[,.]\d+ -->|WEBVTT\b(.*\n)+?.*-->|\[Script Info\]",
+        Format("subtitles with times", SEGMENTS),
+    ),
+    (r'(#.*+\n|\s)*+msgid "', Format("a gettext catalogue", SEGMENTS)),
 )
 BEGINNING = 100  # lines in which a format shows
 PROLOG = re.compile(r"\s*(<\?xml\b.*?\?>)?(\s|<!--.*?-->|<\?.*?\?>)*", re.DOTALL)

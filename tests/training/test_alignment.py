@@ -1,5 +1,6 @@
 import random
 import re
+from pathlib import Path
 
 import pytest
 
@@ -7,7 +8,9 @@ from training.alignment import Shift, check_alignment, find_shift
 from training.arguments import RecipeError
 from training.data import ParallelText
 from training.phrasebook import phrasebook
+from training.train import main
 
+RECIPE = Path(__file__).resolve().parents[2] / "training" / "recipes" / "own_files.yaml"
 PAIRS = phrasebook()["train"]
 
 
@@ -19,6 +22,17 @@ def shift_target(pairs, offset, first):
     else:
         targets = [*targets[:first], *targets[first - offset :], *targets[:-offset]]
     return ParallelText(sources, targets, list(range(1, len(sources) + 1)))
+
+
+def test_the_check_can_be_switched_off(tmp_path):
+    """Where each line answers the one before it, for instance."""
+    text = shift_target(PAIRS, 1, 100)
+    for name, side in (("a", text.sources), ("b", text.targets)):
+        (tmp_path / f"train.{name}").write_text("\n".join(side) + "\n", encoding="utf-8")
+    arguments = ["--source", tmp_path / "train.a", "--target", tmp_path / "train.b", "--output_dir", tmp_path / "run"]
+    arguments = [str(word) for word in (RECIPE, *arguments, "--report_only", "true")]
+    assert main(arguments) == 2
+    assert main([*arguments, "--check_alignment", "false"]) == 0
 
 
 @pytest.mark.parametrize("offset", [-2, -1, 1, 2])

@@ -1,7 +1,11 @@
+from pathlib import Path
+
 import pytest
 
 from training.arguments import RecipeError, TrainingArguments
 from training.recipe import parse_recipe
+
+RECIPES = Path(__file__).resolve().parents[2] / "training" / "recipes"
 
 
 @pytest.fixture
@@ -95,6 +99,15 @@ def test_null_on_the_command_line_unsets_any_field(recipe, null, field, value, d
     arguments = next(each for each in (parsed.model, parsed.data, parsed.training) if hasattr(each, field))
     assert getattr(arguments, field) == default and field not in parsed.given
     assert field in parse_recipe([path]).given
+
+
+@pytest.mark.parametrize("name", ["own_files", "finetune", "snli", "causal_lm", "summarization"])
+def test_a_shipped_recipe_can_be_run_without_patience(name, tmp_path):
+    arguments = [str(RECIPES / f"{name}.yaml"), "--patience", "null", "--output_dir", str(tmp_path)]
+    recipe = parse_recipe([*arguments, "--init_from", "x"] if name == "finetune" else arguments, pairs=10)
+    assert recipe.training.patience is None and recipe.training.save_total_limit is None
+    with pytest.raises(RecipeError, match="or unset the other: `save_total_limit: null`"):
+        parse_recipe([*arguments, "--init_from", "x", "--save_total_limit", "9"], pairs=10)
 
 
 def test_null_unsets_what_a_table_or_an_earlier_word_says_and_no_more(recipe):
@@ -233,7 +246,7 @@ def test_bf16_is_taken_where_the_gpu_computes_in_it(recipe, monkeypatch):
         ("warmup_steps: 0\n", [], "`warmup_steps` is 0"),
         ("save_total_limit: 2\n", [], "`save_total_limit` is 2 and `average_checkpoints` 5"),
         ("run_on: tpu\n", [], "`run_on` is 'tpu'"),
-        ("config_overrides: {norm_frist: true}\n", [], "has `norm_frist`, which is no field.*`norm_first`"),
+        ("config_overrides: {norm_frist: true}\n", [], "has `norm_frist`, but .*Did you mean `norm_first`"),
         ("config_overrides: {num_layers: 3}\n", [], "has `num_layers`.*`encoder_layers` and `decoder_layers`"),
         ("", ["--config_overrides", "[1]"], "`config_overrides` is '.1.'"),
         ("bleu_tokenize: 13b\n", [], "`bleu_tokenize` is .13b.. Choose one of"),

@@ -56,6 +56,12 @@ def test_a_remainder_of_one_sentence_is_spread(count, sizes):
     assert sorted(padded_positions(np.full(count, 10), 100)[1]) == sizes
 
 
+def test_very_many_short_sentences_are_cut_in_blocks():
+    """Sentence by sentence this takes half a minute."""
+    positions, _ = padded_positions(np.full(12_500 * 16 + 1, 2), 25_000)
+    assert len(positions) == 17 and min(positions) >= 0.9 * 25_000
+
+
 @pytest.mark.parametrize("kind", ["uniform", "skewed", "equal", "two lengths"])
 def test_no_step_has_less_than_half_of_the_tokens_of_the_others(kind):
     generator = np.random.default_rng(0)

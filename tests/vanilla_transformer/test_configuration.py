@@ -152,16 +152,17 @@ def test_names_of_other_models_are_aliases(alias, field, value):
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [
-        ("N", "`encoder_layers` and `decoder_layers`"),
-        ("num_layers", "`encoder_layers` and `decoder_layers`"),
-        ("d_k", "`qk_head_dim`"),
-        ("hiden_size", "`hidden_size`"),
-        ("dropot", "`dropout`"),
-        ("zzz", None),
+        ("N", " Use `encoder_layers` and `decoder_layers`."),
+        ("num_layers", " Use `encoder_layers` and `decoder_layers`."),
+        ("d_k", " Use `qk_head_dim`."),
+        ("hiden_size", " Did you mean `hidden_size`?"),
+        ("dropot", " Did you mean `dropout`?"),
+        ("scale_embedding", ""),
+        ("zzz", ""),
     ],
 )
 def test_unknown_fields_are_named_with_what_may_be_meant(name, remedy, messages):
-    expected = f"`{name}` is not a field of VanillaTransformerConfig." + (f" Use {remedy}." if remedy else "")
+    expected = f"`{name}` is not a field of VanillaTransformerConfig.{remedy}"
     with pytest.raises(ValueError, match=re.escape(expected)):
         VanillaTransformerConfig.from_preset("tiny", **{name: 3})
     assert getattr(VanillaTransformerConfig(**{name: 3}), name) == 3  # as in all of transformers

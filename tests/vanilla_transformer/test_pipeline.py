@@ -173,6 +173,16 @@ def test_greedy_translations_are_scored_the_same_way(translator):
         ("Это так. Нет.", ["Это так.", "Нет."]),
         ("The U.S. Army came. Yes.", ["The U.S. Army came.", "Yes."]),
         (" lead. Trail \n", [" lead.", "Trail"]),
+        ("Er stieg auf 5 Mio. Euro. Gut.", ["Er stieg auf 5 Mio. Euro.", "Gut."]),
+        (
+            "Gov. Smith met Rep. Lee and Sen. Jones. Lt. Col. Ray came.",
+            ["Gov. Smith met Rep. Lee and Sen. Jones.", "Lt. Col. Ray came."],
+        ),
+        ("Los EE. UU. son grandes. Sí.", ["Los EE. UU. son grandes.", "Sí."]),
+        (
+            "Il Sig. Rossi e Dhr. Jansen. Smith et al. 2004 found it.",
+            ["Il Sig. Rossi e Dhr. Jansen.", "Smith et al. 2004 found it."],
+        ),
         ("", []),
         ("\n\n", [""]),
     ],

@@ -176,6 +176,10 @@ ROWS = [{"source": "a", "target": "x"}, {"source": "b", "target": "y"}]
         ('<srcset setid="news" srclang="any">\n<doc docid="1">\n<seg id="1"> Hello. </seg>\n', "SGML.*sed -nE"),
         ('<!DOCTYPE srcset SYSTEM "mteval.dtd">\n<srcset>\n', "SGML"),
         ("<url>http://example.org</url>\n<talkid>1</talkid>\nHello.\n", "SGML.*grep -v"),
+        ('<doc id="1" url="x" title="y">\nHello.\n</doc>\n', "SGML.*grep -v"),
+        ('<doc docid="1">\n<seg id="1"> Hello. </seg>\n', "SGML.*sed -nE"),
+        ('# Spanish\n#\n\nmsgid ""\nmsgstr ""\n', "a gettext"),
+        ("[Script Info]\nTitle: a\n", "subtitles"),
         ('<CHAPTER ID=1>\nHello.\n<SPEAKER ID=2 NAME="A">\nBye.\n', "XML or SGML"),
         ('<?xml version="1.0"?>\n<!-- x -->\n<!DOCTYPE tmx SYSTEM "a.dtd">\n<tmx version="1.4">\n', "TMX"),
         ('<?xml version="1.0" ?><xliff version="1.2"></xliff>', "XLIFF"),
@@ -206,7 +210,8 @@ def test_other_formats_are_no_plain_text(tmp_path, content, named):
         *("<3 you", "< 5 mg a day", "<b>Bold</b> claim", "<s> a b </s>", "<2es> Hello", "<head of state> said"),
         *('<a href="x">link</a> to it', "<noise>", "[laughter] Yes.", "[1] See there", "[2019, 2020]", "[[a]]"),
         *('["Yes," he said]', "{ this }", "{}", '{"Hello"} he said', "BZhang is here", "PAR1 is a protein", "%PDF"),
-        *("1", "WEBVTT is a format", "doc <seg>"),
+        *("1", "WEBVTT is a format", "doc <seg>", "<url> rt <user> great", "<body> is a tag of HTML.", "# msgid"),
+        f"{'a' * 256} ajustar y gustaría",
     ],
 )
 def test_text_that_merely_begins_like_another_format_is_taken(line):

@@ -125,6 +125,9 @@ def read_text(cell: Any, place: str) -> str:
     raise RecipeError(f"{place} must be text, but is {describe_cell(cell)}. {hint}.")
 
 
+WRITTEN_NAN = ("NaN", "nan")  # by pandas and by Python's csv, where a label is missing
+
+
 def read_label(cell: Any, place: str) -> str:
     """
     The name of the class in a cell, "" where it is missing. Whole numbers have one name however they are written:
@@ -139,7 +142,7 @@ def read_label(cell: Any, place: str) -> str:
         return str(cell)
     label = str(cell).strip()
     if isinstance(cell, str) and not DECIMAL.fullmatch(label):
-        return label
+        return "" if label in WRITTEN_NAN else label
     shown, hint = describe_cell(cell), "A text has one label: keep one, or join several into a name"
     if isinstance(cell, str | float):
         if float(label).is_integer():

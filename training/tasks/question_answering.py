@@ -6,7 +6,6 @@ answer anywhere in a long context stands whole in one of them. In a window witho
 are the `</s>` after the question.
 """
 
-import dataclasses
 import json
 import unicodedata
 from bisect import bisect_right
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 
 from training.arguments import RecipeError
-from training.data import check_characters
+from training.data import check_characters, describe_cell
 from training.metrics.question_answering import score_answers
 from training.tasks.task import FileTask
 from training.trainer import RowLossTrainer
@@ -72,27 +71,46 @@ class Questions:
     def __len__(self) -> int:
         return len(self.questions)
 
-    def add(self, question: Question) -> None:
+    def add(self, name: Any, text: Any, context: Any, answers: list[tuple[Any, Any]], place: str) -> None:
         """
-        Check a question's answers, and keep it if one is right.
+        Check the cells of a question, and keep it if one of its answers is right.
+
+        Args:
+            answers: text and first character of each.
+            place: of the question, for errors.
 
         Raises:
-            RecipeError: for an id that another question has.
+            RecipeError: for a cell of another kind, or an id that another question has.
         """
-        if question.id in self.ids:
-            raise RecipeError(f"{self.place} has two questions with the id {question.id!r}. Give each its own.")
-        self.ids.add(question.id)
-        located = (locate_answer(question.context, text, start) for text, start in question.answers)
+        check_cell(name, "id", (str, int), place)
+        check_cell(text, "question", (str,), place)
+        check_cell(context, "context", (str,), place)
+        for words, start in answers:
+            check_cell(words, "text", (str,), place)
+            check_cell(start, "answer_start", (int,), place)
+        if str(name) in self.ids:
+            raise RecipeError(f"{self.place} has two questions with the id {str(name)!r}. Give each its own.")
+        self.ids.add(str(name))
+        located = (locate_answer(context, words, start) for words, start in answers)
         right = [answer for answer in located if answer is not None]
-        misplaced = len(question.answers) - len(right)
+        misplaced = len(answers) - len(right)
         self.misplaced += misplaced
         if right:
             # Some questions of SQuAD begin with many spaces, which would take a window's room.
-            self.questions.append(dataclasses.replace(question, text=" ".join(question.text.split()), answers=right))
+            self.questions.append(Question(str(name), " ".join(text.split()), context, right))
         elif misplaced:
             self.dropped["whose answers are not where the file says"] += 1
         else:
             self.dropped["without an answer"] += 1
+
+
+def check_cell(cell: Any, name: str, kinds: tuple[type, ...], place: str) -> None:
+    """Refuse a cell that is not text, or not a whole number; raises RecipeError."""
+    if not isinstance(cell, kinds) or isinstance(cell, bool):
+        wanted = " or ".join({str: "text", int: "a whole number"}[kind] for kind in kinds)
+        raise RecipeError(
+            f"{place}: `{name}` must be {wanted}, but is {describe_cell(cell)}. Mend it, or leave the question out."
+        )
 
 
 def count_characters(text: str, length: int, form: Literal["NFC", "NFD"]) -> int:
@@ -145,8 +163,8 @@ def read_squad(path: str | Path) -> Questions:
                 context = paragraph["context"]
                 for entry in paragraph["qas"]:
                     name = f" with the question {entry['id']!r}"
-                    given = [(str(answer["text"]), int(answer["answer_start"])) for answer in entry.get("answers", [])]
-                    found.add(Question(str(entry["id"]), entry["question"], context, given))
+                    given = [(answer["text"], answer["answer_start"]) for answer in entry.get("answers", [])]
+                    found.add(entry["id"], entry["question"], context, given, f"{path}{name}")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, RecipeError):
             raise
@@ -326,13 +344,13 @@ class QuestionAnswering(FileTask):
         for number, row in enumerate(dataset, start=1):
             try:
                 answers = list(zip(row["answers"]["text"], row["answers"]["answer_start"], strict=True))
-                question = Question(str(row["id"]), row["question"], row["context"], answers)
+                question = row["id"], row["question"], row["context"]
             except (KeyError, TypeError, ValueError) as error:
                 raise RecipeError(
                     f"{place}, row {number} is not in the form of SQuAD: {type(error).__name__}: {error}. It has id, "
                     "question, context, and answers with text and answer_start."
                 ) from error
-            found.add(question)
+            found.add(*question, answers, f"{place}, row {number}")
         return check_questions(found)
 
     def describe(self, text: Questions, split: str) -> str:

@@ -115,7 +115,7 @@ class Translation(Task):
         {
             *("source", "target", "validation_source", "validation_target", "test_source", "test_target"),
             *("source_column", "target_column", "corpus", "target_lang", "example"),
-            *("hold_out", "drop_duplicates", "max_length_ratio", "label_smoothing", "bpe_dropout"),
+            *("hold_out", "check_alignment", "drop_duplicates", "max_length_ratio", "label_smoothing", "bpe_dropout"),
             *("predict_with_generate", "generation_num_beams", "length_penalty", "length_penalty_type"),
             *("bleu_tokenize", "compound_bleu", "bootstrap_samples"),
             *("hub_native_model_id", "preprocessing_num_workers"),
@@ -157,7 +157,8 @@ class Translation(Task):
 
     def check_and_clean(self, text: ParallelText, split: str) -> ParallelText:
         """Refuse sides that do not belong together, line by line, before lines are left out."""
-        self.notes += check_alignment(text, split)
+        if self.data.check_alignment:
+            self.notes += check_alignment(text, split)
         return clean(text, self.data, split)
 
     def arrange(self, texts: dict[str, ParallelText]) -> dict[str, ParallelText]:

@@ -60,6 +60,8 @@ def test_missing_cells_are_counted(tmp_path):
     text = read_labelled(write_rows(tmp_path / "t.jsonl", *(f'{{"sentence": {row}}}' for row in rows)), ("sentence",))
     assert (text.texts, text.labels, text.rows) == ([("b",)], ["1"], [5])
     assert text.dropped == {"rows without a label (empty, -)": 2, "rows without sentence": 2}
+    text = read_labelled(write_rows(tmp_path / "t.csv", "sentence,label", "a,0", "b,nan", "c,NaN"), ("sentence",))
+    assert text.labels == ["0"] and text.dropped == {"rows without a label (empty, -)": 2}
 
 
 @pytest.mark.parametrize(

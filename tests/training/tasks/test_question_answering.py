@@ -3,13 +3,15 @@ import json
 import unicodedata
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 
-from training.arguments import RecipeError
+from training.arguments import DataArguments, RecipeError, TrainingArguments
 from training.metrics.question_answering import score_answers
 from training.tasks.question_answering import (
     Question,
+    QuestionAnswering,
     answerless,
     encode_questions,
     find_answers,
@@ -54,6 +56,12 @@ def test_questions_are_read_and_wrong_spans_counted(tmp_path):
     assert dict(found.dropped) == {"whose answers are not where the file says": 2, "without an answer": 1}
 
 
+def with_cells(name='"q7"', question='"b"', context='"a b"', text='"a"', start="0"):
+    answer = f'{{"text": {text}, "answer_start": {start}}}'
+    entry = f'{{"id": {name}, "question": {question}, "answers": [{answer}]}}'
+    return f'{{"data": [{{"paragraphs": [{{"context": {context}, "qas": [{entry}]}}]}}]}}'
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -65,6 +73,12 @@ def test_questions_are_read_and_wrong_spans_counted(tmp_path):
             '{"data": [{"paragraphs": [{"context": "a", "qas": [{"id": "q7", "question": "b", "answers": 3}]}]}]}',
             "not in the form of SQuAD with the question 'q7'",
         ),
+        (with_cells(text="null"), "q7': `text` must be text, but is null"),
+        (with_cells(text="5"), "`text` must be text, but is the number 5"),
+        (with_cells(start="10.7"), "`answer_start` must be a whole number, but is the number 10.7"),
+        (with_cells(name="null"), "`id` must be text or a whole number, but is null"),
+        (with_cells(question="null"), "`question` must be text, but is null"),
+        (with_cells(context="[1]"), r"`context` must be text, but is the list \[1\]"),
     ],
 )
 def test_files_of_another_form_are_refused(tmp_path, content, message):
@@ -74,6 +88,15 @@ def test_files_of_another_form_are_refused(tmp_path, content, message):
         read_squad(path)
     with pytest.raises(TextError, match="cannot be read"):
         read_squad(tmp_path / "absent.json")
+
+
+@pytest.mark.parametrize("column", ["id", "question", "context"])
+def test_cells_of_a_data_set_that_are_no_text_are_refused(column, tmp_path):
+    row = {"id": "q", "question": "What?", "context": "a b", "answers": {"text": ["a"], "answer_start": [0]}}
+    dataset = datasets.Dataset.from_list([{**row, column: None}])
+    task = QuestionAnswering(DataArguments(), TrainingArguments(output_dir=str(tmp_path), run_on="cpu"))
+    with pytest.raises(RecipeError, match=f"squad, row 1: `{column}` must be text.*but is null"):
+        task.read_dataset(dataset, "squad")
 
 
 def test_a_packed_file_and_a_byte_order_mark_are_read(tmp_path):
