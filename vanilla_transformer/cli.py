@@ -45,6 +45,12 @@ GENERATE_OPTIONS: dict[str, tuple[type, float | None, float | None, str]] = {
     "top_k": (int, 0, None, "sample from so many of the likeliest tokens (50); 0 for all"),
     "top_p": (float, 0, 1, "sample from the likeliest tokens that have this probability together (1)"),
 }
+# Switches of the pipeline, whose defaults come with the model.
+PIPELINE_SWITCHES = {
+    "split_sentences": "translate each line sentence by sentence",
+    "protect_copies": "keep addresses, placeholders, emoji, numbers and unknown names as they are",
+    "restore_case": "translate lines in capitals in small letters, and give the capitals back",
+}
 OF_SAMPLING = ("temperature", "top_k", "top_p", "seed")
 MOST_BYTES = 1 << 16  # of standard input that are read, and sorted by length, at once
 
@@ -82,7 +88,8 @@ def build_parser() -> argparse.ArgumentParser:
         choices=[name for name in WEIGHT_PRECISIONS if name],
         help="of the decoder's weights, faster on a CPU; their own without it",
     )
-    translate.add_argument("--split_sentences", action="store_true", help="translate each line sentence by sentence")
+    for name, text in PIPELINE_SWITCHES.items():
+        translate.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=f"{text}; what the model says")
     translate.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
     translate.add_argument("--num_threads", type=int, help="threads on a CPU; torch's own number without it")
     export = commands.add_parser("export", help="write a model for another implementation")
@@ -172,6 +179,8 @@ def run_translate(options: argparse.Namespace) -> int:
     }
     if options.do_sample:
         settings["do_sample"] = True
+    switches = {name: getattr(options, name) for name in PIPELINE_SWITCHES}
+    options.split_sentences = translator.splits(settings, options.return_scores, options.split_sentences)
     if options.seed is not None:
         torch.manual_seed(options.seed)
     returned = settings.get("num_return_sequences") or model.generation_config.num_return_sequences or 1
@@ -188,7 +197,7 @@ def run_translate(options: argparse.Namespace) -> int:
                 part,
                 settings,
                 options.return_scores,
-                options.split_sentences,
+                **switches,
                 tokens_per_batch=options.tokens_per_batch,
                 progress=bar,
             )

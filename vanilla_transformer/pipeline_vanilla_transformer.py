@@ -21,7 +21,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from tqdm.auto import tqdm
@@ -97,6 +97,32 @@ AFTER_ORDINAL = re.compile(
 )
 LOOK = 40  # characters to either side of a mark in which what decides is looked for
 
+# What a translation copies. A mark at the end of an address belongs to the sentence.
+EMOJI = "[\U0001f1e6-\U0001f1ff\U0001f300-\U0001faff\u2600-\u27bf\u2b50\u2b55\u203c\u2049]"
+# The ends of addresses without "www", but those that are words.
+TOP_LEVELS = "com|org|net|edu|gov|info|io|dev|app|ai|tv|eu|uk|de|fr|es|mx|ar|br|pt|nl|ch|ca|au|jp|cn|ru|pl|se|dk|fi"
+FILE_TYPES = (
+    "pdf|txt|md|docx?|xlsx?|pptx?|jpe?g|png|gif|svg|py|js|c|h|zip|gz|csv|mp3|mp4|wav|html?|json|ya?ml|xml|exe|log"
+)
+COPIED = re.compile(
+    r"(?P<tag></?[A-Za-z][^<>\n]*>)"
+    r"|(?P<placeholder>\{\{[^{}\n]*\}\}|\$?\{[^{}\n]*\}|%(?:\d+\$|\(\w+\))?[-+0]?\d*(?:\.\d+)?[sdifxu@](?!\w))"
+    r"|(?P<email>[\w.+-]+@[\w-]+(?:\.[\w-]+)+)"
+    r"|(?P<web>(?:https?://|www\.)[^\s<>\"'()]*[^\s<>\"'().,:;!?]"
+    rf"|(?<![\w.@/\\-])[\w-]+(?:\.[\w-]+)*\.(?:{TOP_LEVELS})(?:/[^\s<>\"'()]*[^\s<>\"'().,:;!?])?(?![\w@]))"
+    r"|(?P<path>(?<![\w/\\])(?:~|\.{1,2}|[A-Za-z]:)?(?:[/\\][\w.-]*\w){2,}|(?<![\w/\\])[A-Za-z]:\\[\w.-]*\w"
+    rf"|(?<![\w/\\.-])[\w-]+(?:\.[\w-]+)*\.(?:{FILE_TYPES})(?!\w))"
+    r"|(?P<mention>(?<![\w@])@\w+)|(?P<hashtag>(?<![\w#&])#\w+)"
+    rf"|(?P<emoji>{EMOJI}(?:[\ufe0f\U0001f3fb-\U0001f3ff]|\u200d{EMOJI})*)"
+    r"|(?P<number>(?:(?<!\w)[+$€£¥])?(?<![\w.])\d+(?:[.,:/ -]?\d+)*(?![\w])%?)"
+)
+# These a model may say in other words, and often copies by itself.
+TRIED_FIRST = ("number", "name")
+# Symbols that stand for what is copied; a model that was trained with `augmentation` has learned to keep them.
+MASKS = "①②③④⑤⑥⑦⑧⑨"
+NAME = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+UNKNOWN_PIECES = 3  # a word of so many tokens is rare in the training text, or not there
+
 
 def into_sentences(text: str) -> list[tuple[str, str]]:
     """
@@ -145,15 +171,112 @@ def is_sentence_end(line: str, start: int, match: re.Match[str]) -> bool:
     return ORDINAL.search(number) is None
 
 
+class Item(NamedTuple):
+    """A part of a text that a translation copies."""
+
+    start: int
+    end: int
+    kind: str
+    text: str
+
+
+def find_items(text: str) -> list[Item]:
+    """Addresses, paths, placeholders, tags, mentions, emoji and numbers in the order of a text."""
+    return [
+        Item(*match.span(), str(match.lastgroup), match.group())
+        for match in COPIED.finditer(text)
+        if match.lastgroup not in ("web", "path") or not match.group().replace(".", "").isdigit()
+    ]
+
+
+def count_item(item: Item, text: str) -> int:
+    """How often a thing stands in a text; the marks within a number may be those of another language."""
+    if item.kind != "number":
+        return text.count(item.text)
+    digits = re.sub(r"\D", "", item.text)
+    return sum(re.sub(r"\D", "", each.text) == digits for each in find_items(text) if each.kind == "number")
+
+
+def put_masks(text: str, items: list[Item]) -> tuple[str, dict[str, str]]:
+    """A text with a symbol in the place of each thing, of as many as there are symbols, and what these stand for."""
+    symbols = iter(symbol for symbol in MASKS if symbol not in text)
+    parts, end, masked = [], 0, {}
+    for item, symbol in zip(items, symbols, strict=False):
+        parts += [text[end : item.start], symbol]
+        masked[symbol], end = item.text, item.end
+    return "".join([*parts, text[end:]]), masked
+
+
+def letter_case(text: str) -> str | None:
+    """Whether all letters of a text are capitals, "upper", or all its words begin with one, "title"."""
+    words = NAME.findall(re.sub(f"[{MASKS}]", "", text))
+    letters = "".join(words)
+    if len(letters) > 3 and letters.isupper():
+        return "upper"
+    titled = [word[0].isupper() for word in words]
+    return "title" if len(words) > 2 and all(titled) and any(word[1:].islower() for word in words) else None
+
+
+class Shown:
+    """
+    A sentence as a model sees it, and the way back from its translation.
+
+    Args:
+        sentence: with the white space around it.
+        items: of it, in order, to hide behind symbols.
+        restore_case: whether a text in capitals, or with a capital in each word, is shown in small letters.
+
+    Attributes:
+        text: what the model translates.
+        masked: what the symbols in it stand for.
+    """
+
+    def __init__(self, sentence: str, items: list[Item], restore_case: bool):
+        text, self.masked = put_masks(sentence, items)
+        self.text = text.strip()
+        start = text.index(self.text)
+        self.before, self.after = text[:start], text[start + len(self.text) :]
+        self.case = letter_case(self.text) if restore_case else None
+        if self.case is not None:
+            self.text = self.text.lower()
+
+    def is_kept_by(self, translation: str) -> bool:
+        """Whether a translation has each symbol once."""
+        return all(translation.count(symbol) == 1 for symbol in self.masked)
+
+    def restore(self, translation: str) -> str:
+        """
+        The translation of the sentence, with each thing once in the place of its symbol.
+
+        One whose symbol is lost is put between two words, or at an end, as far into the text as it is in the source.
+        """
+        text = translation.upper() if self.case == "upper" else translation
+        for symbol in self.masked:
+            first, found, rest = text.partition(symbol)
+            text = first + found + re.sub(f" ?{symbol}", "", rest) if found else self.insert(symbol, text)
+        text = re.sub(f"[{MASKS}]", lambda symbol: self.masked.get(symbol[0], symbol[0]), text)
+        return self.before + text + self.after
+
+    def insert(self, symbol: str, text: str) -> str:
+        """A translation with a symbol that it has lost."""
+        ends = MARKS + OWN_MARKS
+        share = self.text.index(symbol) / max(1, len(self.text.rstrip(ends)) - 1)
+        gaps = [0, *(match.start() for match in re.finditer(r"\s", text)), len(text.rstrip(ends))]
+        gap = min(gaps, key=lambda gap: abs(gap - share * gaps[-1]))
+        before, after = text[:gap].rstrip(), text[gap:].lstrip()
+        return f"{before}{' ' * bool(before)}{symbol}{' ' * (after[:1] not in ('', *ends))}{after}"
+
+
 class VanillaTransformerTranslationPipeline(Pipeline):
     r"""
     Translate sentences, those of similar length together.
 
     The result for a string is a list of `{"translation_text": ...}`, one for each of `num_return_sequences`; for a
     list it is a list with such a dict, or with a list of several, for each string; for any other iterable, such as a
-    generator or a data set's column, it is a generator of the same. Empty strings stay empty. Special tokens that
-    stand in a text are read as text. A warning, once a call, names a text with more than twice the tokens of the
-    longest source of the training (`model.generation_config.longest_source`, or else 128).
+    generator or a data set's column, it is a generator of the same. White space around a text stays around its
+    translation, and a text without a letter stays as it is. Special tokens in a text are read as text. A warning, once
+    a call, names a text with more than twice the tokens of the longest source of the training
+    (`model.generation_config.longest_source`, or else 128).
 
     Args, of the constructor or of a call, which wins:
         tokens_per_batch (`int`, defaults to 2048):
@@ -163,8 +286,18 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         return_scores (`bool`, defaults to `False`):
             Adds `"score"`: what beam search ranks by, log P(Y|X) divided by the length penalty (§6.1). It is computed
             afresh for every translation, so that those of greedy search and of sampling can be compared.
-        split_sentences (`bool`, defaults to `False`):
+        split_sentences (`bool`, *optional*):
             Whether to translate each text sentence by sentence; its lines and the spaces between sentences are kept.
+            Without it `model.generation_config.split_sentences` holds, which training writes where its sources were
+            single sentences, unless several translations or scores are asked for.
+        protect_copies (`bool`, *optional*):
+            Whether addresses, paths, placeholders, tags, mentions, emoji, numbers and unknown names come out as they
+            are. The model translates them hidden behind symbols, numbers and names only where it has not copied them
+            by itself. Needs a model that was trained with `augmentation`, and without the argument
+            `model.generation_config.protect_copies` says whether it was.
+        restore_case (`bool`, *optional*):
+            Whether a text in capitals, or with a capital in each word, is translated in small letters; capitals become
+            capitals again. Without it `model.generation_config.restore_case` holds.
         progress (`bool` or `tqdm`, defaults to `False`):
             Whether to show a progress bar; or one that several calls share, which each of them moves on.
         generate arguments:
@@ -217,6 +350,8 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         tokens_per_batch: int | None = None,
         return_scores: bool | None = None,
         split_sentences: bool | None = None,
+        protect_copies: bool | None = None,
+        restore_case: bool | None = None,
         progress: bool | tqdm | None = None,
         **generate_arguments: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -225,7 +360,13 @@ class VanillaTransformerTranslationPipeline(Pipeline):
                 raise ValueError(f"`{name}` is for `model.generate`: this pipeline gives texts. Use `return_scores`.")
         if tokens_per_batch is not None and tokens_per_batch < 1:
             raise ValueError(f"`tokens_per_batch` is {tokens_per_batch}. Give at least 1.")
-        batching = {"tokens_per_batch": tokens_per_batch, "progress": progress, "split_sentences": split_sentences}
+        batching = {
+            "tokens_per_batch": tokens_per_batch,
+            "progress": progress,
+            "split_sentences": split_sentences,
+            "protect_copies": protect_copies,
+            "restore_case": restore_case,
+        }
         given = {name: value for name, value in batching.items() if value is not None}
         return given, generate_arguments, {} if return_scores is None else {"return_scores": return_scores}
 
@@ -250,7 +391,8 @@ class VanillaTransformerTranslationPipeline(Pipeline):
             stream = None
         if stream is None:
             raise ValueError(f"`inputs` is {inputs!r:.60}. Give a string, a list of strings or an iterable of them.")
-        total = len(inputs) if isinstance(inputs, Sized) and not batching.get("split_sentences") else None
+        splits = self.splits(generate_arguments, return_scores, batching.get("split_sentences"))
+        total = len(inputs) if isinstance(inputs, Sized) and not splits else None
         return self._stream(stream, total, generate_arguments, return_scores, batching)
 
     def _stream(
@@ -271,53 +413,130 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         texts: Iterable[str],
         generate_arguments: dict[str, Any],
         return_scores: bool = False,
-        split_sentences: bool = False,
-        **batching: Any,
+        split_sentences: bool | None = None,
+        **settings: Any,
     ) -> list[list[dict[str, Any]]]:
         """The translations of each text, best first."""
         texts = list(texts_only(texts))
-        if not split_sentences:
-            return self.translate_sentences(texts, generate_arguments, return_scores, **batching)
-        if return_scores or self._setting(generate_arguments, "num_return_sequences", 1) > 1:
+        if not self.splits(generate_arguments, return_scores, split_sentences):
+            return self.translate_sentences(texts, generate_arguments, return_scores, **settings)
+        parts = [into_sentences(text) for text in texts]
+        sentences = [sentence for part in parts for sentence, _ in part]
+        translated = iter(self.translate_sentences(sentences, generate_arguments, **settings))
+        joined = ("".join(next(translated)[0][self.text_key] + space for _, space in part) for part in parts)
+        return [[{self.text_key: text}] for text in joined]
+
+    def splits(self, generate_arguments: dict[str, Any], return_scores: bool, split_sentences: bool | None) -> bool:
+        """Whether texts are translated sentence by sentence: what is asked for, or else what the model has learned."""
+        several = return_scores or self._setting(generate_arguments, "num_return_sequences", 1) > 1
+        if split_sentences and several:
             raise ValueError(
                 "`split_sentences` gives one text for each text, and scores belong to sentences: leave out "
                 "`return_scores` and `num_return_sequences`, or split the text before."
             )
-        parts = [into_sentences(text) for text in texts]
-        sentences = [sentence for part in parts for sentence, _ in part]
-        translated = iter(self.translate_sentences(sentences, generate_arguments, **batching))
-        joined = ("".join(next(translated)[0][self.text_key] + space for _, space in part) for part in parts)
-        return [[{self.text_key: text}] for text in joined]
+        learned = getattr(self.model.generation_config, "split_sentences", False) and not several
+        return learned if split_sentences is None else split_sentences
 
     def translate_sentences(
         self,
         sentences: list[str],
         generate_arguments: dict[str, Any],
         return_scores: bool = False,
-        tokens_per_batch: int = 2048,
-        batch_size: int | None = None,
+        protect_copies: bool | None = None,
+        restore_case: bool | None = None,
         progress: bool | tqdm = False,
+        **batching: Any,
     ) -> list[list[dict[str, Any]]]:
-        """Batches of sentences of similar length through the model, and the results back in the order given."""
+        """
+        The translations of sentences, in the order given, with what they copy and the white space around them.
+
+        What the model loses of that is hidden behind symbols, and the sentence translated again.
+        """
         if return_scores and generate_arguments.get("decoder_input_ids") is not None:
             raise ValueError(
                 "`return_scores` is given with `decoder_input_ids`, whose tokens the search does not score. Leave "
                 "one of the two out."
             )
-        nothing: dict[str, Any] = {self.text_key: "", **({"score": 0.0} if return_scores else {})}
         count = self._setting(generate_arguments, "num_return_sequences", 1)
         if count < 1:
             raise ValueError(f"`num_return_sequences` is {count}. Give at least 1.")
-        results = [[dict(nothing) for _ in range(count)] for _ in sentences]
-        encoded = {index: self.preprocess(text) for index, text in enumerate(sentences) if text.strip()}
+        learned = self.model.generation_config
+        protects = getattr(learned, "protect_copies", False) if protect_copies is None else protect_copies
+        restores = getattr(learned, "restore_case", False) if restore_case is None else restore_case
+        if generate_arguments.get("decoder_input_ids") is not None:
+            protects = False  # a translation that is begun may hold what is copied
+        score = {"score": 0.0} if return_scores else {}
+        results: list[list[dict[str, Any]]] = [
+            [{self.text_key: sentence, **score} for _ in range(count)] for sentence in sentences
+        ]
+        items = {
+            index: find_items(sentence) if protects else []
+            for index, sentence in enumerate(sentences)
+            if any(map(str.isalpha, sentence))
+        }
+        hidden = {index: [item for item in found if item.kind not in TRIED_FIRST] for index, found in items.items()}
+        shown = {index: Shown(sentences[index], found, restores) for index, found in hidden.items()}
+        shown = {index: each for index, each in shown.items() if any(map(str.isalpha, each.text))}
+        with progress_bar(progress, len(sentences)) as bar:
+            bar.update(len(sentences) - len(shown))
+            translated = self._run(shown, generate_arguments, return_scores, bar, **batching)
+        for index, outputs in translated.items():
+            results[index] = [{**each, self.text_key: shown[index].restore(each[self.text_key])} for each in outputs]
+        again = {}
+        for index, outputs in translated.items() if protects else ():
+            lost = self._lost(sentences[index], items[index], results[index])
+            if lost or not all(shown[index].is_kept_by(each[self.text_key]) for each in outputs):
+                again[index] = Shown(sentences[index], sorted(hidden[index] + lost), restores)
+        # Of all beams those come first that have every symbol once.
+        beams = max(count, self._setting(generate_arguments, "num_beams", 1))
+        several = {**generate_arguments, "num_return_sequences": beams}
+        for index, outputs in self._run(again, several, return_scores, None, **batching).items():
+            outputs.sort(key=lambda each: not again[index].is_kept_by(each[self.text_key]))
+            results[index] = [
+                {**each, self.text_key: again[index].restore(each[self.text_key])} for each in outputs[:count]
+            ]
+        return results
+
+    def _lost(self, sentence: str, items: list[Item], outputs: list[dict[str, Any]]) -> list[Item]:
+        """Numbers and unknown names that a translation of a sentence has less, or more, often than the sentence."""
+        taken = {position for item in items for position in range(item.start, item.end)}
+        # The first word has a capital whatever it is.
+        names = [] if letter_case(sentence) else list(NAME.finditer(sentence))[1:]
+        found = [item for item in items if item.kind in TRIED_FIRST]
+        for match in names:
+            if match.start() not in taken and self._is_unknown_name(match.group()):
+                found.append(Item(*match.span(), "name", match.group()))
+        texts = [output[self.text_key] for output in outputs]
+        return [item for item in found if any(count_item(item, text) != count_item(item, sentence) for text in texts)]
+
+    def _is_unknown_name(self, word: str) -> bool:
+        """Whether a word begins with a capital and is rare, in small letters too, in what the tokenizer learned."""
+        if not word[0].isupper() or word.isupper():
+            return False
+        pieces = self.tokenizer([f" {word}", f" {word.lower()}"], add_special_tokens=False).input_ids
+        return all(len(ids) >= UNKNOWN_PIECES for ids in pieces)
+
+    def _run(
+        self,
+        shown: dict[int, Shown],
+        generate_arguments: dict[str, Any],
+        return_scores: bool,
+        bar: tqdm | None,
+        tokens_per_batch: int = 2048,
+        batch_size: int | None = None,
+    ) -> dict[int, list[dict[str, Any]]]:
+        """Batches of sentences of similar length through the model."""
+        count = self._setting(generate_arguments, "num_return_sequences", 1)
+        results = {}
+        encoded = {index: self.preprocess(each.text) for index, each in shown.items()}
         limit = position_limit(self.model.config)
         for index, ids in encoded.items():
             if limit is not None and len(ids["input_ids"]) > limit:
                 raise ValueError(
-                    f"The sentence {sentences[index]!r:.60} has {len(ids['input_ids']):,} tokens, and the model has "
+                    f"The sentence {shown[index].text!r:.60} has {len(ids['input_ids']):,} tokens, and the model has "
                     f"{limit:,} positions. Split it, for instance with `split_sentences`."
                 )
-        self.warn_of_length([(sentences[index], len(ids["input_ids"])) for index, ids in encoded.items()])
+        self.warn_of_length([(shown[index].text, len(ids["input_ids"])) for index, ids in encoded.items()])
         batches: list[list[int]] = []
         # Longest first: what does not fit in memory shows at once, and the bar does not slow down.
         for index in sorted(encoded, key=lambda i: len(encoded[i]["input_ids"]), reverse=True):
@@ -326,13 +545,12 @@ class VanillaTransformerTranslationPipeline(Pipeline):
             if not batches or (in_batch + 1) * longest > tokens_per_batch or in_batch == batch_size:
                 batches.append([])
             batches[-1].append(index)
-        with progress_bar(progress, len(sentences)) as bar:
-            bar.update(len(sentences) - len(encoded))
-            for batch in batches:
-                inputs = self.tokenizer.pad([encoded[index] for index in batch], return_tensors="pt")
-                outputs = self.postprocess(self.forward(inputs, return_scores=return_scores, **generate_arguments))
-                for position, index in enumerate(batch):
-                    results[index] = outputs[position * count : (position + 1) * count]
+        for batch in batches:
+            inputs = self.tokenizer.pad([encoded[index] for index in batch], return_tensors="pt")
+            outputs = self.postprocess(self.forward(inputs, return_scores=return_scores, **generate_arguments))
+            for position, index in enumerate(batch):
+                results[index] = outputs[position * count : (position + 1) * count]
+            if bar is not None:
                 bar.update(len(batch))
         return results
 
