@@ -16,6 +16,7 @@ from transformers import Seq2SeqTrainingArguments
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 from transformers.trainer_utils import HubStrategy
 
+from training.everyday import CASES, DEFAULT_SHARES
 from training.metrics.translation import bleu_metric, check_samples
 from vanilla_transformer.configuration_vanilla_transformer import PRESETS, VanillaTransformerConfig
 from vanilla_transformer.generation_vanilla_transformer import LENGTH_PENALTY_TYPES
@@ -45,6 +46,26 @@ def read_mapping(value: Any, name: str, example: str) -> dict[str, Any]:
     if not isinstance(mapping, dict):
         raise RecipeError(f"`{name}` is {value!r}. Write names and values, such as '{example}'.")
     return mapping
+
+
+def read_shares(value: Any) -> dict[str, float]:
+    """The shares of `augmentation`, complete; empty where it is off."""
+    if str(value).lower() in ("none", "false"):
+        return {}
+    if str(value).lower() == "true":
+        return dict(DEFAULT_SHARES)
+    example = f"{{{', '.join(f'{name}: {share}' for name, share in DEFAULT_SHARES.items())}}}"
+    shares = read_mapping(value, "augmentation", example)
+    for name, share in shares.items():
+        if name not in DEFAULT_SHARES:
+            raise RecipeError(f"`augmentation` has `{name}`. Give shares of: {', '.join(DEFAULT_SHARES)}.")
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
+            raise RecipeError(f"`augmentation` has `{name}` {share!r}. Give a share: a number from 0 to 1.")
+    complete = {name: float(shares.get(name, 0)) for name in DEFAULT_SHARES}
+    of_case = sum(complete[name] for name in CASES)
+    if of_case > 1:
+        raise RecipeError(f"`augmentation` has {of_case:g} for {', '.join(CASES)} together. Give 1 at most.")
+    return complete if any(complete.values()) else {}
 
 
 @dataclass
@@ -306,6 +327,13 @@ class TrainingArguments(Seq2SeqTrainingArguments):
             "sentences get more tokens than the batches are made by."
         },
     )
+    augmentation: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Shares of the training pairs that each epoch shows as people type them, other pairs each time: "
+            "{upper: 0.06, title: 0.05, lower: 0.1, no_stop: 0.1, copies: 0.15}, which true stands for."
+        },
+    )
     patience: int | None = field(
         default=None,
         metadata={"help": "Stop after so many evaluations in a row without a better validation NLL than before."},
@@ -331,6 +359,13 @@ class TrainingArguments(Seq2SeqTrainingArguments):
     )
     bootstrap_samples: int = field(
         default=1000, metadata={"help": "Samples for the 95%% intervals of the scores at the end; 0 for none."}
+    )
+    save_dtype: str = field(
+        default="float32",
+        metadata={
+            "help": "float32 or float16, of the weights in the result's file: float16 halves it, and transformers "
+            "reads it as float32. The scores are those of the weights in the file."
+        },
     )
     bf16: bool | None = field(
         default=None, metadata={"help": "bfloat16 mixed precision; if absent, where the GPU computes in it."}
@@ -370,6 +405,8 @@ class TrainingArguments(Seq2SeqTrainingArguments):
             )
         if self.run_on not in ("auto", "cpu", "cuda", "mps"):
             raise RecipeError(f"`run_on` is {self.run_on!r}. Choose auto, cpu, cuda or mps.")
+        if self.save_dtype not in ("float32", "float16"):
+            raise RecipeError(f"`save_dtype` is {self.save_dtype!r}. Choose float32 or float16.")
         for names, fits, remedy in RANGES:
             for name in names:
                 value = getattr(self, name)
@@ -389,6 +426,7 @@ class TrainingArguments(Seq2SeqTrainingArguments):
             raise RecipeError(
                 f"`length_penalty_type` is {self.length_penalty_type!r}. Choose {' or '.join(LENGTH_PENALTY_TYPES)}."
             )
+        self.augmentation = read_shares(self.augmentation)
         if self.noam and self.warmup_steps < 1:
             raise RecipeError(
                 f"`warmup_steps` is {self.warmup_steps}. The paper's schedule counts whole steps: give at least 1."
@@ -420,6 +458,11 @@ class TrainingArguments(Seq2SeqTrainingArguments):
                 raise RecipeError(f"`report_to` is {name}. Choose one of: none, {', '.join(INTEGRATION_TO_CALLBACK)}.")
             if name not in {*get_available_reporting_integrations(), "flyte"}:  # which that list leaves out
                 raise RecipeError(f"`report_to` is {name}, which is not installed. Install it, or choose another.")
+
+    @property
+    def augmentation_shares(self) -> dict[str, float]:
+        """All shares of `augmentation`; empty where it is off."""
+        return self.augmentation if isinstance(self.augmentation, dict) else {}
 
     def _runs_on_cpu(self) -> bool:
         """Whether to use the CPU. Left to itself, Trainer starts no process group where there is no accelerator."""

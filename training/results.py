@@ -16,7 +16,8 @@ from safetensors import SafetensorError
 from training.arguments import RecipeError, TrainingArguments
 from training.checkpoints import UNFINISHED
 from training.recipe import Recipe
-from vanilla_transformer.loading import share_weights
+from training.robustness import Robustness, table
+from vanilla_transformer.loading import share_weights, store_in_half
 from vanilla_transformer.model_card import (
     FACTS,
     MEASURES,
@@ -84,6 +85,9 @@ def describe_run(
     folder = Path(name) if name is not None and Path(name).exists() else None
     on_hub = init_from is not None and not Path(init_from).exists()
     regularization = [f"BPE-dropout {args.bpe_dropout:g}"] if args.bpe_dropout else []
+    if args.augmentation_shares:
+        shares = ", ".join(f"{name} {share:g}" for name, share in args.augmentation_shares.items() if share)
+        regularization.append(f"augmentation of everyday input ({shares})")
     warmup_steps = args.get_warmup_steps(trainer.state.max_steps)
     base = base_facts(init_from) if init_from is not None else ModelCardFacts(preset=recipe.model.preset)
     return ModelCardFacts(
@@ -150,6 +154,8 @@ def save_result(
     try:
         model.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
+        if trainer.args.save_dtype == "float16":
+            store_in_half(unfinished)
         share_weights(unfinished)
         (unfinished / RESULTS).write_text(json.dumps(facts.results, indent=2) + "\n", encoding="utf-8")
         facts.save(unfinished)
@@ -233,6 +239,8 @@ def summarize(recipe: Recipe, results: dict[str, Any], example: str | list[str],
     for key in SCORES:
         if f"{key}_signature" in results:
             say(results[f"{key}_signature"])
+    if "robustness" in results:
+        say(f"\n{table([Robustness(**row) for row in results['robustness']])}\n")
     say(f"model: {output_dir}\ncurves: {output_dir / CURVES}")
     if recipe.task.name == "translation":
         say(f"translate: {translate_command(output_dir, str(example))}")

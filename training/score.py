@@ -5,8 +5,9 @@ Score translations: BLEU, chrF2, TER and METEOR with their signatures, and a mod
     python -m training.score --model runs/own_files --source news.en talks.en --reference news.es talks.es
     python -m training.score --hypothesis system.de --reference newstest2014.de --target_lang de --compounds
 
-Several texts give one table with a row for each. `--output` keeps the scores (scores.json), the translations, and a
-picture of BLEU by the length of the source.
+Several texts give one table with a row for each. `--robustness` scores each text also as people type it: in capitals,
+in small letters, without full stops, with spaces around, and with things that a translation copies. `--output` keeps
+the scores (scores.json), the translations, and a picture of BLEU by the length of the source.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from tabulate import tabulate
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
+from training import robustness
 from training.arguments import RecipeError, TrainingArguments
 from training.data import ParallelText, read_two_files
 from training.encoding import encode, lengths
@@ -43,8 +45,13 @@ from training.metrics.translation import (
     default_tokenizer,
     score_translations,
 )
+from training.robustness import Robustness
 from training.tasks.translation import TranslationTrainer
-from vanilla_transformer import VanillaTransformerForConditionalGeneration, VanillaTransformerTokenizer
+from vanilla_transformer import (
+    VanillaTransformerForConditionalGeneration,
+    VanillaTransformerTokenizer,
+    VanillaTransformerTranslationPipeline,
+)
 from vanilla_transformer.generation_vanilla_transformer import (
     LENGTH_PENALTY_TYPES,
     VanillaTransformerGenerationMixin,
@@ -71,6 +78,7 @@ class Domain:
         hypotheses: the translations.
         loss, perplexity: of a model, per target token with `</s>`; none without a model.
         scores: by their keys.
+        robustness: of the source as people type it.
     """
 
     name: str
@@ -79,6 +87,7 @@ class Domain:
     loss: float | None = None
     perplexity: float | None = None
     scores: dict[str, Score] = dataclasses.field(default_factory=dict)
+    robustness: list[Robustness] = dataclasses.field(default_factory=list)
 
 
 def names_of_texts(options: argparse.Namespace) -> list[str]:
@@ -193,6 +202,13 @@ def apply_model(
                 if domain.hypotheses is None:
                     pairs = zip(output.predictions, domain.text.sources, strict=True)
                     domain.hypotheses = [text if source.strip() else "" for text, source in pairs]
+        if options.robustness:
+            model.eval()
+            translator = VanillaTransformerTranslationPipeline(
+                model=trainer.model, tokenizer=tokenizer, device=trainer.args.device
+            )
+            for domain in domains:
+                domain.robustness = robustness.measure(translator, domain.text, options.target_lang)
         trainer.callback_handler.callbacks.clear()
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -263,6 +279,8 @@ def write_results(domains: list[Domain], settings: dict[str, Any], folder: Path,
         texts[domain.name] = {"sentences": len(domain.text), "scores": scores}
         if domain.loss is not None:
             texts[domain.name] |= {"loss": domain.loss, "perplexity": domain.perplexity}
+        if domain.robustness:
+            texts[domain.name]["robustness"] = [dataclasses.asdict(row) for row in domain.robustness]
         if domain.name in by_lengths:
             texts[domain.name]["bleu_by_length"] = [
                 {"words": words, "sentences": count, "bleu": value} for words, count, value in by_lengths[domain.name]
@@ -374,6 +392,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--samples", type=int, default=1000, help="for 95%% confidence intervals (1000); 0 for none")
     parser.add_argument("--length_penalty", type=float, help="α (§6.1); the model's own (the paper's 0.6) without it")
     add_model_options(parser)
+    parser.add_argument("--robustness", action="store_true", help="also the source as people type it, with --model")
     parser.add_argument("--output", type=Path, help="folder for scores.json, the translations and a picture")
     return parser
 
@@ -390,7 +409,7 @@ def check_options(options: argparse.Namespace) -> None:
     check_samples(options.samples, "--samples")
     search, of_models = (
         ("num_beams", "length_penalty", "length_penalty_type"),
-        ("bf16", "tokens_per_device", "run_on", "num_threads"),
+        ("bf16", "tokens_per_device", "run_on", "num_threads", "robustness"),
     )
     without_effect = (*(search if options.hypothesis else ()), *(of_models if options.model is None else ()))
     for name in without_effect:
@@ -435,6 +454,9 @@ def run(options: argparse.Namespace) -> int:
                 options.samples,
             )
         print(table(domains, settings))
+        for domain in domains:
+            if domain.robustness:
+                print(f"\n{domain.name}\n{robustness.table(domain.robustness)}")
         if options.output is not None:
             write_results(domains, settings, options.output, options.tokenize)
     except (ValueError, ModelCardError, OSError) as error:

@@ -163,6 +163,7 @@ def run(recipe: Recipe, texts: dict[str, Any], say: Callable[..., None]) -> None
         # Translating tells by it which texts are far from all that was learned, before a fine-tuning too.
         settings = model.generation_config
         settings.longest_source = max(longest, getattr(settings, "longest_source", None) or 0)
+        task.adapt_settings(settings, texts["train"])
     trainer = task.make_trainer(
         model=model,
         args=args,
@@ -223,9 +224,14 @@ def train_and_save(
         return False
 
     averaged = choose_weights(trainer, say)
+    if args.save_dtype == "float16":
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.copy_(parameter.half())  # as they come out of the file that is written
     results = {
         **before,
         **score(recipe, trainer, encoded),
+        **everyday_scores(recipe, trainer, encoded),
         "steps": trainer.state.global_step,
         "train_seconds": round(trainer.stopwatch.seconds, 1),
     }
@@ -431,6 +437,14 @@ def score(recipe: Recipe, trainer: VanillaTransformerTrainer, encoded: dict[str,
             if split != "train":
                 results |= {f"{split}_rows": len(dataset), **recipe.task.score(trainer, dataset, split)}
     return results
+
+
+def everyday_scores(
+    recipe: Recipe, trainer: VanillaTransformerTrainer, encoded: dict[str, datasets.Dataset]
+) -> dict[str, Any]:
+    """Scores of text as people type it, in float32 too."""
+    with trainer.full_precision():
+        return recipe.task.everyday_scores(trainer, encoded)
 
 
 if __name__ == "__main__":

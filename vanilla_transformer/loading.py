@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from .configuration_vanilla_transformer import AUTO_MAP
@@ -113,6 +114,23 @@ def check_model_folder(folder: Path) -> None:
                 f"{folder} has no {names[0]}. Name the folder that training wrote, or one that `save_pretrained` of "
                 "model and tokenizer filled."
             )
+
+
+def store_in_half(folder: Path) -> None:
+    """
+    Store the weights in a folder in float16, in half the space; `config.json` still says float32, in which they load.
+
+    Raises:
+        ModelFolderError: if a weight is too large for float16.
+    """
+    for file in folder.glob("*.safetensors"):
+        tensors = {name: tensor.half() for name, tensor in load_file(file).items()}
+        too_large = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+        if too_large:
+            raise ModelFolderError(
+                f"{too_large[0]} has weights beyond ±65,504, which float16 cannot hold. Use float32."
+            )
+        save_file(tensors, file, metadata={"format": "pt"})
 
 
 def share_weights(folder: Path) -> None:

@@ -230,6 +230,7 @@ def render_model_card(
         parts=part_rows(facts.results),
         has_margins=any(name.endswith("_margin") for name in facts.results),
         has_before=any(name.endswith("_before") for name in facts.results),
+        robustness=robustness_rows(facts.results),
         limits=facts.limits,
     )
     check_metadata(card.data)
@@ -439,6 +440,14 @@ def result_rows(results: dict[str, Any], unit: str) -> list[list[str]]:
             )
         rows.append(row)
     return rows if len(rows) > 1 else []
+
+
+def robustness_rows(results: dict[str, Any]) -> list[list[str]]:
+    """Rows of a table of `results["robustness"]`: BLEU of changed copies of a text, and shares of copied things."""
+    return [
+        [row["copy"], f"{row['sentences']:,}", *(f"{row[way]:.1f}" for way in ("pipeline", "generate"))]
+        for row in results.get("robustness", [])
+    ]
 
 
 def part_rows(results: dict[str, Any]) -> list[list[str]]:

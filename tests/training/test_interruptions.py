@@ -26,6 +26,7 @@ from vanilla_transformer import VanillaTransformerForConditionalGeneration
 KILLS = int(os.environ.get("KILLS", "2"))
 REPOSITORY = Path(__file__).resolve().parents[2]
 SETTINGS = ["--max_steps", "60", "--save_steps", "5", "--logging_steps", "3", "--eval_steps", "10"]
+SETTINGS += ["--augmentation", "{upper: 0.1, lower: 0.2, no_stop: 0.3, copies: 0.3}"]
 
 
 def history(run: Path) -> list[dict[str, float]]:

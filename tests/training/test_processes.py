@@ -30,6 +30,7 @@ def test_processes_and_accumulation_share_a_step_in_any_way(recipe, launch, tmp_
     """1 x 4, 2 x 2 and 4 x 1: dropout is off, since each process draws its own."""
     settings = ["--dropout", "0.0", "--tokens_per_step", "404", "--tokens_per_device", "101", "--max_steps", "20"]
     settings += ["--logging_steps", "1", "--save_steps", "10", "--eval_steps", "20", "--average_checkpoints", "1"]
+    settings += ["--augmentation", "{upper: 0.1, lower: 0.2, no_stop: 0.3, copies: 0.3}"]
     for processes in (1, 2, 4):
         output = tmp_path / str(processes)
         result = launch(str(recipe), *settings, "--output_dir", str(output), processes=processes)

@@ -1,10 +1,13 @@
 import pytest
+import torch
 import yaml
 from matplotlib.figure import Figure
+from safetensors.torch import load_file, save_file
 
 from training.results import LOSS_UNITS, plot_curves
 from training.tasks import TASKS
 from training.train import main
+from vanilla_transformer.loading import ModelFolderError, store_in_half
 
 
 @pytest.fixture
@@ -49,3 +52,28 @@ def test_the_curves_of_a_run_say_whether_its_loss_is_smoothed(recipe, drawn, lab
     losses = next(figure.axes[0] for figure in drawn if figure.axes[0].get_ylabel().startswith("nats"))
     assert losses.get_ylabel() == "nats per target token"
     assert losses.get_legend().get_texts()[0].get_text() == label
+
+
+def test_a_result_in_float16_is_half_the_file_and_loads_as_float32(recipe, tmp_path, fresh_python):
+    arguments = [str(recipe), "--save_dtype", "float16", "--max_steps", "2", "--eval_strategy", "no"]
+    assert main(arguments) == 0
+    run = tmp_path / "run"
+    assert {tensor.dtype for tensor in load_file(run / "model.safetensors").values()} == {torch.float16}
+    assert {tensor.dtype for tensor in load_file(run / "checkpoint-2" / "model.safetensors").values()} == {
+        torch.float32
+    }
+    code = f"""
+import warnings; warnings.filterwarnings("ignore")
+from transformers import AutoModelForSeq2SeqLM
+model = AutoModelForSeq2SeqLM.from_pretrained({str(run)!r}, trust_remote_code=True)
+parameters = list(model.parameters())
+print({{each.dtype for each in parameters}}, sum(each.double().sum() for each in parameters).item())
+"""
+    said = [fresh_python(f"import vanilla_transformer\n{code}"), fresh_python(code, installed=False)]
+    assert said[0] == said[1] and said[0].startswith("{torch.float32}")
+
+
+def test_weights_that_float16_cannot_hold_are_refused(tmp_path):
+    save_file({"weight": torch.tensor([1e5])}, tmp_path / "model.safetensors")
+    with pytest.raises(ModelFolderError, match="weight has weights beyond"):
+        store_in_half(tmp_path)

@@ -24,12 +24,15 @@ class Summarization(Translation):
     name = "summarization"
     trainer_class = SummarizationTrainer
     fields = Translation.fields - {
-        *("bleu_tokenize", "compound_bleu", "bootstrap_samples"),
+        *("bleu_tokenize", "compound_bleu", "bootstrap_samples", "augmentation"),
         *("corpus", "target_lang"),
     }
 
     def check_languages(self, texts: dict[str, ParallelText]) -> None:
         """Nothing: both sides are of one language."""
+
+    def adapt_settings(self, settings: Any, text: ParallelText) -> None:
+        """Nothing: a text is summarized as a whole."""
 
     def make_trainer(self, **arguments: Any) -> SummarizationTrainer:
         trainer = SummarizationTrainer(**arguments)

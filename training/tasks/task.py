@@ -128,6 +128,9 @@ class Task(ABC):
         """Fields of the configuration that follow from the training text."""
         return {}
 
+    def adapt_settings(self, settings: Any, text: Any) -> None:  # noqa: B027
+        """Write into the generation settings of a model what follows from the training text."""
+
     @abstractmethod
     def encode_texts(
         self,
@@ -139,6 +142,12 @@ class Task(ABC):
         """Every text with its token ids, no input longer than the recipe, a batch and the model allow."""
 
     # ----- scores -----
+
+    def everyday_scores(
+        self, trainer: VanillaTransformerTrainer, encoded: dict[str, datasets.Dataset]
+    ) -> dict[str, Any]:
+        """Scores of text as people type it, where the model was trained for that."""
+        return {}
 
     def score(self, trainer: VanillaTransformerTrainer, dataset: datasets.Dataset, split: str) -> dict[str, Any]:
         """What is measured of a text: `{split}_loss` and others, and `{score}_signature` for scores that have one."""

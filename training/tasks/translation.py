@@ -1,5 +1,6 @@
 """Translation, of parallel text."""
 
+import dataclasses
 import functools
 import sys
 from collections.abc import Callable
@@ -16,10 +17,13 @@ from training.batching import longest_sentence
 from training.cleaning import LanguageEvidence, check_direction, clean, hold_out, report_lengths, report_swapped
 from training.data import ParallelText, load_split, read_two_files
 from training.encoding import encode, within
+from training.everyday import Everyday
 from training.languages import compare_languages
 from training.metrics.language_modeling import perplexity
 from training.metrics.translation import bleu, check_compounds, score_translations
+from training.processes import first_process
 from training.regularization import BpeDropout
+from training.robustness import measure
 from training.tasks.task import Task, choose_short
 from training.trainer import VanillaTransformerTrainer
 from vanilla_transformer import (
@@ -28,6 +32,14 @@ from vanilla_transformer import (
     VanillaTransformerTokenizer,
 )
 from vanilla_transformer.loss_vanilla_transformer import IGNORED_LABEL
+from vanilla_transformer.pipeline_vanilla_transformer import (
+    VanillaTransformerTranslationPipeline,
+    into_sentences,
+)
+
+TYPED = 500  # pairs, at most, that are scored as people type them
+LOOKED_AT = 2_000  # sources, at most, in which sentences are counted
+SINGLE = 0.95  # of them that are one sentence: the model then knows single sentences only
 
 
 class TranslationTrainer(VanillaTransformerTrainer):
@@ -40,6 +52,7 @@ class TranslationTrainer(VanillaTransformerTrainer):
     Attributes:
         decode, num_beams: first what `predict_with_generate` and `generation_num_beams` say; beams are the model's own
             if `None`.
+        everyday: what shows training pairs as people type them, if the recipe asks for it.
         language: code of the target language, if it is known.
         bleu_signature: of the last evaluation.
     """
@@ -51,6 +64,12 @@ class TranslationTrainer(VanillaTransformerTrainer):
         self.decode, self.num_beams = args.predict_with_generate, args.generation_num_beams
         self.bleu_signature: str | None = None
         super().__init__(model, args, processing_class=processing_class, **kwargs)
+        # Before workers begin, which would each look for the words of the text.
+        self.everyday: Everyday | None = None
+        if args.augmentation_shares and self.train_dataset is not None:
+            pairs = list(zip(self.train_dataset["source"], self.train_dataset["target"], strict=True))
+            seed = args.data_seed if args.data_seed is not None else args.seed
+            self.everyday = Everyday(pairs, args.augmentation_shares, seed)
 
     def collate(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Pad pairs to tensors: input_ids and attention_mask (B, S), labels (B, T) with -100 for padding."""
@@ -59,10 +78,35 @@ class TranslationTrainer(VanillaTransformerTrainer):
     @functools.cached_property
     def segment(self) -> BpeDropout:
         """What segments training pairs anew."""
-        longest = min(longest_sentence(self.args), self.model.config.position_limit or sys.maxsize)
-        return BpeDropout(self.processing_class, self.args.bpe_dropout, longest)
+        return BpeDropout(self.processing_class, self.args.bpe_dropout, self.longest)
+
+    def change(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Rows of the training text as this epoch shows them, with the ids of that."""
+        assert self.everyday is not None
+        epoch = 0 if self.train_sampler is None else self.train_sampler.epoch
+        pairs = [self.everyday(row["source"], row["target"], row["row"], epoch) for row in rows]
+        changed = [i for i, row in enumerate(rows) if pairs[i] != (row["source"], row["target"])]
+        if not changed:
+            return rows
+        ids = [
+            self.processing_class([pairs[i][side] for i in changed], split_special_tokens=True).input_ids
+            for side in (0, 1)
+        ]
+        rows = list(rows)
+        for i, source, target in zip(changed, *ids, strict=True):
+            if max(len(source), len(target)) <= self.longest:
+                new = {"source": pairs[i].source, "target": pairs[i].target, "input_ids": source, "labels": target}
+                rows[i] = {**rows[i], **new}
+        return rows
+
+    @property
+    def longest(self) -> int:
+        """Tokens that a side of a training pair may have."""
+        return min(longest_sentence(self.args), self.model.config.position_limit or sys.maxsize)
 
     def collate_training(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        if self.everyday is not None:
+            rows = self.change(rows)
         if self.args.bpe_dropout:
             sources = self.segment([row["source"] for row in rows], [row["input_ids"] for row in rows])
             targets = self.segment([row["target"] for row in rows], [row["labels"] for row in rows])
@@ -115,7 +159,8 @@ class Translation(Task):
         {
             *("source", "target", "validation_source", "validation_target", "test_source", "test_target"),
             *("source_column", "target_column", "corpus", "target_lang", "example"),
-            *("hold_out", "check_alignment", "drop_duplicates", "max_length_ratio", "label_smoothing", "bpe_dropout"),
+            *("hold_out", "check_alignment", "drop_duplicates", "max_length_ratio"),
+            *("label_smoothing", "augmentation", "bpe_dropout"),
             *("predict_with_generate", "generation_num_beams", "length_penalty", "length_penalty_type"),
             *("bleu_tokenize", "compound_bleu", "bootstrap_samples"),
             *("hub_native_model_id", "preprocessing_num_workers"),
@@ -180,8 +225,20 @@ class Translation(Task):
         return f"{report_lengths(text)}\n{report_swapped(text)}"
 
     def lines(self, text: ParallelText) -> list[str]:
-        """Both sides, for a joint vocabulary (§5.1)."""
+        """Both sides, for a joint vocabulary (§5.1); with other letter case where the recipe asks for it."""
+        if self.args.augmentation_shares:
+            everyday = Everyday([], {**self.args.augmentation_shares, "copies": 0, "no_stop": 0}, self.args.seed)
+            pairs = [everyday(*pair, epoch=0) for pair in zip(text.sources, text.targets, text.rows, strict=True)]
+            return [side for pair in pairs for side in pair]
         return [*text.sources, *text.targets]
+
+    def adapt_settings(self, settings: Any, text: ParallelText) -> None:
+        """Write into generation settings what the model learns of single sentences, of letter case and of copying."""
+        shown = text.sources[:: 1 + len(text) // LOOKED_AT]
+        settings.split_sentences = sum(len(into_sentences(line)) == 1 for line in shown) >= SINGLE * len(shown)
+        for name, share in (("protect_copies", "copies"), ("restore_case", "lower")):
+            known = getattr(settings, name, False)  # by the model that training starts from
+            setattr(settings, name, known or self.args.augmentation_shares.get(share, 0) > 0)
 
     def example(self, text: ParallelText, dataset: datasets.Dataset) -> str:
         return self.data.example or str(dataset[choose_short(dataset)]["source"])
@@ -230,6 +287,25 @@ class Translation(Task):
         trainer.decode, trainer.num_beams = self.args.predict_with_generate, self.args.generation_num_beams
         results = {name: output.metrics[name] for name in (f"{split}_loss", f"{split}_perplexity")}
         return results | self.final_scores(output, dataset["target"], split)
+
+    def everyday_scores(
+        self, trainer: VanillaTransformerTrainer, encoded: dict[str, datasets.Dataset]
+    ) -> dict[str, Any]:
+        """What `training.robustness` measures of some pairs of the test text, or else of the validation text."""
+        split = next((name for name in ("test", "validation") if name in encoded), None)
+        if not self.args.augmentation_shares or split is None:
+            return {}
+
+        def measure_here() -> list[dict[str, Any]]:
+            model = trainer.accelerator.unwrap_model(trainer.model)
+            translator = VanillaTransformerTranslationPipeline(
+                model=model, tokenizer=trainer.processing_class, device=self.args.device
+            )
+            dataset = encoded[split].select(range(0, len(encoded[split]), 1 + len(encoded[split]) // TYPED))
+            pairs = ParallelText.from_pairs(zip(dataset["source"], dataset["target"], strict=True))
+            return [dataclasses.asdict(row) for row in measure(translator, pairs, self.data.target_lang)]
+
+        return {"robustness": first_process(self.args, measure_here)}
 
     def final_scores(self, output: Any, references: list[str], split: str) -> dict[str, Any]:
         """Scores of the translations of a text, after training."""
