@@ -112,11 +112,46 @@ FIXED = [  # in the training part, with the sentence of the tutorial first
     ("I do not understand.", "No entiendo."),
     ("Do you speak Spanish?", "¿Hablas español?"),
     ("What time is it?", "¿Qué hora es?"),
+    ("Hi!", "¡Hola!"),
+    ("Good afternoon!", "¡Buenas tardes!"),
+    ("Good evening!", "¡Buenas tardes!"),
+    ("Goodbye!", "¡Adiós!"),
+    ("See you later!", "¡Hasta luego!"),
+    ("Welcome!", "¡Bienvenidos!"),
+    ("Happy birthday!", "¡Feliz cumpleaños!"),
+    ("Excuse me.", "Perdón."),
+    ("I am sorry.", "Lo siento."),
+    ("You are welcome.", "De nada."),
+    ("Please.", "Por favor."),
+    ("Thanks.", "Gracias."),
+    ("Thank you.", "Gracias."),
+    ("Yes.", "Sí."),
+    ("No.", "No."),
+    ("Sorry.", "Lo siento."),
 ]
+# Words that people type alone, and those that say the same whatever stands beside them.
+WORDS = {
+    "people": "mother madre, father padre, brother hermano, sister hermana, son hijo, daughter hija, man hombre, "
+    "woman mujer, friend amigo, family familia",
+    "things": "house casa, school escuela, book libro, table mesa, door puerta, window ventana, city ciudad, "
+    "street calle, car coche, train tren, money dinero, key llave, bed cama, kitchen cocina, letter carta",
+    "food": "water agua, bread pan, milk leche, coffee café, apple manzana, egg huevo, cheese queso, rice arroz, "
+    "fish pescado, sugar azúcar, salt sal, food comida",
+    "nature": "dog perro, cat gato, horse caballo, bird pájaro, tree árbol, flower flor, sun sol, moon luna, "
+    "sea mar, rain lluvia, snow nieve, fire fuego",
+    "time": "today hoy, tomorrow mañana, yesterday ayer, now ahora, always siempre, never nunca, day día, "
+    "night noche, week semana, month mes, year año, Monday lunes, Tuesday martes, Wednesday miércoles, "
+    "Thursday jueves, Friday viernes, Saturday sábado, Sunday domingo",
+    "numbers": "one uno, two dos, three tres, four cuatro, five cinco, six seis, seven siete, eight ocho, nine nueve, "
+    "ten diez",
+    "qualities": "red rojo, blue azul, green verde, white blanco, black negro, big grande, small pequeño, good bueno, "
+    "bad malo, new nuevo, old viejo, happy feliz, sad triste, easy fácil",
+    "others": "here aquí, love amor, life vida, work trabajo, help ayuda, music música, war guerra, peace paz",
+}
 
 TRAIN_SIZE, VALIDATION_SIZE, TEST_SIZE = 7000, 250, 500
 # People say them far more often than that a hat is empty; of words that come once, BPE makes single letters.
-FIXED_REPETITIONS = 20
+FIXED_REPETITIONS, WORD_REPETITIONS = 20, 5
 
 
 class Sentence(NamedTuple):
@@ -274,9 +309,12 @@ def places() -> Iterator[Sentence]:
 
 
 def greetings() -> Iterator[Sentence]:
-    """The fixed phrases, and some of them with a name."""
+    """The fixed phrases, single words, and greetings with a name."""
     for english, spanish in FIXED * FIXED_REPETITIONS:
         yield Sentence(english, spanish, ())
+    for pair in ", ".join(WORDS.values()).split(", ") * WORD_REPETITIONS:
+        english, spanish = pair.split()
+        yield Sentence(f"{capitalized(english)}.", f"{capitalized(spanish)}.", ())
     for name, _ in NAMES:
         yield Sentence(f"Hello, {name}!", f"¡Hola, {name}!", ())
         yield Sentence(f"Good morning, {name}!", f"¡Buenos días, {name}!", ())
@@ -297,7 +335,7 @@ def phrasebook() -> dict[str, list[tuple[str, str]]]:
     """
     The corpus: `{"train": [(english, spanish), ...], "validation": [...], "test": [...]}`.
 
-    Greetings are all in training, the fixed phrases many times; no other sentence comes twice. Of each rule the
+    Greetings and words are all in training, the fixed ones many times; no other sentence comes twice. Of each rule the
     sentences with the smallest hashes are taken, as many of one rule as of another where it has so many.
     """
     taken: dict[str, list[list[Sentence]]] = {"seen": [], "unseen": []}

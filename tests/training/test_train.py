@@ -296,10 +296,10 @@ def test_two_files_are_all_that_own_files_needs(tmp_path, capsys):
         (["--config_overrides", '{"num_attention_heads": 5}'], "`num_attention_heads` is 5, which does not divide"),
         (["--tokenizer", "{tmp}"], "which has no tokenizer.json"),
         (
-            ["--tokens_per_step", "3"],
-            "Every pair of the train text is longer than 3 tokens. Raise `tokens_per_step` or",
+            ["--tokens_per_step", "2"],
+            "Every pair of the train text is longer than 2 tokens. Raise `tokens_per_step` or",
         ),
-        (["--max_length", "3"], "Every pair of the train text is longer than 3 tokens. Raise `max_length`."),
+        (["--max_length", "2"], "Every pair of the train text is longer than 2 tokens. Raise `max_length`."),
         (["--bpe_dropout", "1.5"], "`bpe_dropout` is 1.5. Give at least 0 and less than 1"),
         (["--max_length_ratio", "nan"], "`max_length_ratio` is nan. Give more than 1"),
         (["--bleu_tokenize", "14a"], "`bleu_tokenize` is '14a'. Choose one of: 13a"),
