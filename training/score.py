@@ -202,13 +202,6 @@ def apply_model(
                 if domain.hypotheses is None:
                     pairs = zip(output.predictions, domain.text.sources, strict=True)
                     domain.hypotheses = [text if source.strip() else "" for text, source in pairs]
-        if options.robustness:
-            model.eval()
-            translator = VanillaTransformerTranslationPipeline(
-                model=trainer.model, tokenizer=tokenizer, device=trainer.args.device
-            )
-            for domain in domains:
-                domain.robustness = robustness.measure(translator, domain.text, options.target_lang)
         trainer.callback_handler.callbacks.clear()
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -443,7 +436,16 @@ def run(options: argparse.Namespace) -> int:
             check_compounds(language)
         if options.output is not None:
             options.output.mkdir(parents=True, exist_ok=True)
-        settings = {} if options.model is None else apply_model(*load_model(options.model), domains, options)
+        settings: dict[str, Any] = {}
+        if options.model is not None:
+            model, tokenizer = load_model(options.model)
+            settings = apply_model(model, tokenizer, domains, options)
+            if options.robustness:
+                translator = VanillaTransformerTranslationPipeline(
+                    model=model.eval(), tokenizer=tokenizer, device=model.device
+                )
+                for domain in domains:
+                    domain.robustness = robustness.measure(translator, domain.text, language)
         for domain in domains:
             domain.scores = score_translations(
                 domain.hypotheses or [],

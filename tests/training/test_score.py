@@ -235,3 +235,18 @@ def test_what_cannot_be_scored_is_named(texts, arguments, message, capsys, monke
     (texts / "short.es").write_text("una\n")
     assert main(arguments) == 2
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_the_source_as_people_type_it_is_scored_on_request(model_folder, tmp_path, capsys):
+    for name, lines in (("a.en", ["the house is red", "the car"]), ("a.es", ["la casa es roja", "el coche"])):
+        (tmp_path / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    files = ["--source", str(tmp_path / "a.en"), "--reference", str(tmp_path / "a.es"), "--samples", "0"]
+    model = ["--model", str(model_folder), "--num_beams", "1", "--target_lang", "es", "--run_on", "cpu"]
+    assert main([*files, *model, "--robustness", "--output", str(tmp_path / "scores")]) == 0
+    shown = capsys.readouterr().out
+    assert "BLEU without case and marks" in shown and "copied once, %" in shown
+    written = json.loads((tmp_path / "scores" / "scores.json").read_text(encoding="utf-8"))
+    rows = {row["copy"]: row for row in written["texts"]["a"]["robustness"]}
+    assert rows["upper"]["sentences"] == 2 and {"plain", "spaces", "email address"} <= set(rows)
+    assert main(["--hypothesis", str(tmp_path / "a.es"), *files, "--robustness"]) == 2
+    assert "--robustness has no effect" in capsys.readouterr().err
