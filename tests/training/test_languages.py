@@ -5,7 +5,7 @@ from training.data import ParallelText
 from training.languages import SCRIPTS, compare_languages, guess_language, language_shares
 from training.phrasebook import phrasebook
 
-ENGLISH, SPANISH = ([*side] for side in zip(*phrasebook()["train"][:400], strict=True))
+ENGLISH, SPANISH = ([*side] for side in zip(*phrasebook()["train"][-400:], strict=True))
 GERMAN = ["Ich bin mit dem Hund in den Wald gegangen, und es war nicht so kalt wie am Abend davor."] * 20
 SWAHILI = ["Mtoto alikwenda sokoni pamoja na rafiki yake akanunua mkate kwa ajili ya chakula cha jioni."] * 20
 SAMPLES = {
