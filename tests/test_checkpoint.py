@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import sacrebleu
 import torch
 import yaml
 from safetensors import safe_open
@@ -17,11 +18,11 @@ from transformers import (
     pipeline,
 )
 
-import vanilla_transformer
-from tests.plain import PLAIN
+from tests.plain import plain_loop
 from training.demo import main
 from training.phrasebook import phrasebook
-from training.push import check_folder
+from training.push import check_folder, package_code
+from vanilla_transformer.configuration_vanilla_transformer import AUTO_MAP
 from vanilla_transformer.text import read_lines
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -90,10 +91,25 @@ def test_the_fast_search_translates_real_sentences_as_the_plain_one_does(model, 
             found |= {i: [token for token in ids if token != 1] for i, ids in zip(chosen, outputs, strict=True)}
         return found
 
-    plain = translate(range(len(sentences)), 50, logits_processor=PLAIN)
+    with plain_loop():
+        plain = translate(range(len(sentences)), 50)
     by_length = sorted(range(len(sentences)), key=lambda i: len(sentences[i]))
     assert translate(range(len(sentences)), 50) == plain
     assert translate(by_length, 37) == plain
+
+
+def test_weights_of_less_precision_translate_as_well(model, tokenizer):
+    """500 sentences: BLEU within 0.3."""
+    if not TATOEBA.is_file():
+        pytest.skip("lacks the test set")
+    sentences, references = ([*read_lines(TATOEBA.with_suffix(side))][:500] for side in (".en", ".es"))
+    translator = pipeline("translation", model=model, tokenizer=tokenizer, device="cpu")
+    scores = {}
+    for precision in (None, "bfloat16", "int8"):
+        found = [each["translation_text"] for each in translator(sentences, weight_precision=precision)]
+        scores[precision] = sacrebleu.corpus_bleu(found, [references]).score
+    assert scores[None] > 40
+    assert abs(scores["bfloat16"] - scores[None]) < 0.3 and abs(scores["int8"] - scores[None]) < 0.3
 
 
 def test_it_is_small_and_float32(model):
@@ -105,11 +121,10 @@ def test_it_is_small_and_float32(model):
 
 def test_it_is_ready_for_the_hub():
     check_folder(FOLDER)
-    package = Path(vanilla_transformer.__file__).parent
-    for file in FOLDER.glob("*.py"):  # links to the one place where the code is
-        assert file.resolve() == package / file.name
-    for file in FOLDER.iterdir():
-        assert file.suffix in (".py", ".json", ".png", ".md", ".safetensors")
+    assert json.loads((FOLDER / "config.json").read_text())["auto_map"] == AUTO_MAP
+    for file in FOLDER.iterdir():  # the code is in the package, and in no second place
+        assert file.suffix in (".json", ".png", ".md", ".safetensors") and not file.is_symlink()
+    assert len(package_code(FOLDER)) == 6  # what a push puts beside it
 
 
 def test_its_card_says_what_it_is_made_of_and_what_it_cannot_do():

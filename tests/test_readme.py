@@ -1,11 +1,14 @@
 """What the README prints works as printed."""
 
+import ast
 import re
 from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+REPOSITORY = Path(__file__).resolve().parent.parent
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+MODELING = "vanilla_transformer/modeling_vanilla_transformer.py"
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
 PYTHON = [code for language, code in BLOCKS if language == "python"]
 
@@ -67,3 +70,21 @@ def test_push_options_exist():
     assert len(commands) == 2
     for command in commands:
         build_parser().parse_args(command.split())
+
+
+def test_the_tutorial_s_steps_are_in_the_lines_that_are_named():
+    """From top to bottom of the model's file."""
+    code = (REPOSITORY / MODELING).read_text(encoding="utf-8")
+    places = {}
+    for node in ast.parse(code).body:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+            places[node.name] = node
+            for part in node.body if isinstance(node, ast.ClassDef) else ():
+                if isinstance(part, ast.FunctionDef):
+                    places[f"{node.name}.{part.name}"] = part
+    rows = re.findall(r"^\| [^|]+ \| `([\w.]+)` \| (.*?) \| (?:§|Figure)", README, flags=re.MULTILINE)
+    assert len(rows) == 13
+    for name, lines in rows:
+        first, last = places[name].lineno, places[name].end_lineno
+        assert lines == f"[{first}-{last}]({MODELING}#L{first}-L{last})", name
+    assert sorted(rows, key=lambda row: places[row[0]].lineno) == rows

@@ -31,6 +31,7 @@ from transformers import AutoConfig
 from transformers.dynamic_module_utils import get_relative_imports
 from transformers.utils import logging
 
+import vanilla_transformer
 from training.arguments import RecipeError
 from vanilla_transformer import VanillaTransformerConfig
 from vanilla_transformer.conversion import ConversionError, export_marian, marian_config
@@ -187,8 +188,9 @@ def check_folder(folder: Path) -> VanillaTransformerConfig:
         raise ModelFolderError(f"{folder / 'config.json'} is damaged: {error}. Copy the folder again.") from error
     if not isinstance(config, VanillaTransformerConfig):
         raise HubError(f"{folder} holds a model of type {config.model_type!r}; this pushes ours.")
-    for code in sorted(needed_code(folder, config)):
-        if not (folder / f"{code}.py").is_file():
+    place = next((file.parent for file in package_code(folder).values()), folder)
+    for code in sorted(needed_code(place, config)):
+        if not (place / f"{code}.py").is_file():
             raise HubError(f"{folder} has no {code}.py, code of its model. Save it with `save_pretrained`.")
     if not (folder / "tokenizer_config.json").is_file():  # without our class its special tokens are not known
         raise HubError(f"{folder} has no tokenizer_config.json. Save the tokenizer with `save_pretrained`.")
@@ -211,6 +213,15 @@ def needed_code(folder: Path, config: VanillaTransformerConfig) -> set[str]:
         files = [folder / f"{code}.py" for code in waiting]
         waiting = {code for file in files if file.is_file() for code in get_relative_imports(file)} - found
     return found
+
+
+def package_code(folder: Path) -> dict[str, Path]:
+    """Name in the repository -> file, of the model's code as it is installed, for a folder that holds none."""
+    if any(folder.glob("*.py")):
+        return {}
+    return {
+        file.name: file for file in sorted(Path(vanilla_transformer.__file__).parent.glob("*_vanilla_transformer.py"))
+    }
 
 
 def next_tag(tags: Iterable[str]) -> str:
@@ -281,8 +292,14 @@ def push_model(folder: Path, repo: str, native: str | None = None) -> list[str]:
         a line on each, and one with the code that loads it.
     """
     name = folder.resolve().name
-    tag = push_folder(folder, ModelPlace(repo, native=native), f"Add {name}")
-    auto_class = auto_class_of(architecture_of(AutoConfig.from_pretrained(folder))).__name__
+    place, config = ModelPlace(repo, native=native), AutoConfig.from_pretrained(folder)
+    with tempfile.TemporaryDirectory() as temporary:
+        beside = package_code(folder)
+        if beside:  # which the configuration names in what it is saved as
+            config.save_pretrained(temporary)
+            beside["config.json"] = Path(temporary) / "config.json"
+        tag = push_folder(folder, place, f"Add {name}", beside=beside)
+    auto_class = auto_class_of(architecture_of(config)).__name__
     lines = [
         f"pushed: {repo}, {tag}",
         f'load: {auto_class}.from_pretrained("{repo}", revision="{tag}", trust_remote_code=True)',

@@ -34,8 +34,8 @@ from training.checkpoints import EXTRA, UNFINISHED, find_best, find_checkpoints
 from training.encoding import lengths
 from training.optimization import noam_schedule
 from vanilla_transformer import VanillaTransformerPreTrainedModel, VanillaTransformerTokenizer
+from vanilla_transformer.kernels_vanilla_transformer import IGNORED_LABEL
 from vanilla_transformer.loading import share_weights
-from vanilla_transformer.loss_vanilla_transformer import IGNORED_LABEL
 
 # Decoding keeps scores of the whole vocabulary for each beam, so that its batches are smaller than training's.
 EVALUATION_TOKENS = 4096

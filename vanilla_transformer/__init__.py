@@ -1,30 +1,17 @@
 """The original Transformer ("Attention Is All You Need", Vaswani et al. 2017) as a Hugging Face model."""
 
 import transformers
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForMaskedLM,
-    AutoModelForQuestionAnswering,
-    AutoModelForSeq2SeqLM,
-    AutoModelForSequenceClassification,
-    AutoModelForTextEncoding,
-    AutoModelForTokenClassification,
-    AutoTokenizer,
-)
+from transformers import AutoConfig, AutoTokenizer
 
-from .configuration_vanilla_transformer import VanillaTransformerConfig
-from .modeling_heads_vanilla_transformer import (
+from .configuration_vanilla_transformer import AUTO_MAP, VanillaTransformerConfig
+from .modeling_vanilla_transformer import (
+    VanillaTransformerEncoderModel,
     VanillaTransformerForCausalLM,
+    VanillaTransformerForConditionalGeneration,
     VanillaTransformerForMaskedLM,
     VanillaTransformerForQuestionAnswering,
     VanillaTransformerForSequenceClassification,
     VanillaTransformerForTokenClassification,
-)
-from .modeling_vanilla_transformer import (
-    VanillaTransformerEncoderModel,
-    VanillaTransformerForConditionalGeneration,
     VanillaTransformerModel,
     VanillaTransformerPreTrainedModel,
 )
@@ -42,19 +29,12 @@ __version__ = "0.1.0"
 AutoConfig.register(VanillaTransformerConfig.model_type, VanillaTransformerConfig)
 AutoTokenizer.register(VanillaTransformerConfig, VanillaTransformerTokenizer)
 VanillaTransformerConfig.register_for_auto_class()
-for auto_class, model_class in (
-    (AutoModel, VanillaTransformerModel),
-    (AutoModelForCausalLM, VanillaTransformerForCausalLM),
-    (AutoModelForMaskedLM, VanillaTransformerForMaskedLM),
-    (AutoModelForQuestionAnswering, VanillaTransformerForQuestionAnswering),
-    (AutoModelForSeq2SeqLM, VanillaTransformerForConditionalGeneration),
-    (AutoModelForSequenceClassification, VanillaTransformerForSequenceClassification),
-    (AutoModelForTextEncoding, VanillaTransformerEncoderModel),
-    (AutoModelForTokenClassification, VanillaTransformerForTokenClassification),
-):
-    auto_class.register(VanillaTransformerConfig, model_class)
-    model_class.register_for_auto_class(auto_class.__name__)
-del auto_class, model_class
+for auto_name, reference in AUTO_MAP.items():
+    if auto_name != "AutoConfig":
+        model_class = globals()[reference.rpartition(".")[2]]
+        getattr(transformers, auto_name).register(VanillaTransformerConfig, model_class)
+        model_class.register_for_auto_class(auto_name)
+del auto_name, model_class, reference
 
 # Version 5 of transformers has no pipelines of its own for these tasks. Its later releases refuse their names before
 # they look them up, so that registering one takes its name off that list as well.
@@ -66,7 +46,7 @@ for task, pipeline_class in (
     ("translation", VanillaTransformerTranslationPipeline),
 ):
     if task not in registry.supported_tasks:  # by nobody else
-        registry.register_pipeline(task, pipeline_class, pt_model=AutoModelForSeq2SeqLM)
+        registry.register_pipeline(task, pipeline_class, pt_model=transformers.AutoModelForSeq2SeqLM)
         removed_tasks.pop(task, None)
 del pipeline_class, registry, removed_tasks, task
 

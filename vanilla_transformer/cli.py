@@ -28,9 +28,9 @@ import torch
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
+from .kernels_vanilla_transformer import WEIGHT_PRECISIONS
 from .loading import load_model
 from .pipeline_vanilla_transformer import VanillaTransformerTranslationPipeline, chunks, into_sentences
-from .search_vanilla_transformer import WEIGHT_PRECISIONS
 from .text import TextError, check_plain_text, read_plain_text, split_lines
 
 # Arguments of `generate` that are options of `translate` under the same name: their type, the least and the largest

@@ -141,10 +141,11 @@ def accept_keywords(forward: Callable[..., Any]) -> Callable[..., Any]:
     names = {each.name for each in parameters[1:] if each.kind is not inspect.Parameter.VAR_KEYWORD}
     known = names | PASSED_ON
     is_of_model = "input_ids" in names
+    as_they_are = names if is_of_model else names | {"position_ids"}
 
     @functools.wraps(forward)
     def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if kwargs.keys() <= names:
+        if kwargs.keys() <= as_they_are:
             return forward(self, *args, **kwargs)
         if "cache" in names:
             kwargs = rename_cache(kwargs, "cache")
@@ -284,17 +285,17 @@ UNDECLARED = frozenset(
 )
 
 # Where each Auto class finds its code in a repository on the Hub. Saving writes only the saved class by itself.
-MODELING, HEADS = "modeling_vanilla_transformer", "modeling_heads_vanilla_transformer"
+MODELING = "modeling_vanilla_transformer"
 AUTO_MAP = {
     "AutoConfig": "configuration_vanilla_transformer.VanillaTransformerConfig",
     "AutoModel": f"{MODELING}.VanillaTransformerModel",
     "AutoModelForSeq2SeqLM": f"{MODELING}.VanillaTransformerForConditionalGeneration",
-    "AutoModelForCausalLM": f"{HEADS}.VanillaTransformerForCausalLM",
-    "AutoModelForMaskedLM": f"{HEADS}.VanillaTransformerForMaskedLM",
-    "AutoModelForQuestionAnswering": f"{HEADS}.VanillaTransformerForQuestionAnswering",
-    "AutoModelForSequenceClassification": f"{HEADS}.VanillaTransformerForSequenceClassification",
+    "AutoModelForCausalLM": f"{MODELING}.VanillaTransformerForCausalLM",
+    "AutoModelForMaskedLM": f"{MODELING}.VanillaTransformerForMaskedLM",
+    "AutoModelForQuestionAnswering": f"{MODELING}.VanillaTransformerForQuestionAnswering",
+    "AutoModelForSequenceClassification": f"{MODELING}.VanillaTransformerForSequenceClassification",
     "AutoModelForTextEncoding": f"{MODELING}.VanillaTransformerEncoderModel",
-    "AutoModelForTokenClassification": f"{HEADS}.VanillaTransformerForTokenClassification",
+    "AutoModelForTokenClassification": f"{MODELING}.VanillaTransformerForTokenClassification",
 }
 
 # What `transformers.pipeline` finds in a repository of a model that translates.
@@ -388,7 +389,6 @@ class VanillaTransformerConfig(PreTrainedConfig):
     attribute_map = {
         "d_model": "hidden_size",
         "d_ff": "intermediate_size",
-        "num_hidden_layers": "encoder_layers",
         # The names of BART, BERT and T5 for the same.
         "activation_function": "hidden_act",
         "attention_probs_dropout_prob": "attention_dropout",
@@ -430,24 +430,27 @@ class VanillaTransformerConfig(PreTrainedConfig):
         for name in kwargs:
             if not self.knows(name):
                 logger.warning_once(f"`{name}` is not a field of {type(self).__name__}.{self.nearest_field(name)}")
-        # Saving writes the saved class alone; the others travel with it. What was read wins: it may be a subclass.
-        kwargs["auto_map"] = {**AUTO_MAP, **(kwargs.get("auto_map") or {})}
-        if self.is_encoder_decoder:
-            kwargs.setdefault("custom_pipelines", copy.deepcopy(CUSTOM_PIPELINES))
+        # Saving writes only the saved class; the others travel with it. An entry of another class, such as a
+        # subclass, stays; one of ours names the file where the class is now, whatever an older folder says.
+        own_classes = {reference.rpartition(".")[2] for reference in AUTO_MAP.values()}
+        others = {
+            name: reference
+            for name, reference in (kwargs.get("auto_map") or {}).items()
+            if not isinstance(reference, str) or reference.rpartition(".")[2] not in own_classes
+        }
+        kwargs["auto_map"] = {**AUTO_MAP, **others}
         if self.position_embedding_type == "sinusoidal" and self.max_position_embeddings is None:
             self.max_position_embeddings = NO_POSITION_LIMIT
         super().__post_init__(**kwargs)
 
-    def __getattribute__(self, name: str) -> Any:
-        # A decoder alone has its own depth under the common name.
-        if name == "num_hidden_layers" and not self.has_encoder:
-            name = "decoder_layers"
-        return super().__getattribute__(name)
+    @property
+    def num_hidden_layers(self) -> int:
+        """The layers of the encoder; of a decoder alone, its own."""
+        return self.encoder_layers if self.has_encoder else self.decoder_layers
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "num_hidden_layers" and not self.has_encoder:
-            name = "decoder_layers"
-        super().__setattr__(name, value)
+    @num_hidden_layers.setter
+    def num_hidden_layers(self, value: int) -> None:
+        setattr(self, "encoder_layers" if self.has_encoder else "decoder_layers", value)
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> "VanillaTransformerConfig":
@@ -469,15 +472,14 @@ class VanillaTransformerConfig(PreTrainedConfig):
             if not cls.knows(key):
                 raise ValueError(f"`{key}` is not a field of {cls.__name__}.{cls.nearest_field(key)}")
         # Overrides may use the paper's names, which must win over the preset's canonical ones.
-        names = {**cls.attribute_map, "num_hidden_layers": "num_hidden_layers"}  # of a stack that the others choose
-        canonical = {names.get(key, key): value for key, value in overrides.items()}
+        canonical = {cls.attribute_map.get(key, key): value for key, value in overrides.items()}
         return cls(**{**PRESETS[name], **canonical})
 
     @classmethod
     def knows(cls, name: str) -> bool:
         """Whether a field, its alias or an entry of transformers' own has this name."""
         names = {each.name for each in dataclasses.fields(cls)} | set(cls.attribute_map) | UNDECLARED
-        return name in names or name.startswith("_") or hasattr(PreTrainedConfig, name)
+        return name in names or name == "num_hidden_layers" or name.startswith("_") or hasattr(PreTrainedConfig, name)
 
     @classmethod
     def nearest_field(cls, name: str) -> str:
@@ -522,7 +524,7 @@ class VanillaTransformerConfig(PreTrainedConfig):
         if not decoder or encoder:
             return self
         decoder_config = copy.deepcopy(self)
-        decoder_config.encoder_layers = self.decoder_layers  # what `num_hidden_layers` is an alias of
+        decoder_config.encoder_layers = self.decoder_layers
         return decoder_config
 
     def with_stacks(self, encoder: bool, decoder: bool) -> "VanillaTransformerConfig":
@@ -532,16 +534,20 @@ class VanillaTransformerConfig(PreTrainedConfig):
         config = copy.deepcopy(self)
         config.is_encoder_decoder = encoder and decoder
         config.is_decoder = decoder and not encoder
-        if config.is_encoder_decoder:
-            config.custom_pipelines = copy.deepcopy(CUSTOM_PIPELINES)
-        else:  # one stack does not translate
+        if not config.is_encoder_decoder:  # one stack does not translate
             config.__dict__.pop("custom_pipelines", None)
         return config
 
     def to_dict(self) -> dict[str, Any]:
-        """As in transformers, with names of classes where `pipeline` has put the classes themselves."""
+        """
+        As in transformers, with the pipelines whose code travels with a saved model.
+
+        A folder without code names none, so that `pipeline` takes those that the package has registered.
+        """
         output = super().to_dict()
-        for pipeline in output.get("custom_pipelines", {}).values():
+        if self.is_encoder_decoder:
+            output.setdefault("custom_pipelines", copy.deepcopy(CUSTOM_PIPELINES))
+        for pipeline in output.get("custom_pipelines", {}).values():  # in which `pipeline` puts the classes themselves
             pipeline["pt"] = [name if isinstance(name, str) else name.__name__ for name in pipeline.get("pt", ())]
         return output
 

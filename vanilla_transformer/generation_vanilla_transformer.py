@@ -11,14 +11,49 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The paper's decoding (§6.1): beam search, GNMT's length penalty, at most |X| + 50 tokens, exact early stopping."""
+"""
+The paper's decoding (§6.1): beam search, GNMT's length penalty, at most |X| + 50 tokens, exact early stopping.
+
+There is one search, over the model's own decoder, and two ways to get logits. `FastSteps` calls the layers on one
+token at a time: the beams of a sentence share one copy of the source's keys and values, few rows of the cache move,
+finished sentences leave the batch, and on a CPU weights are packed for few rows. Where a call or a model asks for
+more, `CalledSteps` calls the whole model; `can_be_fast` chooses.
+
+Shapes: B sentences, K beams, N = B * K rows, L tokens so far, S source, V vocabulary, C candidates of a sentence; in
+caches (N, H, L, K) with H heads and the key size K.
+"""
 
 import copy
-from typing import Any
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
+from torch import nn
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, EncoderDecoderCache
 from transformers.configuration_utils import PreTrainedConfig
-from transformers.generation import GenerationConfig, GenerationMixin, StoppingCriteria, StoppingCriteriaList
+from transformers.generation import (
+    EosTokenCriteria,
+    ForcedBOSTokenLogitsProcessor,
+    ForcedEOSTokenLogitsProcessor,
+    GenerationConfig,
+    GenerationMixin,
+    InfNanRemoveLogitsProcessor,
+    LogitNormalization,
+    LogitsProcessorList,
+    MaxLengthCriteria,
+    MinLengthLogitsProcessor,
+    MinNewTokensLengthLogitsProcessor,
+    NoBadWordsLogitsProcessor,
+    NoRepeatNGramLogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
+    StoppingCriteria,
+    StoppingCriteriaList,
+    SuppressTokensAtBeginLogitsProcessor,
+    SuppressTokensLogitsProcessor,
+)
 from transformers.generation.utils import (
     GenerateBeamDecoderOnlyOutput,
     GenerateBeamEncoderDecoderOutput,
@@ -27,13 +62,13 @@ from transformers.generation.utils import (
 )
 
 from .configuration_vanilla_transformer import CACHE_NAME, logger, rename_cache, with_cache_names
-from .search_vanilla_transformer import (
+from .kernels_vanilla_transformer import (
+    PLAIN_TENSORS,
     WEIGHT_PRECISIONS,
-    beam_search,
-    can_search,
-    greedy_search,
-    length_penalty,
-    request_of,
+    autocast_dtype,
+    is_plain_linear,
+    linear,
+    packed,
 )
 
 OF_TRANSFORMERS = (
@@ -51,11 +86,30 @@ LENGTH_PENALTY_TYPES = ("gnmt", "power")
 # Source tokens that raise the limit of a translation: more than sentences have, few enough that what no training had,
 # such as thousands of letters without a space, does not take minutes. Training on longer sources raises it.
 COUNTED_SOURCE_LENGTH = 512
-OF_BEAMS = ("early_stopping", "length_penalty")  # settings that transformers refuses to save where there is one beam
-
-
-class GNMTLengthPenalty(float):
-    """The exponent α of GNMT's ((5 + |Y|) / 6)^α, told apart from transformers' own |Y|^α by its type."""
+# Settings that transformers refuses to save where there is one beam.
+BEAM_SETTINGS = ("early_stopping", "length_penalty")
+CACHE_BLOCK = 32  # positions by which caches of keys and values grow
+# Rows of logits at once: few enough that their memory is used again instead of being asked for anew each time.
+LOGIT_ROWS = 64
+# Logits of which the highest is looked for first: about the square root of a usual vocabulary.
+VOCABULARY_BLOCK = 192
+NEVER = -1.0e9  # a score that nothing has
+# Processors that look at each row by itself, wherever it is in the batch.
+ROW_PROCESSORS = (
+    ForcedBOSTokenLogitsProcessor,
+    ForcedEOSTokenLogitsProcessor,
+    InfNanRemoveLogitsProcessor,
+    LogitNormalization,
+    MinLengthLogitsProcessor,
+    MinNewTokensLengthLogitsProcessor,
+    NoBadWordsLogitsProcessor,
+    NoRepeatNGramLogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
+    SuppressTokensAtBeginLogitsProcessor,
+    SuppressTokensLogitsProcessor,
+)
+PACKAGE = f"{__name__.rpartition('.')[0]}."
+RECORDED = ("decoder_attentions", "cross_attentions", "decoder_hidden_states")
 
 
 class SourceLengthCriteria(StoppingCriteria):
@@ -76,20 +130,16 @@ class SourceLengthCriteria(StoppingCriteria):
         return input_ids.shape[1] >= self.max_length.to(input_ids.device).repeat_interleave(rows_per_sentence)
 
 
-OWN_CRITERIA = (SourceLengthCriteria,)
-
-
 class VanillaTransformerSettingsMixin(GenerationMixin):
     """
-    Keeps the generation settings of the head that translates and of the decoder-only one apart.
+    Loads and saves generation settings: a folder holds those of the head that wrote it.
 
-    Both read each other's folders. A folder holds the settings of the head that wrote it, which says so under
-    `decoder_only`, and under `other_head` those of the other, which travel with the model. What only beam search reads
-    stands under `beam_settings` where the settings ask for one beam.
+    A head that reads the folder of the other kind, the one that translates or the decoder-only one, starts from its
+    own defaults; `decoder_only` in the file says which one wrote it. Settings that only beam search reads are under
+    `beam_settings` in the file where there is one beam, since transformers refuses to save them there.
     """
 
     generation_config: GenerationConfig
-    other_generation_settings: dict[str, Any] | None = None
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """As in transformers; the cache has both of its names, `cache` and `past_key_values`, here and in outputs."""
@@ -108,29 +158,21 @@ class VanillaTransformerSettingsMixin(GenerationMixin):
         loaded = self.generation_config
         if generation_config is not None:  # the caller's, whatever it says
             return
-        if getattr(
-            loaded, "_from_model_config", False
-        ):  # there was no file: the folder of a head that does not generate
-            self.generation_config = default
-            return
         for name, value in loaded.__dict__.pop("beam_settings", {}).items():
             setattr(loaded, name, value)
-        other, written_by_decoder = loaded.__dict__.pop("other_head", None), loaded.__dict__.pop("decoder_only", None)
-        if written_by_decoder is None or written_by_decoder is not self.config.is_encoder_decoder:
-            self.other_generation_settings = other
-        else:
-            self.other_generation_settings = loaded.to_diff_dict()
-            self.generation_config = default if other is None else GenerationConfig.from_dict(other)
+        loaded.__dict__.pop("other_head", None)  # of earlier versions
+        is_of_other_head = loaded.__dict__.pop("decoder_only", None) is self.config.is_encoder_decoder
+        # Made from the model's configuration: there was no file, in the folder of a head that does not generate.
+        if is_of_other_head or getattr(loaded, "_from_model_config", False):
+            self.generation_config = default
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
         live = self.generation_config
         self.generation_config = copy.deepcopy(live)
         self.generation_config.decoder_only = not self.config.is_encoder_decoder
-        if self.other_generation_settings is not None:
-            self.generation_config.other_head = self.other_generation_settings
         if live.num_beams == 1:
-            self.generation_config.beam_settings = {name: getattr(live, name) for name in OF_BEAMS}
-            for name in OF_BEAMS:
+            self.generation_config.beam_settings = {name: getattr(live, name) for name in BEAM_SETTINGS}
+            for name in BEAM_SETTINGS:
                 setattr(self.generation_config, name, None)
         try:
             return super().save_pretrained(*args, **kwargs)
@@ -160,9 +202,10 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
       2016, §7, as §6.1 of the paper uses it); `"power"` by log P(Y|X) / |Y|^`length_penalty`, as transformers does.
     * `source_length_offset`: generate at most |X| + `source_length_offset` tokens for each sentence. |X| counts up to
       512 tokens, or up to `longest_source` of `model.generation_config`, which training writes, where that is more.
-    * `weight_precision`: `"bfloat16"` or `"int8"` for the decoder's weights in greedy and beam search, which is faster
-      on a CPU (int8 works there alone); `None` for their own. With int8 what they multiply is rounded as well, by one
-      scale for the whole batch, so that a translation can depend on the sentences beside it.
+    * `weight_precision`: `"bfloat16"` or `"int8"` for the decoder's weights, which is faster on a CPU (int8 works only
+      there); `None` for their own. Adapters and quantised layers keep theirs. With int8 the states that the weights
+      multiply are rounded as well, by one scale for the whole batch, so that a translation can depend on the sentences
+      beside it.
 
     |X| and |Y| count `</s>`, and neither padding nor the tokens that the decoder starts with. A `max_length` or
     `max_new_tokens` that is passed to the call, or stands in a `GenerationConfig` passed to it, takes the place of the
@@ -268,14 +311,10 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
             raise ValueError(f"`weight_precision` is {precision!r}. Choose one of: {WEIGHT_PRECISIONS}.")
         if precision == "int8" and self.device.type != "cpu":
             raise ValueError(f"`weight_precision` is 'int8' on {self.device.type}. Only a CPU has it: use 'bfloat16'.")
-
-    def _refuse_weight_precision(self, generation_config: GenerationConfig) -> None:
-        """Raise if weights of another precision were asked for on the plain path."""
-        if getattr(generation_config, "weight_precision", None) is not None:
+        if not any(is_plain_linear(module) for module in self.modules() if isinstance(module, torch.nn.Linear)):
             raise ValueError(
-                f"`weight_precision` is {generation_config.weight_precision!r}, which only greedy and beam search "
-                "have that no processor, criterion, prompt, cache, output or adapter changes. Leave it out, in "
-                "`model.generation_config` too."
+                f"`weight_precision` must be None for a model without plain weights, but is {precision!r}. Leave it "
+                "out, in `model.generation_config` too."
             )
 
     @staticmethod
@@ -330,72 +369,668 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
     def _sample(
         self,
         input_ids: torch.Tensor,
-        logits_processor: Any,
+        logits_processor: LogitsProcessorList,
         stopping_criteria: StoppingCriteriaList,
         generation_config: GenerationConfig,
+        synced_gpus: bool = False,
+        streamer: Any = None,
         **kwargs: Any,
     ) -> Any:
-        if can_search(self, input_ids, logits_processor, stopping_criteria, generation_config, OWN_CRITERIA, **kwargs):
-            return greedy_search(self, request_of(input_ids, stopping_criteria, generation_config, 1, kwargs))
-        self._refuse_weight_precision(generation_config)
-        return super()._sample(input_ids, logits_processor, stopping_criteria, generation_config, **kwargs)
+        is_plain = streamer is None and not (generation_config.do_sample or generation_config.return_dict_in_generate)
+        if is_plain and can_be_fast(self, input_ids, generation_config, synced_gpus, **kwargs):
+            request = build_request(input_ids, logits_processor, stopping_criteria, generation_config, 1, kwargs)
+            if not request.looks_at_rows:
+                with fast_steps(self, generation_config, keeps_tensors=False):
+                    output = greedy_search(FastSteps(self, request), request)
+                return output.clone()  # tensors made in inference mode cannot be trained on
+        with called_steps(self, generation_config):
+            return super()._sample(
+                input_ids, logits_processor, stopping_criteria, generation_config, synced_gpus, streamer, **kwargs
+            )
 
     def _beam_search(
         self,
         input_ids: torch.Tensor,
-        logits_processor: Any,
+        logits_processor: LogitsProcessorList,
         stopping_criteria: StoppingCriteriaList,
         generation_config: GenerationConfig,
+        synced_gpus: bool = False,
         **kwargs: Any,
     ) -> Any:
         penalty_type = getattr(generation_config, "length_penalty_type", None) or "power"
         if penalty_type not in LENGTH_PENALTY_TYPES:
             raise ValueError(f"`length_penalty_type` is {penalty_type!r}. Choose one of: {LENGTH_PENALTY_TYPES}.")
-        if can_search(self, input_ids, logits_processor, stopping_criteria, generation_config, OWN_CRITERIA, **kwargs):
-            beams, alpha = generation_config.num_beams, generation_config.length_penalty
-            return beam_search(
-                self,
-                request_of(input_ids, stopping_criteria, generation_config, beams, kwargs),
-                beams=beams,
-                penalty=length_penalty(alpha, penalty_type == "gnmt"),
-                is_rising=alpha > 0,
-                early_stopping=generation_config.early_stopping,
-                returned=generation_config.num_return_sequences,
-            )
-        self._refuse_weight_precision(generation_config)
-        if penalty_type == "gnmt":  # `generate` passes its own copy of the configuration
-            generation_config.length_penalty = GNMTLengthPenalty(generation_config.length_penalty)
-        return super()._beam_search(input_ids, logits_processor, stopping_criteria, generation_config, **kwargs)
-
-    # The two places where beam search divides by a length. Both compute `len ** α` from a length that is counted after
-    # the prompt: a prompt shorter by 5 adds 5 to it, and the factor 6^α completes ((5 + |Y|) / 6)^α.
-
-    def _update_finished_beams(
-        self, *, topk_log_probs: torch.Tensor, decoder_prompt_len: int, length_penalty: float, **kwargs: Any
-    ) -> Any:
-        if isinstance(length_penalty, GNMTLengthPenalty):
-            topk_log_probs = topk_log_probs * 6.0 ** float(length_penalty)
-            decoder_prompt_len -= 5
-        return super()._update_finished_beams(
-            topk_log_probs=topk_log_probs,
-            decoder_prompt_len=decoder_prompt_len,
-            length_penalty=float(length_penalty),
-            **kwargs,
+        beams, is_recorded = generation_config.num_beams, generation_config.return_dict_in_generate
+        request = build_request(input_ids, logits_processor, stopping_criteria, generation_config, beams, kwargs)
+        search = functools.partial(
+            beam_search,
+            request=request,
+            settings=generation_config,
+            penalty=length_penalty(generation_config.length_penalty, penalty_type == "gnmt"),
+            has_unfinished=lambda done: self._has_unfinished_sequences(done, synced_gpus, input_ids.device),
+        )
+        steps: FastSteps | CalledSteps
+        if can_be_fast(self, input_ids, generation_config, synced_gpus, **kwargs):
+            is_looked_at = is_recorded or request.looks_at_rows
+            with fast_steps(self, generation_config, keeps_tensors=is_looked_at):
+                steps = FastSteps(self, request)
+                results = search(steps, rows_may_move=not (is_looked_at or generation_config.do_sample))
+            results["sequences"] = results["sequences"].clone()  # those of inference mode cannot be trained on
+            if is_recorded and kwargs.get(CACHE_NAME) is not None:
+                steps.cache.fill(kwargs[CACHE_NAME])
+        else:
+            with called_steps(self, generation_config):
+                steps = CalledSteps(self, generation_config, kwargs)
+                results = search(steps, rows_may_move=False)
+            kwargs = steps.kwargs
+        if not is_recorded:
+            return results["sequences"]
+        encoded = kwargs["encoder_outputs"]
+        return GenerateBeamEncoderDecoderOutput(
+            encoder_attentions=encoded.get("attentions") if generation_config.output_attentions else None,
+            encoder_hidden_states=encoded.get("hidden_states") if generation_config.output_hidden_states else None,
+            **{CACHE_NAME: kwargs.get(CACHE_NAME)},
+            **results,
         )
 
-    @staticmethod
-    def _check_early_stop_heuristic(
-        *, running_beam_scores: torch.Tensor, decoder_prompt_len: int, length_penalty: float, **kwargs: Any
-    ) -> torch.Tensor:
-        if isinstance(length_penalty, GNMTLengthPenalty):
-            running_beam_scores = running_beam_scores * 6.0 ** float(length_penalty)
-            decoder_prompt_len -= 5
-        return GenerationMixin._check_early_stop_heuristic(
-            running_beam_scores=running_beam_scores,
-            decoder_prompt_len=decoder_prompt_len,
-            length_penalty=float(length_penalty),
-            **kwargs,
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Requests
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Request:
+    """
+    What a search is asked for.
+
+    Attributes:
+        encoded (`torch.Tensor` of shape (B, S, D)), mask (`torch.Tensor` of shape (B, S) or `None`): the source.
+        start (`torch.LongTensor` of shape (B, L)), padding: token ids.
+        ends (`torch.Tensor` of shape (E,)): ids that end a sentence.
+        limits (`torch.LongTensor` of shape (B,)): the most tokens of each sentence, with those it starts with.
+        criteria: stopping criteria that ends and limits do not say.
+        processors: what changes the scores of the next tokens.
+    """
+
+    encoded: torch.Tensor
+    mask: torch.Tensor | None
+    start: torch.Tensor
+    padding: int
+    ends: torch.Tensor
+    limits: torch.Tensor
+    criteria: StoppingCriteriaList
+    processors: LogitsProcessorList
+
+    @property
+    def looks_at_rows(self) -> bool:
+        """Whether anything of the caller's looks at where rows are in the batch."""
+        return bool(self.criteria) or not all(type(each) in ROW_PROCESSORS for each in self.processors)
+
+
+def build_request(
+    input_ids: torch.Tensor,
+    processors: LogitsProcessorList,
+    criteria: StoppingCriteriaList,
+    settings: GenerationConfig,
+    beams: int,
+    model_kwargs: dict[str, Any],
+) -> Request:
+    """Build a request from what `generate` passes to its searches, where every sentence stands `beams` times."""
+    mask, start = model_kwargs.get("attention_mask"), input_ids[::beams]
+    limits = torch.full((len(start),), settings.max_length, device=start.device)
+    known_ends, padding = settings._eos_token_tensor, settings._pad_token_tensor
+    known_ends = start.new_empty(0) if known_ends is None else known_ends
+    ends, others = known_ends[:0], []
+    for criterion in criteria:
+        # A caller's criterion takes the place of the one that `generate` makes of its settings.
+        if type(criterion) is SourceLengthCriteria:
+            limits = torch.minimum(limits, criterion.max_length.to(limits.device))
+        elif type(criterion) is EosTokenCriteria and set(criterion.eos_token_id.tolist()) == set(known_ends.tolist()):
+            ends = known_ends
+        elif type(criterion) is not MaxLengthCriteria or criterion.max_length != settings.max_length:
+            others.append(criterion)
+    return Request(
+        encoded=model_kwargs["encoder_outputs"][0][::beams],
+        mask=None if mask is None else mask[::beams],
+        start=start,
+        padding=int(padding if padding is not None else known_ends[0] if len(known_ends) else -1),
+        ends=ends,
+        limits=limits,
+        criteria=StoppingCriteriaList(others),
+        processors=processors,
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Two ways to get logits
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class Steps(Protocol):
+    """What a search needs of a decoder: the next logits of every row, and rows that move."""
+
+    def step(self, ids: torch.Tensor) -> Iterable[torch.Tensor]:
+        """The last token of every row, or all tokens so far (N, L) -> float32 logits in chunks of rows (R, V)."""
+
+    def move(self, rows: torch.Tensor) -> None:
+        """Let each row (N,) go on from another."""
+
+    def keep(self, order: torch.Tensor) -> None:
+        """Keep the sentences of `order` (B',): each at its place or at that of a dropped one."""
+
+
+class BlockLayer(DynamicLayer):
+    """Keys (N, H, capacity, K) and values of the target's tokens so far, in memory that grows in blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.length = 0
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
+        end = self.length + key_states.shape[2]
+        if end > self.keys.shape[2]:
+            self.keys, self.values = self.grow(self.keys, end), self.grow(self.values, end)
+        self.keys[:, :, self.length : end] = key_states
+        self.values[:, :, self.length : end] = value_states
+        self.length = end
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+    def grow(self, states: torch.Tensor, length: int) -> torch.Tensor:
+        """Return the same states in memory for at least `length` positions."""
+        rows, heads, _, size = states.shape
+        larger = states.new_empty(rows, heads, -(-length // CACHE_BLOCK) * CACHE_BLOCK, size)
+        larger[:, :, : self.length] = states[:, :, : self.length]
+        return larger
+
+    def get_seq_length(self) -> int:
+        return self.length
+
+    def copy_rows(self, origins: torch.Tensor, places: torch.Tensor) -> None:
+        """Write some rows (M,) over others (M,)."""
+        for states in (self.keys, self.values):
+            filled = states[:, :, : self.length]
+            filled.index_copy_(0, places, filled.index_select(0, origins))
+
+    def keep_rows(self, count: int) -> None:
+        """Drop all rows but the first ones."""
+        self.keys, self.values = self.keys[:count], self.values[:count]
+
+
+class SourceLayer(DynamicLayer):
+    """Keys (B, H, S, K) and values of the source, once for all hypotheses of a sentence."""
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self.lazy_initialization(key_states, value_states)
+        self.keys, self.values = key_states.contiguous(), value_states.contiguous()
+        return self.keys, self.values
+
+
+class BeamCache(EncoderDecoderCache):
+    """Keys and values for beam search: of the source for each sentence (B), of the target for each beam (N)."""
+
+    def __init__(self, layers: int):
+        own, source = [BlockLayer() for _ in range(layers)], [SourceLayer() for _ in range(layers)]
+        super().__init__(Cache(layers=own), Cache(layers=source))
+        self.own, self.source = own, source
+
+    def copy_beams(self, origins: torch.Tensor, places: torch.Tensor) -> None:
+        """Write the beams of some rows (M,) over those of other rows (M,)."""
+        if len(origins):
+            for layer in self.own:
+                layer.copy_rows(origins, places)
+
+    def keep_sentences(self, order: torch.Tensor) -> None:
+        """Keep the sentences of `order` (B',), see `filling_order`: each at its place or at that of a dropped one."""
+        count, beams = len(order), len(self.own[0].keys) // len(self.source[0].keys)
+        places = (order >= count).nonzero().squeeze(-1)
+        origins = order[places]
+        rows = torch.arange(beams, device=order.device)
+        self.copy_beams(*((beams * each.unsqueeze(-1) + rows).flatten() for each in (origins, places)))
+        for layer in self.own:
+            layer.keep_rows(count * beams)
+        for layer in self.source:
+            for states in (layer.keys, layer.values):
+                states[places] = states[origins]
+            layer.keys, layer.values = layer.keys[:count], layer.values[:count]
+
+    def fill(self, cache: EncoderDecoderCache) -> None:
+        """Write all into a cache as transformers has it: the source's keys and values once for each row."""
+        for index, (own, source) in enumerate(zip(self.own, self.source, strict=True)):
+            copies = len(own.keys) // len(source.keys)
+            target = (each[:, :, : own.length].clone() for each in (own.keys, own.values))
+            cache.self_attention_cache.update(*target, index)
+            shared = (each.repeat_interleave(copies, dim=0) for each in (source.keys, source.values))
+            cache.cross_attention_cache.update(*shared, index)
+            cache.is_updated[index] = True
+
+
+class FastSteps:
+    """Calls the decoder's layers on the last tokens, with a cache of which few rows move."""
+
+    def __init__(self, model: Any, request: Request):
+        self.decoder, self.lm_head = model.model.decoder, model.lm_head
+        self.encoded = request.encoded.to(self.decoder.embed_tokens.weight.dtype)
+        self.cache = BeamCache(len(self.decoder.layers))
+        self.limit = model.config.position_limit
+        self.positions, self.ids = self.encoded.new_empty(0), request.start.new_empty(1, 0)
+        self.mask = None
+        if request.mask is not None and not bool(request.mask.all()):
+            padding = ~request.mask.bool()[:, None, None, :]  # (B, 1, 1, S)
+            lowest = torch.finfo(self.encoded.dtype).min
+            self.mask = self.encoded.new_zeros(padding.shape).masked_fill(padding, lowest)
+
+    def step(self, ids: torch.Tensor) -> Iterator[torch.Tensor]:
+        position = self.cache.get_seq_length()
+        if position == len(self.positions):  # a grid of the next ones, which ends where learned positions end
+            count = position + CACHE_BLOCK if self.limit is None else min(position + CACHE_BLOCK, self.limit)
+            self.ids = torch.arange(count, device=self.encoded.device).unsqueeze(0)
+            self.positions = self.decoder.embed_positions(self.ids[0], self.encoded.dtype)
+        states = self.decoder.decode(
+            self.decoder.embed_tokens(ids[:, -1:]) + self.positions[position],  # (N, 1, D)
+            None,
+            self.encoded,
+            self.mask,
+            position_ids=self.ids[:, position : position + 1],
+            **{CACHE_NAME: self.cache},
         )
+        return (linear(self.lm_head, rows).float() for rows in states[:, -1].split(LOGIT_ROWS))
+
+    def move(self, rows: torch.Tensor) -> None:
+        places = (rows != torch.arange(len(rows), device=rows.device)).nonzero().squeeze(-1)
+        self.cache.copy_beams(rows[places], places)
+
+    def keep(self, order: torch.Tensor) -> None:
+        self.cache.keep_sentences(order)
+        self.encoded = self.encoded[: len(order)]  # no longer read, since its keys and values are in the cache
+        if self.mask is not None:
+            self.mask = self.mask[order]
+
+
+class CalledSteps:
+    """Calls the whole model as transformers does, with whatever a call or a model brings along."""
+
+    def __init__(self, model: Any, settings: GenerationConfig, model_kwargs: dict[str, Any]):
+        self.model, self.settings, self.kwargs = model, settings, model_kwargs
+        self.outputs: Any = None
+
+    def step(self, ids: torch.Tensor) -> list[torch.Tensor]:
+        if self.outputs is None:
+            self.outputs = self.model._prefill(ids, self.settings, self.kwargs)
+        else:
+            length = 1 if self.kwargs["use_cache"] else None
+            inputs = self.model.prepare_inputs_for_generation(ids, next_sequence_length=length, **self.kwargs)
+            self.outputs = self.model(**inputs, return_dict=True)
+        self.kwargs = self.model._update_model_kwargs_for_generation(
+            self.outputs, self.kwargs, is_encoder_decoder=True
+        )
+        return [self.outputs.logits[:, -1].to(ids.device, torch.float32, copy=True)]
+
+    def move(self, rows: torch.Tensor) -> None:
+        if self.kwargs.get(CACHE_NAME) is not None:
+            self.kwargs[CACHE_NAME] = self.model._reorder_cache(self.kwargs[CACHE_NAME], rows)
+
+    def keep(self, order: torch.Tensor) -> None:
+        raise NotImplementedError("Sentences stay in the batch while the whole model is called.")
+
+
+def can_be_fast(
+    model: Any, input_ids: torch.Tensor, settings: GenerationConfig, synced_gpus: bool, **model_kwargs: Any
+) -> bool:
+    """Return whether calling the layers on one token after the other is all that the whole model would do."""
+    cache = model_kwargs.get(CACHE_NAME)
+    is_new_cache = cache is None or (
+        not getattr(cache, "_is_user_defined", False)
+        and type(cache) is EncoderDecoderCache
+        and type(cache.self_attention_cache) is DynamicCache
+        and cache.get_seq_length() == 0
+        and not cache.is_updated.get(0)
+    )
+    given = {name for name, value in model_kwargs.items() if value is not None}
+    return (
+        input_ids.shape[1] == 1
+        and not (synced_gpus or settings.output_attentions or settings.output_hidden_states)
+        and given <= {"attention_mask", "encoder_outputs", CACHE_NAME, "use_cache", "logits_to_keep"}
+        and bool(model_kwargs.get("use_cache"))
+        and is_new_cache
+        and (model.config.position_limit is None or settings.max_length <= model.config.position_limit)
+        and model.config._attn_implementation in ("sdpa", "eager")
+        and autocast_dtype(input_ids.device) in (None, torch.bfloat16)
+        and model_kwargs["encoder_outputs"][0].device == input_ids.device
+        and is_called_as_written(model)
+    )
+
+
+def is_called_as_written(model: Any) -> bool:
+    """
+    Return whether between a call of the model and the calls of its decoder's layers only this package's code runs.
+
+    The layers themselves may have hooks, adapters and methods of others: they are called.
+    """
+    outer = (model, model.model, model.model.decoder)
+    methods = (
+        *("forward", "embed", "add_positions", "count_positions"),
+        *("prepare_inputs_for_generation", "_update_model_kwargs_for_generation"),
+    )
+    return (
+        not getattr(nn.modules.module, "_has_any_global_hook", bool)()
+        and not any(each.training or has_hook(each) for each in outer)
+        and not any(name in vars(each) for each in outer for name in methods)
+        and all(
+            getattr(type(each), name).__module__.startswith((PACKAGE, "transformers."))
+            for each in outer
+            for name in methods
+            if hasattr(type(each), name)
+        )
+        # Weights of other libraries know what the called model does to them. Those of torch.ao round by one scale for
+        # the whole batch, which would change as sentences leave it.
+        and all(type(each) in PLAIN_TENSORS for each in model.parameters())
+        and not any(type(each).__module__.startswith("torch.ao.") for each in model.modules())
+    )
+
+
+def has_hook(module: nn.Module) -> bool:
+    """Return whether a hook acts on what goes in or out; transformers' own for recording outputs do not."""
+    hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+    acting = [each for each in hooks if getattr(each, "__module__", "") != "transformers.utils.output_capturing"]
+    return bool(acting) or hasattr(module, "_hf_hook")
+
+
+@contextmanager
+def fast_steps(model: Any, settings: GenerationConfig, keeps_tensors: bool) -> Iterator[None]:
+    """
+    Packed weights, in the precision that is asked for or in that of autocast, which does not know them.
+
+    Inference mode takes a tenth off each step; who keeps tensors may want to train on them.
+    """
+    precision, kind = getattr(settings, "weight_precision", None), model.device.type
+    if precision is None and autocast_dtype(model.device) == torch.bfloat16:
+        precision = "bfloat16"
+    mode = torch.no_grad() if keeps_tensors else torch.inference_mode()
+    with torch.autocast(kind, enabled=False), packed(precision), mode:
+        yield
+
+
+@contextmanager
+def called_steps(model: Any, settings: GenerationConfig) -> Iterator[None]:
+    """Packed weights for a model that is called: in the precision that is asked for, or where they are faster."""
+    precision = getattr(settings, "weight_precision", None)
+    is_plain = model.device.type == "cpu" and not model.training and autocast_dtype(model.device) is None
+    if precision is None and not is_plain:
+        yield
+    else:
+        with torch.autocast(model.device.type, enabled=False), packed(precision):
+            yield
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Searches
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def greedy_search(steps: Steps, request: Request) -> torch.Tensor:
+    """Take the most probable token each time: (B, L)."""
+    longest = int(request.limits.max())
+    output = request.start.new_full((len(request.start), longest), request.padding)
+    output[:, :1] = request.start
+    active, ids, length = torch.arange(len(output), device=output.device), request.start, 1
+    for length in range(1, longest):
+        chunks = process(steps.step(ids), ids, request.processors)
+        tokens = torch.cat([logits.argmax(dim=-1) for logits in chunks])
+        output[active, length] = tokens
+        going_on = ~torch.isin(tokens, request.ends) & (request.limits[active] > length + 1)
+        if not bool(going_on.all()):
+            kept = filling_order(going_on)
+            if not len(kept):
+                break
+            active, tokens = active[kept], tokens[kept]
+            steps.keep(kept)
+        ids = output[active, : length + 1] if request.processors else tokens.unsqueeze(-1)
+    return output[:, : length + 1]
+
+
+def process(
+    chunks: Iterable[torch.Tensor], ids: torch.Tensor, processors: LogitsProcessorList
+) -> Iterator[torch.Tensor]:
+    """Let processors change scores in chunks of rows (R, V), of which `ids` (N, L) are the tokens so far."""
+    start = 0
+    for scores in chunks:
+        yield processors(ids[start : start + len(scores)], scores) if processors else scores
+        start += len(scores)
+
+
+def filling_order(is_kept: torch.Tensor) -> torch.Tensor:
+    """Return the kept sentences of (B,) so that few of them move: the last ones take the places of the dropped."""
+    kept = is_kept.nonzero().squeeze(-1)
+    order = torch.arange(len(kept), device=kept.device)
+    order[~is_kept[: len(kept)]] = kept[kept >= len(kept)]
+    return order
+
+
+def places_of_beams(parents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Return where the new beams of each sentence go so that few have to be copied: one of them to the place of its
+    parent, and those that have the same parent to the places that no beam comes from.
+
+    Args:
+        parents (`torch.Tensor` of shape (B, K)): the place of each new beam's parent, from 0 to K - 1.
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor]`: which new beam each place gets (B, K), and whether it stays in the place
+        of its parent (B, K).
+    """
+    beams = parents.shape[1]
+    is_same = parents.unsqueeze(2) == parents.unsqueeze(1)
+    is_first = ~is_same.tril(-1).any(dim=2)
+    is_parent = torch.zeros_like(is_first).scatter(1, parents, True)
+    free = is_parent.int().argsort(dim=1, stable=True)  # places that no beam comes from, in front
+    rank = ((~is_first).cumsum(dim=1) - 1).clamp(min=0)
+    places = torch.where(is_first, parents, free.gather(1, rank))
+    beam_at = torch.empty_like(places).scatter(1, places, torch.arange(beams, device=places.device).expand_as(places))
+    return beam_at, is_parent
+
+
+def most_probable(logits: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Logits (R, V) -> the highest log-probabilities (R, C), C = min(count, V), and the ids they are of (R, C).
+
+    The logits are overwritten: another tensor of their size would cost more than what is computed in it.
+    """
+    best, ids = highest(logits, count)
+    probabilities = torch.softmax(logits, dim=-1, out=logits)
+    return best - best[:, :1] + probabilities.gather(1, ids[:, :1]).log(), ids
+
+
+def highest(logits: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    `logits.topk(min(count, V), dim=-1)` of (R, V), from the blocks with the highest maxima: no others can have one of
+    the highest logits, and finding maxima takes a tenth of the time that sorting takes.
+    """
+    rows, vocab_size = logits.shape
+    blocks = vocab_size // VOCABULARY_BLOCK
+    if blocks <= count:
+        return logits.topk(min(count, vocab_size), dim=-1)
+    divided = logits[:, : blocks * VOCABULARY_BLOCK].view(rows, blocks, VOCABULARY_BLOCK)
+    chosen = divided.amax(dim=-1).topk(count, dim=-1, sorted=False).indices.unsqueeze(-1)  # (R, C, 1)
+    ids = (chosen * VOCABULARY_BLOCK + torch.arange(VOCABULARY_BLOCK, device=logits.device)).flatten(1)
+    rest = torch.arange(blocks * VOCABULARY_BLOCK, vocab_size, device=logits.device)  # of no whole block
+    ids = torch.cat([ids, rest.expand(rows, -1)], dim=1)
+    best, places = logits.gather(1, ids).topk(count, dim=-1)
+    return best, ids.gather(1, places)
+
+
+def next_tokens(
+    steps: Steps,
+    ids: torch.Tensor,
+    request: Request,
+    settings: GenerationConfig,
+    candidates: int,
+    rows_may_move: bool,
+    recorded: dict[str, list[Any]],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the scores of tokens that may come next, and their ids, both (N, V) or (N, candidates)."""
+    if rows_may_move:
+        # The best of all beams are among the best of each, so that no table of them all is needed.
+        chunks = steps.step(ids)
+        if not request.processors:
+            found = [most_probable(logits, candidates) for logits in chunks]
+        else:
+            chunks = process((logits.log_softmax(dim=-1) for logits in chunks), ids, request.processors)
+            found = [highest(scores, candidates) for scores in chunks]
+        best, tokens = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return best, tokens
+    logits = torch.cat(list(steps.step(ids)))
+    scores: torch.Tensor = request.processors(ids, logits.log_softmax(dim=-1))
+    outputs = getattr(steps, "outputs", None)
+    if settings.output_scores:
+        recorded["scores"].append(scores.clone())
+    if settings.output_logits:
+        recorded["logits"].append(logits)
+    for name in RECORDED:
+        if outputs is not None and outputs.get(name) is not None:
+            recorded[name].append(outputs[name])
+    if settings.do_sample or settings.return_dict_in_generate:  # where dead beams tie, all of transformers' order
+        return scores, torch.arange(logits.shape[-1], device=logits.device).expand_as(logits)
+    return highest(scores, candidates)
+
+
+def gather_beams(states: torch.Tensor, beams: torch.Tensor) -> torch.Tensor:
+    """states (B, K, L), beams (B, C) from 0 to K - 1 -> (B, C, L)."""
+    return states.gather(1, beams.unsqueeze(-1).expand(-1, -1, states.shape[-1]))
+
+
+def beam_search(
+    steps: Steps,
+    request: Request,
+    settings: GenerationConfig,
+    penalty: Callable[[Any], Any],
+    rows_may_move: bool,
+    has_unfinished: Callable[[bool], bool],
+) -> dict[str, Any]:
+    """
+    Search as transformers does: `sequences` (B * returned, L), the best first, and what else it returns of a search.
+
+    Args:
+        penalty: what log P(Y|X) is divided by, of a length |Y| or a tensor of lengths.
+        rows_may_move: whether nobody looks at rows, so that finished sentences leave and beams stay in place.
+        has_unfinished: whether this process, of which it is told if it has finished, or another one goes on.
+    """
+    beams, returned, early_stopping = settings.num_beams, settings.num_return_sequences, settings.early_stopping
+    is_recorded, is_sampled = settings.return_dict_in_generate, settings.do_sample
+    device, (count, prompt), longest = request.start.device, request.start.shape, int(request.limits.max())
+    known_ends = 0 if settings._eos_token_tensor is None else len(settings._eos_token_tensor)
+    candidates = max(2, 1 + known_ends) * beams  # enough to go on with if many of them end
+    is_top = torch.arange(candidates, device=device) < beams
+
+    # Of every sentence: the best finished hypotheses so far, and the rows that they went through.
+    finished = request.start.new_full((count, beams, longest), request.padding)
+    finished[:, :, :prompt] = request.start.unsqueeze(1)
+    finished_scores = torch.full((count, beams), NEVER, device=device)
+    finished_lengths = torch.full((count, beams), prompt, device=device)
+    finished_paths = torch.full_like(finished, -1) if is_recorded else None
+    # Of those that are searched: where they are in the batch, their running hypotheses and the log P of these.
+    active = torch.arange(count, device=device)
+    limits, running = request.limits, finished.clone()
+    paths = None if finished_paths is None else finished_paths.clone()
+    scores = torch.full((count, beams), NEVER, device=device)
+    scores[:, 0] = 0.0  # all beams are the same: one of them is enough
+    done, is_any_finished = torch.zeros_like(active, dtype=torch.bool), False
+    recorded: dict[str, list[Any]] = {name: [] for name in ("scores", "logits", *RECORDED)}
+    for length in range(prompt, longest):
+        needs_all = not rows_may_move or bool(request.processors)
+        ids = running[:, :, 0 if needs_all else length - 1 : length].flatten(0, 1)
+        best, tokens = next_tokens(steps, ids, request, settings, candidates, rows_may_move, recorded)  # (N, C')
+        summed = (best.view(len(active), beams, -1) + scores.unsqueeze(-1)).flatten(1)
+        if is_sampled:
+            drawn = torch.multinomial(summed.softmax(dim=-1), candidates)
+            top_scores, order = summed.gather(1, drawn).sort(dim=-1, descending=True)
+            top = drawn.gather(1, order)
+        else:
+            top_scores, top = summed.topk(candidates, dim=-1)  # (B, C)
+        top_beams = top // best.shape[-1]
+        top_tokens = tokens.reshape(len(active), -1).gather(1, top)
+        top_running = gather_beams(running, top_beams)
+        top_running[:, :, length] = top_tokens
+        top_rows = top_beams + beams * torch.arange(len(active), device=device).unsqueeze(-1)
+        if paths is not None:
+            top_paths = gather_beams(paths, top_beams)
+            top_paths[:, :, length - prompt] = top_rows
+
+        ending = torch.isin(top_tokens, request.ends) | (limits.unsqueeze(-1) <= length + 1)
+        if request.criteria:
+            seen = tuple(recorded["scores"]) or None
+            ending |= request.criteria(top_running[:, :, : length + 1].flatten(0, 1), seen).view_as(ending)
+        ended = ending & is_top
+        if bool(ended.any()):
+            is_any_finished = True
+            new = torch.where(ended, top_scores / penalty(length + 1 - prompt), torch.full_like(top_scores, NEVER))
+            new = new.masked_fill(done.unsqueeze(-1), NEVER)
+            if early_stopping is True:
+                new = new.masked_fill((finished_scores[active] > NEVER).all(dim=-1, keepdim=True), NEVER)
+            merged = torch.cat([finished_scores[active], new], dim=1)
+            finished_scores[active], chosen = merged.topk(beams, dim=-1)
+            finished[active] = gather_beams(torch.cat([finished[active], top_running], dim=1), chosen)
+            lengths = torch.cat([finished_lengths[active], torch.full_like(top_tokens, length + 1)], dim=1)
+            finished_lengths[active] = lengths.gather(1, chosen)
+            if finished_paths is not None:
+                finished_paths = gather_beams(torch.cat([finished_paths, top_paths], dim=1), chosen)
+
+        scores, chosen = (top_scores + ending * NEVER).topk(beams, dim=-1)
+        if rows_may_move:
+            beam_at, _ = places_of_beams(top_beams.gather(1, chosen))
+            scores, chosen = scores.gather(1, beam_at), chosen.gather(1, beam_at)
+        running, rows = gather_beams(top_running, chosen), top_rows.gather(1, chosen)
+        paths = None if paths is None else gather_beams(top_paths, chosen)
+
+        # A sentence is done when no beam can be better than the worst of enough finished hypotheses.
+        if is_any_finished:
+            is_longest_best = early_stopping == "never" and settings.length_penalty > 0
+            best_length = limits - prompt if is_longest_best else length + 1 - prompt
+            full = (finished_scores[active] > NEVER).all(dim=-1)
+            possible = scores.amax(dim=-1) / penalty(best_length) > finished_scores[active].amin(dim=-1)
+            done = done | (full if early_stopping is True else full & ~possible)
+        if not rows_may_move:
+            steps.move(rows.flatten())
+            is_finished = bool(done.all() | ending.all())
+            goes_on = has_unfinished(is_finished)
+            while is_finished and goes_on:  # the other processes of a model that is sharded among them
+                steps.step(ids)
+                goes_on = has_unfinished(True)
+            if is_finished:
+                break
+            continue
+        done = done | ending.all(dim=-1)
+        places = torch.arange(rows.numel(), device=device).view_as(rows)
+        steps.move(torch.where(done.unsqueeze(-1), places, rows).flatten())
+        if bool(done.any()):
+            kept = filling_order(~done)
+            if not len(kept):
+                break
+            active, limits, running, scores = active[kept], limits[kept], running[kept], scores[kept]
+            done = done[kept]
+            steps.keep(kept)
+
+    end = int(finished_lengths[:, :returned].max())
+    results: dict[str, Any] = {"sequences": finished[:, :returned, :end].flatten(0, 1)}  # (B * returned, L)
+    if finished_paths is not None:
+        results["beam_indices"] = finished_paths[:, :returned, : end - prompt].flatten(0, 1).int()
+        results["sequences_scores"] = finished_scores[:, :returned].flatten() if settings.output_scores else None
+        results |= {name: tuple(kept) or None for name, kept in recorded.items()}
+    return results
+
+
+def length_penalty(alpha: float, is_gnmt: bool) -> Callable[[Any], Any]:
+    """What log P(Y|X) is divided by: ((5 + |Y|) / 6)^α of GNMT, or |Y|^α."""
+    if is_gnmt:
+        return lambda length: ((5 + length) / 6) ** alpha
+    return lambda length: length**alpha
 
 
 __all__ = ["VanillaTransformerCausalGenerationMixin", "VanillaTransformerGenerationMixin"]

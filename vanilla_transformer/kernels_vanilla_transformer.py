@@ -12,21 +12,30 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-Ways to compute the same that are faster on some device than those of torch: dropout, and products of float32 matrices.
+Ways to compute the same that are faster on some device than those of torch: dropout, products of float32 matrices,
+linear layers with packed weights, and the paper's loss without the logits of a whole batch. At the end: what refuses
+inputs that do not fit.
 
-`dropout`, `linear`, `matmul` and `add_matmul` each branch to the faster way where there is one.
+`Dropout`, `linear`, `side_by_side`, `matmul` and `add_matmul` each branch to the faster way where there is one.
 """
 
 import functools
 import platform
-from collections.abc import Callable
-from contextlib import suppress
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.function import once_differentiable
+from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
+
+from .configuration_vanilla_transformer import CACHE_NAME
 
 DRAWS = 1 << 16  # 16 random bits decide on an element
 ADDED_ROWS = 2048  # of a product that is added to something: its memory is used again
@@ -35,7 +44,17 @@ PLAIN_TENSORS = (torch.Tensor, nn.Parameter)
 HAS_ONEDNN: bool = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-class DropoutOfSixteenBits(torch.autograd.Function):
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """What autocast computes in on a device; `None` where it is off."""
+    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Dropout (§5.4)
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class Dropout16Bit(torch.autograd.Function):
     """
     Dropout whose probability is a multiple of 2^-16, exactly, from a quarter of the random numbers: torch's takes 64
     random bits an element, one element at a time, and keeps the mask as numbers.
@@ -56,16 +75,22 @@ class DropoutOfSixteenBits(torch.autograd.Function):
         return gradient * kept * ctx.scale, None
 
 
-def dropout(input: torch.Tensor, p: float, training: bool) -> torch.Tensor:
-    """
-    `torch.nn.functional.dropout`, four times faster on a CPU, where drawing its mask is a seventh of a small model's
-    training.
-    """
-    dropped = round(p * DRAWS)
-    is_plain = not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active())
-    if training and 0 < dropped < DRAWS and input.device.type == "cpu" and is_plain:
-        return DropoutOfSixteenBits.apply(input, dropped)  # type: ignore[no-untyped-call]
-    return F.dropout(input, p=p, training=training)
+class Dropout(nn.Dropout):
+    """`nn.Dropout`, four times faster on a CPU, where drawing its mask is a seventh of a small model's training."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return input
+        dropped = round(self.p * DRAWS)
+        is_plain = not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active())
+        if 0 < dropped < DRAWS and input.device.type == "cpu" and is_plain and not self.inplace:
+            return Dropout16Bit.apply(input, dropped)  # type: ignore[no-untyped-call]
+        return super().forward(input)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Products of matrices
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 @functools.cache
@@ -101,7 +126,7 @@ def dense(matrix: torch.Tensor) -> torch.Tensor:
     return matrix if matrix.is_contiguous() or matrix.T.is_contiguous() else matrix.contiguous()
 
 
-def product_of_onednn(left: torch.Tensor, right: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+def onednn_product(left: torch.Tensor, right: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """`left @ right + bias` of (N, K) and (K, M), by oneDNN."""
     product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(left, dense(right.T), bias, "none", [], "")
     return product
@@ -110,16 +135,16 @@ def product_of_onednn(left: torch.Tensor, right: torch.Tensor, bias: torch.Tenso
 def matmul(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """`left @ right` of (N, K) and (K, M), without a gradient."""
     if is_for_onednn(left, right):
-        return product_of_onednn(left, right)
+        return onednn_product(left, right)
     return left @ right
 
 
 def add_matmul(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
     """`total += left @ right` of (N, M), (N, K) and (K, M), without a gradient; the sum may have more precision."""
-    is_torch_s = not is_for_onednn(left, right)
-    if is_torch_s and total.dtype == left.dtype:
+    uses_torch_matmul = not is_for_onednn(left, right)
+    if uses_torch_matmul and total.dtype == left.dtype:
         total.addmm_(left, right)
-    elif is_torch_s and total.device.type != "cpu":
+    elif uses_torch_matmul and total.device.type != "cpu":
         total += left @ right
     else:
         for rows, some in zip(torch.split(total, ADDED_ROWS), torch.split(left, ADDED_ROWS), strict=True):
@@ -134,21 +159,21 @@ class LinearByOneDnn(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        of_input, of_weight, _ = ctx.needs_input_grad
-        ctx.save_for_backward(input if of_weight else None, weight if of_input else None)
-        return product_of_onednn(input, weight.T, bias)
+        needs_input, needs_weight, _ = ctx.needs_input_grad
+        ctx.save_for_backward(input if needs_weight else None, weight if needs_input else None)
+        return onednn_product(input, weight.T, bias)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         input, weight = ctx.saved_tensors
-        of_input, of_weight, of_bias = None, None, None
+        grad_input, grad_weight, grad_bias = None, None, None
         if ctx.needs_input_grad[0]:
-            of_input = differentiable_matmul(gradient, weight)
+            grad_input = differentiable_matmul(gradient, weight)
         if ctx.needs_input_grad[1]:
-            of_weight = differentiable_matmul(gradient.T, input)
+            grad_weight = differentiable_matmul(gradient.T, input)
         if ctx.needs_input_grad[2]:
-            of_bias = gradient.sum(dim=0)
-        return of_input, of_weight, of_bias
+            grad_bias = gradient.sum(dim=0)
+        return grad_input, grad_weight, grad_bias
 
 
 linear_by_onednn: Callable[..., torch.Tensor] = LinearByOneDnn.apply
@@ -157,6 +182,16 @@ linear_by_onednn: Callable[..., torch.Tensor] = LinearByOneDnn.apply
 def differentiable_matmul(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """`left @ right` of (N, K) and (K, M), with a gradient."""
     return linear_by_onednn(left, right.T, None) if is_for_onednn(left, right) else left @ right
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Linear layers, and their weights packed for few rows
+# ---------------------------------------------------------------------------------------------------------------------
+
+WEIGHT_PRECISIONS = (None, "bfloat16", "int8")
+PACKED_ROWS = 16  # rows that packed weights are laid out for
+MANY_ROWS = 32  # from so many on, one step of attention to a source is faster written out
+Product = Callable[[torch.Tensor], torch.Tensor]
 
 
 def is_plain_linear(layer: nn.Module) -> bool:
@@ -173,12 +208,466 @@ def is_plain_linear(layer: nn.Module) -> bool:
     )
 
 
-def linear(layer: Any, states: torch.Tensor) -> torch.Tensor:
-    """`layer(states)`, in half the time where the layer is a plain one and `is_for_onednn` says so."""
-    if is_for_onednn(states) and not torch.is_autocast_enabled("cpu") and is_plain_linear(layer):
-        parameters = (layer.weight,) if layer.bias is None else (layer.weight, layer.bias)
-        if is_for_onednn(*parameters):
-            rows = linear_by_onednn(states.reshape(-1, states.shape[-1]), layer.weight, layer.bias)
-            return rows.view(*states.shape[:-1], -1)
+def linear(layer: Any, states: torch.Tensor, may_pack: bool = True) -> torch.Tensor:
+    """
+    `layer(states)`, faster where a product with its weight is all that the layer does.
+
+    Inside `packed`, unless `may_pack` is false, it multiplies by a packed weight, elsewhere by oneDNN where
+    `is_for_onednn` says so. All other layers, such as adapters, quantised and hooked ones, are called. A subclass of
+    `nn.Linear` could not do that: libraries that quantise look for `nn.Linear` itself.
+    """
+    if not torch.compiler.is_compiling():
+        weights = PACKED.get() if may_pack else None
+        product = None if weights is None else weights.product((layer,))
+        if product is not None:
+            return product(states)
+        if is_for_onednn(states) and not torch.is_autocast_enabled("cpu") and is_plain_linear(layer):
+            parameters = (layer.weight,) if layer.bias is None else (layer.weight, layer.bias)
+            if is_for_onednn(*parameters):
+                rows = linear_by_onednn(states.reshape(-1, states.shape[-1]), layer.weight, layer.bias)
+                return rows.view(*states.shape[:-1], -1)
     output: torch.Tensor = layer(states)
     return output
+
+
+def side_by_side(states: torch.Tensor, *layers: Any) -> tuple[torch.Tensor, ...]:
+    """Return the outputs of layers that read the same states; inside `packed` they are one product."""
+    weights = None if torch.compiler.is_compiling() else PACKED.get()
+    product = None if weights is None else weights.product(layers)
+    if product is None:
+        return tuple(linear(layer, states) for layer in layers)
+    return torch.split(product(states), [layer.out_features for layer in layers], dim=-1)
+
+
+def is_faster_written_out(queries: torch.Tensor) -> bool:
+    """Return whether the attention of queries (B, H, 1, K) to a source is faster written out than fused (measured)."""
+    is_step = not torch.compiler.is_compiling() and PACKED.get() is not None
+    return is_step and queries.device.type == "cpu" and queries.shape[2] == 1 and queries.shape[0] >= MANY_ROWS
+
+
+class PackedWeights:
+    """
+    Products with the weights of linear layers, packed when they are first asked for.
+
+    Neither weights nor hooks may change while an object is in use: it looks at each layer once.
+
+    Args:
+        precision (`str`, *optional*): of the weights, "bfloat16" or "int8"; `None` is their own. "int8" has a scale
+            for each output, and one for the states of each call. The output has the precision of the states.
+    """
+
+    def __init__(self, precision: str | None):
+        self.precision = precision
+        self.products: dict[tuple[nn.Module, ...], Product | None] = {}
+
+    def product(self, layers: tuple[Any, ...]) -> Product | None:
+        """Return one product for all layers, or `None` if one of them is not plain or packing does not help."""
+        if layers not in self.products:
+            self.products[layers] = self.known(layers) if can_be_one_product(layers) else None
+        return self.products[layers]
+
+    def known(self, layers: tuple[nn.Linear, ...]) -> Product | None:
+        """Return the product that was packed before, or a new one if the weights have changed since."""
+        known, key = KNOWN.setdefault(layers[0], {}), (self.precision, len(layers))
+        stamp = tuple(stamp_parameter(each) for layer in layers for each in (layer.weight, layer.bias))
+        if key not in known or known[key][0] != stamp:
+            known[key] = (stamp, pack(layers, self.precision))
+        return known[key][1]
+
+
+# What was packed for a layer, by precision and number of layers, with a stamp of its weights.
+KNOWN: "weakref.WeakKeyDictionary[nn.Module, dict[Any, tuple[Any, Product | None]]]" = weakref.WeakKeyDictionary()
+# What this thread multiplies by, and what it holds for the next `packed` blocks.
+PACKED: ContextVar[PackedWeights | None] = ContextVar("PACKED", default=None)
+HELD: ContextVar[dict[str | None, PackedWeights] | None] = ContextVar("HELD", default=None)
+
+
+@contextmanager
+def packed(precision: str | None = None) -> Iterator[None]:
+    """Let `linear` multiply by packed weights in this thread. They must not change before the end of the block."""
+    held = HELD.get()
+    weights = PackedWeights(precision) if held is None else held.setdefault(precision, PackedWeights(precision))
+    token = PACKED.set(weights)
+    try:
+        yield
+    finally:
+        PACKED.reset(token)
+
+
+@contextmanager
+def unchanged_weights() -> Iterator[None]:
+    """Let all `packed` blocks of this thread share what they pack: weights and hooks do not change before the end."""
+    token = HELD.set({} if HELD.get() is None else HELD.get())
+    try:
+        yield
+    finally:
+        HELD.reset(token)
+
+
+def can_be_one_product(layers: tuple[Any, ...]) -> bool:
+    """Return whether all layers are plain, of one precision and device, and all or none have a bias."""
+    if not all(map(is_plain_linear, layers)):
+        return False
+    return len({(layer.weight.dtype, layer.weight.device, layer.bias is None) for layer in layers}) == 1
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def pack(layers: tuple[nn.Linear, ...], precision: str | None) -> Product | None:
+    """Pack the weights of layers side by side: (..., D) -> (..., sum of their outputs). `None` if nothing is won."""
+    weight = torch.cat([layer.weight for layer in layers]) if len(layers) > 1 else layers[0].weight.detach()
+    biases: list[torch.Tensor] = [layer.bias for layer in layers if layer.bias is not None]
+    bias = torch.cat(biases) if biases else None
+    if precision == "int8":
+        return pack_int8(weight.float(), None if bias is None else bias.float())
+    if precision == "bfloat16":
+        weight, bias = weight.bfloat16(), None if bias is None else bias.bfloat16()
+    multiply = pack_dense(weight, bias)
+    if multiply is None and precision is None and len(layers) == 1:
+        return None
+    if multiply is None:
+        multiply = functools.partial(F.linear, weight=weight, bias=bias)
+    if precision is None:
+        return multiply
+    return lambda states: multiply(states.bfloat16()).to(states.dtype)
+
+
+def pack_dense(weight: torch.Tensor, bias: torch.Tensor | None) -> Product | None:
+    """Pack a weight (M, D) as oneDNN wants it for few rows, which torch does only when it compiles, if it can."""
+    is_packable = weight.dtype == torch.float32 or (
+        weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
+    if not (HAS_ONEDNN and torch.backends.mkldnn.enabled and weight.device.type == "cpu" and is_packable):
+        return None
+    packed_weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), PACKED_ROWS)
+    return lambda states: torch.ops.mkldnn._linear_pointwise(states, packed_weight, bias, "none", [], "")
+
+
+def pack_int8(weight: torch.Tensor, bias: torch.Tensor | None) -> Product:
+    """Pack a weight (M, D) as numbers from -127 to 127."""
+    scales = (weight.abs().amax(dim=1) / 127).clamp(min=1e-12).double()
+    zeros = torch.zeros(len(weight), dtype=torch.long)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.quantize_per_tensor", UserWarning)  # it is to move to torchao
+        quantized = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
+    packed_weight = torch.ops.quantized.linear_prepack(quantized, bias)
+    # Without VNNI the sums of two products can overflow: states then get 7 bits.
+    reduce_range = not torch.cpu._is_vnni_supported()
+    multiply = torch.ops.quantized.linear_dynamic
+    return lambda states: multiply(states.float(), packed_weight, reduce_range).to(states.dtype)
+
+
+def stamp_parameter(parameter: torch.Tensor | None) -> Any:
+    """Return what changes with a parameter. Fused optimizers and writes to `.data` leave its version as it is."""
+    if parameter is None:
+        return None
+    version = 0 if parameter.is_inference() else parameter._version
+    return parameter.data_ptr(), version, parameter.dtype, checksum(parameter)
+
+
+@functools.cache
+def random_vector(length: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Return the same random numbers (length,) each time."""
+    with torch.inference_mode(False):
+        return torch.randn(length, generator=torch.Generator().manual_seed(length)).to(device, dtype)
+
+
+def checksum(parameter: torch.Tensor) -> tuple[int, float]:
+    """
+    Return the sum of a parameter's bits modulo 2^64, which every single change alters, and its product with random
+    numbers, which an exchange of rows or columns alters.
+    """
+    parameter = parameter.detach()
+    flat = parameter.reshape(-1)
+    if flat.storage_offset() * flat.element_size() % 8:
+        flat = flat.clone()
+    whole = flat.numel() * flat.element_size() // 8 * 8 // flat.element_size()
+    rest = flat[whole:].double().sum().item() if whole < len(flat) else 0
+    product = parameter.flatten(1) if parameter.dim() > 1 else parameter
+    while product.dim():
+        product = product @ random_vector(product.shape[-1], product.dtype, product.device)
+    return hash((int(flat[:whole].view(torch.int64).sum()), rest)), product.item()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Loss: cross-entropy with label smoothing (§5.4)
+# ---------------------------------------------------------------------------------------------------------------------
+
+IGNORED_LABEL = -100
+
+
+def rows_at_once(device: torch.device) -> int:
+    """Rows of logits that exist at a time: few enough for the caches of a CPU, enough to fill a GPU."""
+    return 256 if device.type == "cpu" else 4096
+
+
+class LabelSmoothedCrossEntropy(torch.autograd.Function):
+    """
+    Σ_i r_i [logsumexp_v z_iv - (1 - ε) z_iy - ε mean_v z_iv] with z = h Wᵀ, for a chunk of rows at a time.
+
+    The gradients are taken in the forward pass, while the logits of a chunk are there, so that logits are neither kept
+    nor computed twice. The exponentials of a row are never divided by their sum s: the row of the product with W is,
+    and the row of h that they meet. Smoothing needs no logits: a mean logit is h times the mean row of W.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_states: torch.Tensor,
+        weight: torch.Tensor,
+        labels: torch.Tensor,
+        is_real: torch.Tensor,
+        label_smoothing: float,
+        dtype: torch.dtype,
+    ) -> torch.Tensor:
+        """
+        Args:
+            hidden_states (`torch.Tensor` of shape (N, D)): h, in float32.
+            weight (`torch.Tensor` of shape (V, D)): W, in float32.
+            labels (`torch.LongTensor` of shape (N,)): y, each from 0 to V - 1.
+            is_real (`torch.Tensor` of shape (N,)): r, in float32: 1 for a row that counts and 0 for another.
+            label_smoothing (`float`): ε.
+            dtype (`torch.dtype`): of the products with chunks of logits. All else is in float32.
+
+        Returns:
+            `torch.Tensor` of shape (): the sum.
+        """
+        rows = rows_at_once(hidden_states.device)
+        projection = weight.to(dtype)
+        is_real, targets = is_real.unsqueeze(-1), labels.unsqueeze(-1)  # (N, 1)
+        real_states = hidden_states * is_real
+
+        # What does not depend on the logits: h · (w_y - mean_v w_v), and its gradients with those of -z_y.
+        target_rows, mean_row = F.embedding(labels, weight), weight.mean(dim=0)
+        total = label_smoothing * (real_states * (target_rows - mean_row)).sum()
+        hidden_gradient = weight_gradient = None
+        if ctx.needs_input_grad[0]:
+            hidden_gradient = target_rows.lerp_(mean_row, label_smoothing).mul_(-is_real)  # (N, D)
+        if ctx.needs_input_grad[1]:
+            smoothed = real_states.sum(dim=0) * (-label_smoothing / len(weight))  # (D)
+            weight_gradient = smoothed.expand_as(weight).clone()  # (V, D)
+            weight_gradient.index_add_(0, labels, real_states, alpha=label_smoothing - 1)
+
+        for start in range(0, len(labels), rows):
+            chunk = slice(start, start + rows)
+            logits = matmul(hidden_states[chunk].to(dtype), projection.T).float()  # (R, V)
+            target = logits.gather(1, targets[chunk])
+            maximum = logits.amax(dim=1, keepdim=True)
+            exponentials = logits.sub_(maximum).exp_()
+            sums = exponentials.sum(dim=1, keepdim=True)
+            # Not in place: a compiled graph of torch 2.11 then takes the loss for a constant, without gradients.
+            total = total + ((sums.log() + maximum - target) * is_real[chunk]).sum()
+            exponentials = exponentials.to(dtype)
+            if hidden_gradient is not None:
+                hidden_gradient[chunk] += matmul(exponentials, projection) * (is_real[chunk] / sums)
+            if weight_gradient is not None:
+                scaled = (real_states[chunk] / sums).to(dtype)
+                add_matmul(weight_gradient, exponentials.T, scaled)
+        ctx.save_for_backward(hidden_gradient, weight_gradient)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        grad_hidden, grad_weight = (None if saved is None else saved * gradient for saved in ctx.saved_tensors)
+        return grad_hidden, grad_weight, None, None, None, None
+
+
+def label_smoothed_loss(
+    hidden_states: torch.Tensor, lm_head: nn.Module, labels: torch.Tensor, label_smoothing: float
+) -> torch.Tensor:
+    """
+    Sum over the labels of the label-smoothed cross-entropy, with ε / V of the mass on each of the V entries (§5.4).
+
+    Args:
+        hidden_states (`torch.Tensor` of shape (B, T, D)): the decoder's output.
+        lm_head (`nn.Module`): the projection (D) -> (V). Anything but a plain linear layer without bias (an adapter, a
+            quantised or hooked one) is called as it is, and full logits are made.
+        labels (`torch.LongTensor` of shape (B, T)): target ids, -100 where there is none.
+        label_smoothing (`float`): ε.
+
+    Returns:
+        `torch.Tensor` of shape (): the sum, in float32.
+    """
+    hidden_states, labels = hidden_states.flatten(0, -2), labels.flatten()  # (N, D), (N,)
+    is_real = labels != IGNORED_LABEL
+    if not torch.compiler.is_compiling():  # A compiled graph has static shapes: there padding is masked instead.
+        hidden_states, labels, is_real = hidden_states[is_real], labels[is_real], is_real[is_real]
+
+    is_transformed = torch._C._are_functorch_transforms_active()  # by `torch.func`, which our function is not made for
+    if is_transformed or not is_plain_linear(lm_head) or getattr(lm_head, "bias", None) is not None:
+        logits = lm_head(hidden_states).float()
+        return F.cross_entropy(
+            logits, labels, ignore_index=IGNORED_LABEL, reduction="sum", label_smoothing=label_smoothing
+        )
+    # The projection runs in the precision of the model, or of autocast, which does not know this function.
+    dtype = autocast_dtype(hidden_states.device) or hidden_states.dtype
+    weight: torch.Tensor = lm_head.weight  # type: ignore[assignment]
+    return LabelSmoothedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        hidden_states.float(), weight.float(), labels.clamp(min=0), is_real.float(), label_smoothing, dtype
+    )
+
+
+def mean_loss(
+    total: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
+) -> torch.Tensor:
+    """
+    A sum of losses over the number of labels: of the whole optimizer step where that is given, else of those here.
+
+    Args:
+        total (`torch.Tensor` of shape ()): the sum.
+        labels (`torch.LongTensor`): those that were to be predicted, -100 where there is none.
+        num_items_in_batch (`torch.Tensor` or `int`): labels of the optimizer step, as Trainer counts them.
+    """
+    if num_items_in_batch is None:
+        num_items_in_batch = (labels != IGNORED_LABEL).sum()
+    count = torch.as_tensor(num_items_in_batch, device=total.device).squeeze()
+    return total / count.clamp(min=1)  # without any label the sum is 0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Checks of inputs
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def check_mask(
+    mask: torch.Tensor, states: torch.Tensor, past_length: int | torch.Tensor = 0, may_be_longer: bool = False
+) -> None:
+    """Refuse a mask that does not fit states (B, T, D) after `past_length` others, and a 4-D one of whole numbers."""
+    if mask.dim() == 4 and not (mask.dtype == torch.bool or mask.is_floating_point()):
+        raise ValueError(
+            f"`attention_mask` is {tuple(mask.shape)} of {mask.dtype}. With four dimensions give booleans, true for "
+            "what is attended to, or numbers to add to the scores."
+        )
+    rows, length = states.shape[0], states.shape[1] + int(past_length)
+    columns = mask.shape[-1]
+    fits = columns == length or (may_be_longer and columns > length)
+    if mask.dim() != 4 and (mask.dim() != 2 or mask.shape[0] != rows or not fits):
+        raise ValueError(
+            f"`attention_mask` is {tuple(mask.shape)} for a batch of {rows} rows of {length} tokens, those in a cache "
+            "included. Give 1 for each token and 0 for padding."
+        )
+
+
+def check_source(
+    encoded: torch.Tensor | None, mask: torch.Tensor | None, states: torch.Tensor, has_source: bool
+) -> None:
+    """Refuse a source (B, S, D) that a decoder of states (B, T, D) lacks or cannot read, and a wrong mask."""
+    if encoded is None and has_source:
+        raise ValueError("The decoder got no source: give it `encoder_hidden_states`.")
+    if encoded is not None and not has_source:
+        raise ValueError("`encoder_hidden_states` were given to a decoder without attention to a source.")
+    if encoded is None or torch.compiler.is_compiling():
+        return
+    if encoded.shape[0] != states.shape[0]:
+        raise ValueError(
+            f"The source has {encoded.shape[0]} rows and the target {states.shape[0]}. Give a row of each for each "
+            "sentence."
+        )
+    if mask is not None:
+        check_mask(mask, encoded)
+
+
+def check_labels(labels: torch.Tensor | None, number: int) -> None:
+    """
+    Refuse labels outside of 0 to `number` - 1 that are not -100.
+
+    On a CPU: looking at them on a GPU would wait for it in every step, and there the kernel looks.
+    """
+    if labels is None or labels.device.type != "cpu" or labels.is_floating_point() or torch.compiler.is_compiling():
+        return
+    outside = (labels >= number) | ((labels < 0) & (labels != IGNORED_LABEL))
+    if outside.any():
+        raise ValueError(
+            f"`labels` has {labels[outside][0].item()}: give 0 to {number - 1}, or {IGNORED_LABEL} for what is not "
+            "to be predicted."
+        )
+
+
+def check_answers(name: str, positions: torch.Tensor | None) -> None:
+    """Refuse negative positions, only on a CPU, as `check_labels` does."""
+    if positions is None or positions.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    if (positions < 0).any():
+        raise ValueError(f"`{name}` has {int(positions.min())}. Give positions of tokens, from 0.")
+
+
+def leave_out_padding(positions: torch.Tensor | None, padding: torch.Tensor) -> torch.Tensor | None:
+    """Positions (B,) of which those in padding (B, S) are S, which the loss leaves out."""
+    if positions is None:
+        return None
+    positions = positions.to(padding.device).flatten()
+    longest = padding.shape[1]
+    is_outside = padding.gather(1, positions.clamp(0, longest - 1).unsqueeze(1)).squeeze(1)
+    return positions.masked_fill(is_outside, longest)
+
+
+def real_tokens(attention_mask: torch.Tensor) -> torch.Tensor:
+    """A mask (B, S) that says which tokens are no padding, as booleans; no other shape does."""
+    if attention_mask.dim() != 2:
+        raise ValueError(
+            f"`attention_mask` is {tuple(attention_mask.shape)}, which does not say which tokens are padding. "
+            "Give one of shape (B, S)."
+        )
+    return attention_mask != 0
+
+
+def check_inputs(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None, width: int) -> None:
+    """Refuse anything but one of ids (B, T) and embeddings (B, T, `width`)."""
+    if (input_ids is None) == (inputs_embeds is None):
+        given = "neither" if input_ids is None else "both"
+        raise ValueError(f"Give exactly one of `input_ids` and `inputs_embeds` to each stack; {given} was given.")
+    if input_ids is not None and input_ids.dim() != 2:
+        raise ValueError(f"`input_ids` is {tuple(input_ids.shape)}. Give a row of ids for each text: (B, T).")
+    if inputs_embeds is not None and (inputs_embeds.dim() != 3 or inputs_embeds.shape[-1] != width):
+        raise ValueError(
+            f"`inputs_embeds` is {tuple(inputs_embeds.shape)}. Give vectors of `hidden_size` for each text: "
+            f"(B, T, {width})."
+        )
+
+
+def check_length(
+    limit: int, states: torch.Tensor, position_ids: torch.Tensor | None, past_length: int | torch.Tensor | None
+) -> None:
+    """Refuse states (B, T, D) at positions that are not below `limit`."""
+    counted = states.shape[1] + (0 if past_length is None else past_length)
+    longest = counted if position_ids is None else position_ids.max() + 1
+    if longest > limit:
+        raise ValueError(
+            f"A sequence has {int(longest)} positions and `max_position_embeddings` is {limit}: shorten it "
+            "or use sinusoidal positions, which have no limit."
+        )
+
+
+def check_source_mask(attention_mask: torch.Tensor | None) -> None:
+    """Refuse a mask with a row for each position of the source, for a decoder that reads this source."""
+    if attention_mask is not None and attention_mask.dim() == 4 and attention_mask.shape[2] != 1:
+        raise ValueError(
+            f"`attention_mask` is {tuple(attention_mask.shape)}: a row for each position of the source, which "
+            "has none for those of the target. Encode with it first, with `get_encoder()`, and give "
+            "`encoder_outputs` with a mask for the attention to the source."
+        )
+
+
+def check_cache(cache: Cache | None, has_source: bool) -> Cache | None:
+    """Return the cache that a decoder needs, made of one for its own keys and values; refuse any other."""
+    if isinstance(cache, DynamicCache) and has_source:
+        cache = EncoderDecoderCache(cache, DynamicCache())
+    wanted = EncoderDecoderCache if has_source else Cache
+    if cache is not None and not isinstance(cache, wanted):
+        given = type(cache).__name__
+        raise ValueError(
+            f"`{CACHE_NAME}` must be transformers' `{wanted.__name__}`, but is a {given}. Give one, or none."
+        )
+    return cache
+
+
+def check_padding_side(labels: torch.Tensor) -> None:
+    """Refuse labels (B, T) with padding on the left, only on a CPU."""
+    if labels.device.type == "cpu" and not torch.compiler.is_compiling():  # a GPU would have to be waited for
+        is_real = labels != IGNORED_LABEL
+        if (is_real.any(dim=-1) & ~is_real[:, 0]).any():
+            raise ValueError(
+                f"`labels` has a row that begins with {IGNORED_LABEL}: the start token would stand before padding. "
+                'Pad them on the right, as a tokenizer with `padding_side="right"` does, or give `decoder_input_ids`.'
+            )

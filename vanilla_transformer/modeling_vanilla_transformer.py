@@ -12,28 +12,36 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """
-The original Transformer: its stacks, the model, and the head that translates. What the stacks are built of stands in
-`layers_vanilla_transformer.py`.
+The original Transformer ("Attention Is All You Need", Vaswani et al. 2017), from top to bottom in the order of the
+paper: positions, attention, feed-forward, layers, stacks, the model, and its heads.
 
 Shapes: B batch, S source, T target or any sequence, H heads, D hidden_size, K key size, V vocabulary.
 """
 
+import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers import initialization as init
+from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import (
     BaseModelOutput,
     BaseModelOutputWithPastAndCrossAttentions,
+    CausalLMOutputWithPast,
+    MaskedLMOutput,
+    QuestionAnsweringModelOutput,
     Seq2SeqLMOutput,
     Seq2SeqModelOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
 )
-from transformers.modeling_utils import PreTrainedModel
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
@@ -47,29 +55,357 @@ from .configuration_vanilla_transformer import (
     refuse_lost_cache,
     with_cache_names,
 )
-from .generation_vanilla_transformer import VanillaTransformerGenerationMixin
-from .kernels_vanilla_transformer import dropout, linear
-from .layers_vanilla_transformer import (
-    VanillaTransformerAttention,
-    VanillaTransformerDecoderLayer,
-    VanillaTransformerEncoderLayer,
-    VanillaTransformerLearnedPositions,
-    VanillaTransformerScaledEmbedding,
-    VanillaTransformerSinusoidalPositions,
-    own_cache,
+from .generation_vanilla_transformer import VanillaTransformerCausalGenerationMixin, VanillaTransformerGenerationMixin
+from .kernels_vanilla_transformer import (
+    IGNORED_LABEL,
+    Dropout,
+    check_answers,
+    check_cache,
+    check_inputs,
+    check_labels,
+    check_length,
+    check_mask,
+    check_padding_side,
+    check_source,
+    check_source_mask,
+    is_faster_written_out,
+    label_smoothed_loss,
+    leave_out_padding,
+    linear,
+    mean_loss,
+    real_tokens,
+    side_by_side,
 )
-from .loss_vanilla_transformer import IGNORED_LABEL, check_labels, label_smoothed_loss, mean_loss
 
 if TYPE_CHECKING:  # Saving a model copies the files that are named here and in them: these must travel with it.
-    from .modeling_heads_vanilla_transformer import VanillaTransformerForCausalLM as VanillaTransformerForCausalLM
     from .pipeline_vanilla_transformer import (
         VanillaTransformerTranslationPipeline as VanillaTransformerTranslationPipeline,
     )
     from .tokenization_vanilla_transformer import VanillaTransformerTokenizer as VanillaTransformerTokenizer
 
 BaseModelOutputWithPastAndCrossAttentions = with_cache_names(BaseModelOutputWithPastAndCrossAttentions, __name__)
+CausalLMOutputWithPast = with_cache_names(CausalLMOutputWithPast, __name__)
 Seq2SeqLMOutput = with_cache_names(Seq2SeqLMOutput, __name__)
 Seq2SeqModelOutput = with_cache_names(Seq2SeqModelOutput, __name__)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Embeddings and positions (§3.4, §3.5)
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class VanillaTransformerScaledEmbedding(nn.Embedding):
+    """Token embeddings multiplied by sqrt(d_model) (§3.4): ids (B, T) -> (B, T, D)."""
+
+    @property
+    def embed_scale(self) -> float:
+        """What rows of the weight are multiplied by; PEFT's adapters of embeddings ask for it by this name."""
+        return math.sqrt(self.embedding_dim)
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        return super().forward(input_ids) * self.embed_scale
+
+
+class VanillaTransformerSinusoidalPositions(nn.Module):
+    """
+    The paper's sinusoids (§3.5): PE(pos, 2i) = sin(pos / 10000^(2i/D)) and PE(pos, 2i + 1) = cos(the same).
+
+    Nothing is stored: a table would end somewhere, would be cast with the model (fp32 angles are off by 4e-4 at
+    position 5,000, bf16 ones by more than 1), and is not restored by `from_pretrained`.
+    """
+
+    def __init__(self, hidden_size: int):
+        super().__init__()
+        self.hidden_size = hidden_size
+
+    def forward(self, position_ids: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """
+        Encode positions.
+
+        Args:
+            position_ids (`torch.LongTensor` of shape (..., T)): where each token stands, 0, 1, 2, ...: positions and
+                not the ids of the tokens.
+            dtype (`torch.dtype`, *optional*): of the result, torch's default if absent. Angles are in float64.
+
+        Returns:
+            `torch.Tensor` of shape (..., T, D), to be added to embeddings; `add_positions` of the encoder and of the
+            decoder does both.
+        """
+        if position_ids.is_floating_point():
+            raise ValueError(
+                f"`position_ids` must be whole numbers, but is {tuple(position_ids.shape)} of {position_ids.dtype}. "
+                "Give positions, as torch.arange(length) does."
+            )
+        device, dtype = position_ids.device, dtype or torch.get_default_dtype()
+        if device.type == "mps":  # has no float64
+            position_ids = position_ids.cpu()
+        even = torch.arange(0, self.hidden_size, 2, dtype=torch.float64, device=position_ids.device)
+        frequencies = torch.exp(even * (-math.log(10000.0) / self.hidden_size))  # (D / 2,)
+        angles = position_ids.unsqueeze(-1).to(torch.float64) * frequencies  # (..., T, D / 2)
+        encoding = torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)  # (..., T, D), interleaved
+        return encoding.to(dtype).to(device)
+
+
+class VanillaTransformerLearnedPositions(nn.Embedding):
+    """Learned positions (row E of Table 3)."""
+
+    def forward(self, position_ids: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """position_ids (..., T), from 0 and below `max_position_embeddings` -> (..., T, D), in `dtype` if given."""
+        positions = super().forward(position_ids)
+        return positions if dtype is None else positions.to(dtype)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Attention (§3.2)
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Scaled dot-product attention, softmax(Q K^T / sqrt(d_k)) V (§3.2.1), written out.
+
+    Shapes: query (B, H, T, K), key (B, H, S, K), value (B, H, S, d_v), mask (B, 1, T, S) of booleans, true for what is
+    attended to, or of numbers that are added to the scores; returns the outputs (B, T, H, d_v) and the weights
+    (B, H, T, S).
+    """
+    scores = torch.matmul(query, key.transpose(2, 3)) * scaling  # (B, H, T, S)
+    if attention_mask is not None and attention_mask.dtype == torch.bool:
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    elif attention_mask is not None:
+        scores = scores + attention_mask
+    weights = F.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = F.dropout(weights, p=dropout, training=module.training)
+    output = torch.matmul(weights, value)  # (B, H, T, d_v)
+    return output.transpose(1, 2).contiguous(), weights
+
+
+def own_cache(cache: Cache) -> Cache:
+    """The cache of self-attention: a part of an encoder-decoder's, the whole of a decoder's."""
+    return cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache
+
+
+class VanillaTransformerAttention(nn.Module):
+    """
+    Multi-head attention (§3.2.2): h attentions side by side on learned projections, joined and projected again.
+
+    It serves the paper's three uses (§3.2.3). In cross-attention queries come from the decoder, keys and values from
+    the encoder.
+    """
+
+    def __init__(self, config: VanillaTransformerConfig, layer_idx: int, is_causal: bool = False):
+        super().__init__()
+        self.config = config
+        self.layer_idx = layer_idx
+        self.is_causal = is_causal
+        self.key_size = config.query_key_size
+        self.value_size = config.value_size
+        self.scaling = self.key_size**-0.5
+        self.attention_dropout = config.attention_dropout
+
+        heads, bias = config.num_attention_heads, config.attention_bias
+        self.q_proj = nn.Linear(config.hidden_size, heads * self.key_size, bias=bias)
+        self.k_proj = nn.Linear(config.hidden_size, heads * self.key_size, bias=bias)
+        self.v_proj = nn.Linear(config.hidden_size, heads * self.value_size, bias=bias)
+        self.out_proj = nn.Linear(heads * self.value_size, config.hidden_size, bias=bias)
+        for projection in (self.q_proj, self.k_proj, self.v_proj):  # `_init_weights` is given one layer at a time
+            projection.init_gain = config.attention_init_gain  # type: ignore[assignment]
+
+    def apply_positions(
+        self, queries: torch.Tensor, keys: torch.Tensor, position_ids: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Return the queries and keys (B, H, T, K) of self-attention at `position_ids` (B, T) or (1, T).
+
+        Here they are unchanged, since the paper adds positions to the embeddings. A subclass may put them in here, as
+        rotary positions do; beam search respects it.
+        """
+        return queries, keys
+
+    def project_source(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """states (B, S, D) -> keys (B, H, S, K) and values (B, H, S, d_v); once, so that packing would not pay."""
+        shape = states.shape[:-1]
+        keys = linear(self.k_proj, states, may_pack=False).view(*shape, -1, self.key_size).transpose(1, 2)
+        values = linear(self.v_proj, states, may_pack=False).view(*shape, -1, self.value_size).transpose(1, 2)
+        return keys, values
+
+    @accept_keywords
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        key_value_states: torch.Tensor | None = None,
+        cache: Cache | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """
+        hidden_states (B, T, D), key_value_states (B, S, D) for cross-attention -> (B, T, D), weights (B, H, T, S) or
+        `None` (only eager attention returns weights).
+
+        In cross-attention several rows, one after the other, may share a source: then key_value_states has fewer.
+        """
+        shape = hidden_states.shape[:-1]
+        if key_value_states is None:
+            queries, keys, values = side_by_side(hidden_states, self.q_proj, self.k_proj, self.v_proj)
+            queries = queries.view(*shape, -1, self.key_size).transpose(1, 2)  # (B, H, T, K)
+            keys = keys.view(*shape, -1, self.key_size).transpose(1, 2)  # (B, H, T, K)
+            values = values.view(*shape, -1, self.value_size).transpose(1, 2)  # (B, H, T, d_v)
+            queries, keys = self.apply_positions(queries, keys, kwargs.get("position_ids"))
+            if cache is not None:
+                keys, values = own_cache(cache).update(keys, values, self.layer_idx)
+        else:
+            queries = linear(self.q_proj, hidden_states).view(*shape, -1, self.key_size).transpose(1, 2)
+            if cache is not None and cache.is_updated.get(self.layer_idx):
+                # The source does not change: the first step's keys and values serve all later ones.
+                cached = cache.cross_attention_cache.layers[self.layer_idx]
+                keys, values = cached.keys, cached.values
+            else:
+                keys, values = self.project_source(key_value_states)
+                if cache is not None:
+                    keys, values = cache.cross_attention_cache.update(keys, values, self.layer_idx)
+                    cache.is_updated[self.layer_idx] = True
+
+        chosen = implementation = self.config._attn_implementation
+        if key_value_states is not None and implementation == "sdpa" and is_faster_written_out(queries):
+            chosen = "eager"
+        copies = queries.shape[0] // keys.shape[0]
+        if copies > 1:  # to attention, rows that share a source are positions of one: (B / copies, H, copies * T, K)
+            queries = queries.view(-1, copies, *queries.shape[1:]).transpose(1, 2).flatten(2, 3)
+        attention_interface: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS.get_interface(
+            chosen, eager_attention_forward
+        )
+        output, weights = attention_interface(
+            self,
+            queries,
+            keys,
+            values,
+            attention_mask,
+            dropout=self.attention_dropout if self.training else 0.0,
+            scaling=self.scaling,
+            **kwargs,
+        )
+        output = output.reshape(*shape, -1).contiguous()  # (B, T, H * d_v)
+        if chosen != implementation:
+            weights = None
+        if copies > 1 and weights is not None:
+            weights = weights.view(*weights.shape[:2], copies, -1, weights.shape[-1])
+            weights = weights.transpose(1, 2).flatten(0, 1)  # (B, H, T, S)
+        return linear(self.out_proj, output), weights
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Layers (§3.1, §3.3)
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class VanillaTransformerLayer(GradientCheckpointingLayer):
+    """
+    What encoder and decoder layers share: the feed-forward network and the residual connection with its norm.
+
+    The feed-forward network is max(0, x W1 + b1) W2 + b2 at every position (§3.3).
+    """
+
+    def __init__(self, config: VanillaTransformerConfig):
+        super().__init__()
+        self.norm_first = config.norm_first
+
+    def add_feed_forward(self, config: VanillaTransformerConfig) -> None:
+        """Build the feed-forward network, after the attention that comes before it in the layer."""
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.activation_fn = ACT2FN[config.hidden_act]
+        self.activation_dropout = Dropout(config.activation_dropout)
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = Dropout(config.dropout)  # of every sublayer
+
+    def feed_forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """(B, T, D) -> (B, T, D), position by position."""
+        hidden_states = self.activation_dropout(self.activation_fn(linear(self.fc1, hidden_states)))  # (B, T, d_ff)
+        return linear(self.fc2, hidden_states)
+
+    def residual(
+        self, hidden_states: torch.Tensor, sublayer: Callable[[torch.Tensor], torch.Tensor], norm: nn.LayerNorm
+    ) -> torch.Tensor:
+        """LayerNorm(x + Dropout(Sublayer(x))) (§5.4), or x + Dropout(Sublayer(LayerNorm(x))) with `norm_first`."""
+        output = sublayer(norm(hidden_states) if self.norm_first else hidden_states)
+        output = hidden_states + self.dropout(output)
+        return output if self.norm_first else norm(output)
+
+
+class VanillaTransformerEncoderLayer(VanillaTransformerLayer):
+    """Self-attention over the source, then feed-forward (§3.1)."""
+
+    def __init__(self, config: VanillaTransformerConfig, layer_idx: int):
+        super().__init__(config)
+        self.self_attn = VanillaTransformerAttention(config, layer_idx)
+        self.self_attn_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.add_feed_forward(config)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> torch.Tensor:
+        """hidden_states (B, S, D), attention_mask as the attention implementation wants it -> (B, S, D)."""
+        hidden_states = self.residual(
+            hidden_states,
+            lambda x: self.self_attn(x, attention_mask, position_ids=position_ids, **kwargs)[0],
+            self.self_attn_layer_norm,
+        )
+        return self.residual(hidden_states, self.feed_forward, self.final_layer_norm)
+
+
+class VanillaTransformerDecoderLayer(VanillaTransformerLayer):
+    """
+    Masked self-attention over the target, attention to the source, then feed-forward (§3.1).
+
+    Without an encoder (`config.is_encoder_decoder` is `False`) there is no source and no attention to it.
+    """
+
+    def __init__(self, config: VanillaTransformerConfig, layer_idx: int):
+        super().__init__(config)
+        self.self_attn = VanillaTransformerAttention(config, layer_idx, is_causal=True)
+        self.self_attn_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.has_source = config.is_encoder_decoder
+        if self.has_source:
+            self.encoder_attn = VanillaTransformerAttention(config, layer_idx)
+            self.encoder_attn_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.add_feed_forward(config)
+
+    @accept_keywords
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        encoder_hidden_states: torch.Tensor | None = None,
+        encoder_attention_mask: torch.Tensor | None = None,
+        cache: Cache | None = None,
+        position_ids: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> torch.Tensor:
+        """hidden_states (B, T, D), encoder_hidden_states (B, S, D) -> (B, T, D)."""
+        hidden_states = self.residual(
+            hidden_states,
+            lambda x: self.self_attn(x, attention_mask, cache=cache, position_ids=position_ids, **kwargs)[0],
+            self.self_attn_layer_norm,
+        )
+        if self.has_source:
+            hidden_states = self.residual(
+                hidden_states,
+                lambda x: self.encoder_attn(x, encoder_attention_mask, encoder_hidden_states, cache, **kwargs)[0],
+                self.encoder_attn_layer_norm,
+            )
+        return self.residual(hidden_states, self.feed_forward, self.final_layer_norm)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -134,44 +470,6 @@ class VanillaTransformerPreTrainedModel(PreTrainedModel):
         return embeddings
 
 
-def check_mask(
-    mask: torch.Tensor, states: torch.Tensor, past_length: int | torch.Tensor = 0, may_be_longer: bool = False
-) -> None:
-    """Refuse a mask that does not fit states (B, T, D) after `past_length` others, and a 4-D one of whole numbers."""
-    if mask.dim() == 4 and not (mask.dtype == torch.bool or mask.is_floating_point()):
-        raise ValueError(
-            f"`attention_mask` is {tuple(mask.shape)} of {mask.dtype}. With four dimensions give booleans, true for "
-            "what is attended to, or numbers to add to the scores."
-        )
-    rows, length = states.shape[0], states.shape[1] + int(past_length)
-    columns = mask.shape[-1]
-    fits = columns == length or (may_be_longer and columns > length)
-    if mask.dim() != 4 and (mask.dim() != 2 or mask.shape[0] != rows or not fits):
-        raise ValueError(
-            f"`attention_mask` is {tuple(mask.shape)} for a batch of {rows} rows of {length} tokens, those in a cache "
-            "included. Give 1 for each token and 0 for padding."
-        )
-
-
-def check_source(
-    encoded: torch.Tensor | None, mask: torch.Tensor | None, states: torch.Tensor, has_source: bool
-) -> None:
-    """Refuse a source (B, S, D) that a decoder of states (B, T, D) lacks or cannot read, and a wrong mask."""
-    if encoded is None and has_source:
-        raise ValueError("The decoder got no source: give it `encoder_hidden_states`.")
-    if encoded is not None and not has_source:
-        raise ValueError("`encoder_hidden_states` were given to a decoder without attention to a source.")
-    if encoded is None or torch.compiler.is_compiling():
-        return
-    if encoded.shape[0] != states.shape[0]:
-        raise ValueError(
-            f"The source has {encoded.shape[0]} rows and the target {states.shape[0]}. Give a row of each for each "
-            "sentence."
-        )
-    if mask is not None:
-        check_mask(mask, encoded)
-
-
 # trf-ignore: TRF013 (the encoder and the decoder end with `post_init`)
 class VanillaTransformerStack(VanillaTransformerPreTrainedModel):
     """What encoder and decoder share: embeddings plus positions at the bottom, with `norm_first` a norm on top."""
@@ -186,6 +484,7 @@ class VanillaTransformerStack(VanillaTransformerPreTrainedModel):
             if config.position_limit is None
             else VanillaTransformerLearnedPositions(config.position_limit, config.hidden_size)
         )
+        self.dropout = Dropout(config.dropout)
         self.gradient_checkpointing = False
 
     def add_layers(self, layers: list[GradientCheckpointingLayer]) -> None:
@@ -196,18 +495,29 @@ class VanillaTransformerStack(VanillaTransformerPreTrainedModel):
 
     def embed(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
         """input_ids (B, T) or inputs_embeds (B, T, D), which are taken as they are -> (B, T, D)."""
-        if (input_ids is None) == (inputs_embeds is None):
-            given = "neither" if input_ids is None else "both"
-            raise ValueError(f"Give exactly one of `input_ids` and `inputs_embeds` to each stack; {given} was given.")
-        if input_ids is not None and input_ids.dim() != 2:
-            raise ValueError(f"`input_ids` is {tuple(input_ids.shape)}. Give a row of ids for each text: (B, T).")
-        width = self.config.hidden_size
-        if inputs_embeds is not None and (inputs_embeds.dim() != 3 or inputs_embeds.shape[-1] != width):
-            raise ValueError(
-                f"`inputs_embeds` is {tuple(inputs_embeds.shape)}. Give vectors of `hidden_size` for each text: "
-                f"(B, T, {width})."
-            )
+        check_inputs(input_ids, inputs_embeds, self.config.hidden_size)
         return self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+
+    def count_positions(
+        self,
+        inputs_embeds: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        past_length: int | torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """
+        Return the positions (B, T) or (1, T) of embeddings (B, T, D): `position_ids` if they are given.
+
+        Otherwise they are counted from a 2-D `attention_mask` (B, past + T), so that padding on either side gives the
+        same positions, or else from `past_length` on, which is `None` without a cache.
+        """
+        if position_ids is not None:
+            return position_ids
+        past_length = 0 if past_length is None else past_length
+        columns = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device) + past_length
+        if attention_mask is None or attention_mask.dim() != 2:
+            return columns.unsqueeze(0)
+        return (attention_mask.to(inputs_embeds.device).long().cumsum(-1) - 1).clamp(min=0)[:, columns]
 
     def add_positions(
         self,
@@ -216,39 +526,19 @@ class VanillaTransformerStack(VanillaTransformerPreTrainedModel):
         position_ids: torch.Tensor | None = None,
         past_length: int | torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """
-        Add positions to embeddings (B, T, D), in the precision of these, then dropout (§5.4).
-
-        Without `position_ids` (B, T) they are counted from a 2-D `attention_mask` (B, past + T), so that padding on
-        either side gives the same positions, or else from `past_length` on, which is `None` without a cache.
-        """
-        length = inputs_embeds.shape[1]
+        """Add positions to embeddings (B, T, D), in the precision of these, then dropout (§5.4)."""
         if attention_mask is not None and not torch.compiler.is_compiling():
             # With a cache of fixed size the mask may be as long as that.
             check_mask(attention_mask, inputs_embeds, past_length or 0, may_be_longer=past_length is not None)
-        past_length = 0 if past_length is None else past_length
-        limit = self.config.position_limit
-        if limit is not None and not torch.compiler.is_compiling():
-            longest = past_length + length if position_ids is None else position_ids.max() + 1
-            if longest > limit:
-                raise ValueError(
-                    f"A sequence has {int(longest)} positions and `max_position_embeddings` is {limit}: shorten it "
-                    "or use sinusoidal positions, which have no limit."
-                )
+        if self.config.position_limit is not None and not torch.compiler.is_compiling():
+            check_length(self.config.position_limit, inputs_embeds, position_ids, past_length)
         dtype = inputs_embeds.dtype
-        if position_ids is not None:
-            positions = self.embed_positions(position_ids, dtype)
-        elif attention_mask is not None and attention_mask.dim() == 2:
+        ids = self.count_positions(inputs_embeds, attention_mask, position_ids, past_length)
+        if position_ids is None and attention_mask is not None and attention_mask.dim() == 2:
             # One row a position, cast, then looked up: the float64 grid of a whole batch is far dearer.
             grid = self.embed_positions(torch.arange(attention_mask.shape[1], device=inputs_embeds.device), dtype)
-            counted = (attention_mask.to(inputs_embeds.device).long().cumsum(-1) - 1).clamp(min=0)
-            columns = torch.arange(length, device=inputs_embeds.device) + past_length
-            positions = F.embedding(counted[:, columns], grid)
-        else:
-            columns = torch.arange(length, device=inputs_embeds.device) + past_length
-            positions = self.embed_positions(columns, dtype).unsqueeze(0)
-        hidden_states = inputs_embeds + positions
-        return dropout(hidden_states, p=self.config.dropout, training=self.training)
+            return self.dropout(inputs_embeds + F.embedding(ids, grid))
+        return self.dropout(inputs_embeds + self.embed_positions(ids, dtype))
 
 
 class VanillaTransformerEncoder(VanillaTransformerStack):
@@ -292,17 +582,16 @@ class VanillaTransformerEncoder(VanillaTransformerStack):
         mask = create_bidirectional_mask(
             config=self.config, inputs_embeds=inputs_embeds, attention_mask=attention_mask
         )
+        position_ids = self.count_positions(inputs_embeds, attention_mask, position_ids)
         for layer in self.layers:
-            hidden_states = layer(hidden_states, mask, **kwargs)
+            hidden_states = layer(hidden_states, mask, position_ids=position_ids, **kwargs)
         if self.layer_norm is not None:
             hidden_states = self.layer_norm(hidden_states)
         return BaseModelOutput(last_hidden_state=hidden_states)
 
 
 class VanillaTransformerDecoder(VanillaTransformerStack):
-    """
-    N decoder layers over the embedded target, each with attention to the encoder's output (§3.1), if there is one.
-    """
+    """N decoder layers over the embedded target, each with attention to the encoder's output, if any (§3.1)."""
 
     _can_record_outputs = {
         "hidden_states": VanillaTransformerDecoderLayer,
@@ -336,8 +625,7 @@ class VanillaTransformerDecoder(VanillaTransformerStack):
         Args:
             input_ids (`torch.LongTensor` of shape (B, T)): target ids shifted right, or `inputs_embeds`.
             attention_mask (`torch.Tensor` of shape (B, past + T)): 1 for tokens, 0 for padding.
-            encoder_hidden_states (`torch.FloatTensor` of shape (B, S, D)): the encoder's output.
-            encoder_attention_mask (`torch.Tensor` of shape (B, S)): the source's mask.
+            encoder_hidden_states, encoder_attention_mask (of shape (B, S, D) and (B, S)): the source and its mask.
             position_ids (`torch.LongTensor` of shape (B, T)): positions; counted from mask or cache if absent.
             cache (`Cache`): keys and values of the steps before; an `EncoderDecoderCache` with an encoder. It can be
                 given as `past_key_values` too, its name before transformers 5.24.
@@ -350,20 +638,10 @@ class VanillaTransformerDecoder(VanillaTransformerStack):
         inputs_embeds = self.embed(input_ids, inputs_embeds)
         has_source = self.config.is_encoder_decoder
         check_source(encoder_hidden_states, encoder_attention_mask, inputs_embeds, has_source)
-        if isinstance(cache, DynamicCache) and has_source:
-            cache = EncoderDecoderCache(cache, DynamicCache())
-        wanted = EncoderDecoderCache if has_source else Cache
-        if cache is not None and not isinstance(cache, wanted):
-            given = type(cache).__name__
-            raise ValueError(
-                f"`{CACHE_NAME}` must be transformers' `{wanted.__name__}`, but is a {given}. Give one, or none."
-            )
+        cache = check_cache(cache, has_source)
         past_length = cache.get_seq_length() if cache is not None else None
         if use_cache and cache is None:
-            cache = DynamicCache()
-            if has_source:
-                cache = EncoderDecoderCache(cache, DynamicCache())
-
+            cache = check_cache(DynamicCache(), has_source)
         hidden_states = self.add_positions(inputs_embeds, attention_mask, position_ids, past_length)
         mask = create_causal_mask(
             config=self.config,
@@ -380,20 +658,28 @@ class VanillaTransformerDecoder(VanillaTransformerStack):
                 attention_mask=encoder_attention_mask,
                 encoder_hidden_states=encoder_hidden_states,
             )
-        for layer in self.layers:
-            hidden_states = layer(
-                hidden_states,
-                mask,
-                encoder_hidden_states,
-                encoder_mask,
-                **{CACHE_NAME: cache},
-                **kwargs,
-            )
-        if self.layer_norm is not None:
-            hidden_states = self.layer_norm(hidden_states)
+        hidden_states = self.decode(
+            hidden_states,
+            mask,
+            encoder_hidden_states,
+            encoder_mask,
+            position_ids=self.count_positions(inputs_embeds, attention_mask, position_ids, past_length),
+            **{CACHE_NAME: cache},
+            **kwargs,
+        )
         return BaseModelOutputWithPastAndCrossAttentions(
             last_hidden_state=hidden_states, **{CACHE_NAME: cache if use_cache else None}
         )
+
+    def decode(self, hidden_states: torch.Tensor, *attended: torch.Tensor | None, **kwargs: Any) -> torch.Tensor:
+        """
+        Run the layers on embeddings with positions: (B, T, D) -> (B, T, D). Beam search calls it for each token.
+
+        `attended` are the mask, the encoder's output and its mask, as the layers want them; `kwargs` go to each layer.
+        """
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, *attended, **kwargs)
+        return hidden_states if self.layer_norm is None else self.layer_norm(hidden_states)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -408,8 +694,6 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
     A configuration may ask for one of them alone: the encoder with `is_encoder_decoder=False`, the decoder, which then
     has no attention to a source, with `is_decoder=True` besides. That is how `AutoModel` loads what a head with one
     stack saved.
-
-    Example:
 
     ```python
     >>> import torch
@@ -492,9 +776,6 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
         Returns:
             [`~modeling_outputs.Seq2SeqModelOutput`]: `last_hidden_state` (B, T, D), `encoder_last_hidden_state`
             (B, S, D).
-
-        Raises:
-            `ValueError`: if a stack gets no input or two.
         """
         if self.decoder is None or self.encoder is None:
             if self.decoder is None:
@@ -515,20 +796,8 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
                 "text load the encoder alone, with `AutoModelForTextEncoding`."
             )
         if encoder_outputs is None:
-            if attention_mask is not None and attention_mask.dim() == 4 and attention_mask.shape[2] != 1:
-                raise ValueError(
-                    f"`attention_mask` is {tuple(attention_mask.shape)}: a row for each position of the source, which "
-                    "has none for those of the target. Encode with it first, with `get_encoder()`, and give "
-                    "`encoder_outputs` with a mask for the attention to the source."
-                )
-            encoded = self.encoder(
-                input_ids=input_ids,
-                attention_mask=attention_mask,
-                position_ids=position_ids,
-                inputs_embeds=inputs_embeds,
-                return_dict=True,
-                **kwargs,
-            )
+            check_source_mask(attention_mask)
+            encoded = self.encoder(input_ids, attention_mask, position_ids, inputs_embeds, return_dict=True, **kwargs)
         elif isinstance(encoder_outputs, (tuple, list)):
             encoded = BaseModelOutput(*encoder_outputs)
         else:
@@ -558,21 +827,9 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
 
 
 class VanillaTransformerEncoderModel(VanillaTransformerModel):
-    r"""
+    """
     The encoder alone: one vector for each token of a text (`AutoModelForTextEncoding`), or for each of the vectors,
     such as image patches or audio frames, that are fed as `inputs_embeds`.
-
-    Example:
-
-    ```python
-    >>> import torch
-    >>> from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerEncoderModel
-
-    >>> model = VanillaTransformerEncoderModel(VanillaTransformerConfig.from_preset("tiny", vocab_size=100)).eval()
-    >>> model(input_ids=torch.tensor([[5, 6, 7, 2]])).last_hidden_state.shape
-    torch.Size([1, 4, 128])
-
-    ```
     """
 
     def __init__(self, config: VanillaTransformerConfig):
@@ -580,7 +837,7 @@ class VanillaTransformerEncoderModel(VanillaTransformerModel):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Heads
+# Heads: translation, as in the paper; then what descends from it, on the decoder (GPT) and on the encoder (BERT)
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -593,13 +850,7 @@ def shift_tokens_right(
             f"`pad_token_id` is {pad_token_id} and `decoder_start_token_id` is {decoder_start_token_id} in the "
             "model's configuration. Both are needed to make decoder inputs from labels: set them."
         )
-    if labels.device.type == "cpu" and not torch.compiler.is_compiling():  # a GPU would have to be waited for
-        is_real = labels != IGNORED_LABEL
-        if (is_real.any(dim=-1) & ~is_real[:, 0]).any():
-            raise ValueError(
-                f"`labels` has a row that begins with {IGNORED_LABEL}: the start token would stand before padding. "
-                'Pad them on the right, as a tokenizer with `padding_side="right"` does, or give `decoder_input_ids`.'
-            )
+    check_padding_side(labels)
     shifted = labels.new_full(labels.shape, decoder_start_token_id)
     shifted[:, 1:] = labels[:, :-1]
     return shifted.masked_fill(shifted == IGNORED_LABEL, pad_token_id)
@@ -608,8 +859,6 @@ def shift_tokens_right(
 class VanillaTransformerForConditionalGeneration(VanillaTransformerGenerationMixin, VanillaTransformerPreTrainedModel):
     r"""
     The paper's translation model: encoder, decoder, and the output projection that shares the embeddings' matrix.
-
-    Example:
 
     ```python
     >>> import torch
@@ -698,7 +947,6 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerGenerationMix
             **kwargs,
         )
         hidden_states = outputs.last_hidden_state
-
         loss, logits = None, None
         if labels is not None and self.training:
             labels = labels.to(hidden_states.device)
@@ -713,21 +961,339 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerGenerationMix
                     logits=logits, labels=labels, vocab_size=self.config.vocab_size, shift_labels=labels, **kwargs
                 )
         return Seq2SeqLMOutput(
+            loss=loss, logits=logits, **{name: each for name, each in outputs.items() if name != "last_hidden_state"}
+        )
+
+
+class VanillaTransformerForCausalLM(VanillaTransformerCausalGenerationMixin, VanillaTransformerPreTrainedModel):
+    r"""
+    A language model: the decoder alone, which predicts each token from those before it (the line of GPT and LaMDA).
+
+    The tokenizer ends each text with `</s>`, which is right for training. A beginning that is to be continued has no
+    end: encode it with `add_special_tokens=False`, in `pipeline("text-generation")` too.
+
+    ```python
+    >>> import torch
+    >>> from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForCausalLM
+
+    >>> model = VanillaTransformerForCausalLM(VanillaTransformerConfig.from_preset("tiny", vocab_size=100)).eval()
+    >>> text = torch.tensor([[5, 6, 7, 8]])
+    >>> model(input_ids=text, labels=text).logits.shape
+    torch.Size([1, 4, 100])
+    >>> model.generate(text, max_new_tokens=3).shape[0]
+    1
+
+    ```
+    """
+
+    _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
+    _loss_type = "ForCausalLM"
+
+    def __init__(self, config: VanillaTransformerConfig):
+        config = config.with_stacks(encoder=False, decoder=True)
+        super().__init__(config)
+        self.model = VanillaTransformerModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        # In training mode: `label_smoothed_loss`, for one, which needs no logits, so that none are made.
+        self.training_loss: Callable[..., torch.Tensor] | None = None
+        self.generation_config = self.default_generation_config(config)
+        self.post_init()
+
+    @accept_keywords
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        cache: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> CausalLMOutputWithPast:
+        """
+        Score the next token at every position.
+
+        Args:
+            labels (`torch.LongTensor` of shape (B, T)): the text itself, -100 where nothing is to be predicted; it is
+                shifted here.
+            logits_to_keep (`int` or `torch.Tensor`): compute the logits of the last so many positions alone; 0 is all.
+
+        All other arguments are those of [`VanillaTransformerModel.forward`] for the decoder.
+
+        Returns:
+            [`~modeling_outputs.CausalLMOutputWithPast`]: `loss` (), `logits` (B, T, V), which are `None` in training
+            mode if `training_loss` is set.
+        """
+        check_labels(labels, self.config.vocab_size)
+        outputs: BaseModelOutputWithPastAndCrossAttentions = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            cache=cache,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            return_dict=True,
+            **kwargs,
+        )
+        loss, logits = None, None
+        if labels is not None and self.training and self.training_loss is not None:
+            shifted = kwargs.get("shift_labels")
+            shifted = F.pad(labels[:, 1:], (0, 1), value=IGNORED_LABEL) if shifted is None else shifted
+            shifted = shifted.to(outputs.last_hidden_state.device)
+            total = self.training_loss(outputs.last_hidden_state, self.lm_head, shifted, 0.0)
+            loss = mean_loss(total, shifted, kwargs.get("num_items_in_batch"))
+        else:
+            kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            logits = linear(self.lm_head, outputs.last_hidden_state[:, kept])  # (B, T, V)
+            if labels is not None:
+                loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
+        rest = {name: each for name, each in outputs.items() if name not in ("last_hidden_state", "cross_attentions")}
+        return CausalLMOutputWithPast(loss=loss, logits=logits, **rest)
+
+
+# trf-ignore: TRF013 (its heads end with `post_init`)
+class VanillaTransformerEncoderHead(VanillaTransformerPreTrainedModel):
+    """What the heads on the encoder alone share (the line of BERT)."""
+
+    def __init__(self, config: VanillaTransformerConfig):
+        config = config.with_stacks(encoder=True, decoder=False)
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.model = VanillaTransformerModel(config)
+        self.dropout = nn.Dropout(config.dropout if config.classifier_dropout is None else config.classifier_dropout)
+
+    def encode(self, input_ids: Any, mask: Any, position_ids: Any, embeds: Any, **kwargs: Any) -> BaseModelOutput:
+        """Return the encoder's outputs for ids or embeddings, with their mask and positions."""
+        inputs = {"attention_mask": mask, "position_ids": position_ids, "inputs_embeds": embeds}
+        outputs: BaseModelOutput = self.model(input_ids, return_dict=True, **inputs, **kwargs)
+        return outputs
+
+
+class VanillaTransformerForMaskedLM(VanillaTransformerEncoderHead):
+    """
+    A masked language model: the encoder, which predicts `<mask>` from the tokens on both sides of it.
+    """
+
+    _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
+    _loss_type = "ForMaskedLM"
+
+    def __init__(self, config: VanillaTransformerConfig):
+        super().__init__(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.training_loss: Callable[..., torch.Tensor] | None = None  # as in the causal head
+        self.post_init()
+
+    @accept_keywords
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> MaskedLMOutput:
+        """
+        Score every token at every position.
+
+        Args:
+            labels (`torch.LongTensor` of shape (B, S)): the tokens behind the masks, -100 elsewhere.
+
+        All other arguments are those of [`VanillaTransformerModel.forward`] for the encoder.
+
+        Returns:
+            [`~modeling_outputs.MaskedLMOutput`]: `loss` (), `logits` (B, S, V), which are `None` in training mode if
+            `training_loss` is set.
+        """
+        check_labels(labels, self.config.vocab_size)
+        outputs = self.encode(input_ids, attention_mask, position_ids, inputs_embeds, **kwargs)
+        loss, logits = None, None
+        if labels is not None and self.training and self.training_loss is not None:
+            labels = labels.to(outputs.last_hidden_state.device)
+            total = self.training_loss(outputs.last_hidden_state, self.lm_head, labels, 0.0)
+            loss = mean_loss(total, labels, kwargs.get("num_items_in_batch"))
+        else:
+            logits = linear(self.lm_head, outputs.last_hidden_state)  # (B, S, V)
+            if labels is not None:
+                loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
+        return MaskedLMOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+class VanillaTransformerForSequenceClassification(VanillaTransformerEncoderHead):
+    """
+    A class, several, or a number for a whole text: a linear layer on the mean of the encoder's outputs.
+    """
+
+    # The loss is the mean of a batch, which Trainer divides by the batches that it accumulates.
+    accepts_loss_kwargs = False
+    _loss_type = "ForSequenceClassification"
+
+    def __init__(self, config: VanillaTransformerConfig):
+        super().__init__(config)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    @accept_keywords
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> SequenceClassifierOutput:
+        """
+        Classify texts.
+
+        Args:
+            labels (`torch.Tensor` of shape (B,) or (B, num_labels)): classes; numbers if there is one label alone; or
+                a float 0 or 1 for each of several labels (`config.problem_type`).
+
+        All other arguments are those of [`VanillaTransformerModel.forward`] for the encoder.
+
+        Returns:
+            [`~modeling_outputs.SequenceClassifierOutput`]: `loss` (), `logits` (B, num_labels).
+        """
+        if self.num_labels > 1 and self.config.problem_type in (None, "single_label_classification"):
+            check_labels(labels, self.num_labels)
+        outputs = self.encode(input_ids, attention_mask, position_ids, inputs_embeds, **kwargs)
+        hidden_states = outputs.last_hidden_state  # (B, S, D)
+        if attention_mask is None:
+            pooled = hidden_states.mean(dim=1)
+        else:
+            real = real_tokens(attention_mask).to(hidden_states).unsqueeze(-1)  # (B, S, 1)
+            pooled = (hidden_states * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
+        logits = self.classifier(self.dropout(pooled))  # (B, num_labels)
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config)
+        return SequenceClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+class VanillaTransformerForTokenClassification(VanillaTransformerEncoderHead):
+    """
+    A class for every token, such as a name's kind or a part of speech.
+    """
+
+    _loss_type = "ForTokenClassification"
+
+    def __init__(self, config: VanillaTransformerConfig):
+        super().__init__(config)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    @accept_keywords
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> TokenClassifierOutput:
+        """
+        Classify tokens.
+
+        Args:
+            labels (`torch.LongTensor` of shape (B, S)): classes, -100 where there is none.
+
+        All other arguments are those of [`VanillaTransformerModel.forward`] for the encoder.
+
+        Returns:
+            [`~modeling_outputs.TokenClassifierOutput`]: `loss` (), `logits` (B, S, num_labels).
+        """
+        check_labels(labels, self.num_labels)
+        outputs = self.encode(input_ids, attention_mask, position_ids, inputs_embeds, **kwargs)
+        logits = self.classifier(self.dropout(outputs.last_hidden_state))  # (B, S, num_labels)
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits, labels, self.config, **kwargs)
+        return TokenClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+class VanillaTransformerForQuestionAnswering(VanillaTransformerEncoderHead):
+    """
+    The span of a text that answers a question: for every token, how well the answer starts and how well it ends there.
+    """
+
+    # The loss is the mean of a batch, which Trainer divides by the batches that it accumulates.
+    accepts_loss_kwargs = False
+    _loss_type = "ForQuestionAnswering"
+
+    def __init__(self, config: VanillaTransformerConfig):
+        super().__init__(config)
+        self.qa_outputs = nn.Linear(config.hidden_size, 2)
+        self.post_init()
+
+    @accept_keywords
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        start_positions: torch.Tensor | None = None,
+        end_positions: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> QuestionAnsweringModelOutput:
+        """
+        Find answers.
+
+        Args:
+            start_positions, end_positions (`torch.LongTensor` of shape (B,)): the first and the last token of each
+                answer. A position past the end of the text is left out of the loss, as in all of transformers.
+
+        All other arguments are those of [`VanillaTransformerModel.forward`] for the encoder.
+
+        Returns:
+            [`~modeling_outputs.QuestionAnsweringModelOutput`]: `loss` (), `start_logits` and `end_logits` (B, S), the
+            lowest number where there is padding.
+        """
+        check_answers("start_positions", start_positions)
+        check_answers("end_positions", end_positions)
+        outputs = self.encode(input_ids, attention_mask, position_ids, inputs_embeds, **kwargs)
+        logits = self.qa_outputs(self.dropout(outputs.last_hidden_state))  # (B, S, 2)
+        if attention_mask is not None:  # no answer begins or ends in padding
+            padding = ~real_tokens(attention_mask).to(logits.device)
+            logits = logits.masked_fill(padding.unsqueeze(-1), torch.finfo(logits.dtype).min)
+            start_positions = leave_out_padding(start_positions, padding)
+            end_positions = leave_out_padding(end_positions, padding)
+        start_logits, end_logits = (part.contiguous() for part in logits.unbind(dim=-1))
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            loss = self.loss_function(start_logits, end_logits, start_positions, end_positions)
+        return QuestionAnsweringModelOutput(
             loss=loss,
-            logits=logits,
-            **{CACHE_NAME: outputs.cache},
-            decoder_hidden_states=outputs.decoder_hidden_states,
-            decoder_attentions=outputs.decoder_attentions,
-            cross_attentions=outputs.cross_attentions,
-            encoder_last_hidden_state=outputs.encoder_last_hidden_state,
-            encoder_hidden_states=outputs.encoder_hidden_states,
-            encoder_attentions=outputs.encoder_attentions,
+            start_logits=start_logits,
+            end_logits=end_logits,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
         )
 
 
 __all__ = [
     "VanillaTransformerEncoderModel",
+    "VanillaTransformerForCausalLM",
     "VanillaTransformerForConditionalGeneration",
+    "VanillaTransformerForMaskedLM",
+    "VanillaTransformerForQuestionAnswering",
+    "VanillaTransformerForSequenceClassification",
+    "VanillaTransformerForTokenClassification",
     "VanillaTransformerModel",
     "VanillaTransformerPreTrainedModel",
 ]

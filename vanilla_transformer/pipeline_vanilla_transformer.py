@@ -28,6 +28,8 @@ from tqdm.auto import tqdm
 from transformers import Pipeline, PreTrainedConfig
 from transformers.utils import logging
 
+from .kernels_vanilla_transformer import unchanged_weights
+
 logger = logging.get_logger(__name__)
 
 # Texts of a stream that are read, and sorted by length, at once: few at first, so that the first results come early,
@@ -545,13 +547,14 @@ class VanillaTransformerTranslationPipeline(Pipeline):
             if not batches or (in_batch + 1) * longest > tokens_per_batch or in_batch == batch_size:
                 batches.append([])
             batches[-1].append(index)
-        for batch in batches:
-            inputs = self.tokenizer.pad([encoded[index] for index in batch], return_tensors="pt")
-            outputs = self.postprocess(self.forward(inputs, return_scores=return_scores, **generate_arguments))
-            for position, index in enumerate(batch):
-                results[index] = outputs[position * count : (position + 1) * count]
-            if bar is not None:
-                bar.update(len(batch))
+        with unchanged_weights():
+            for batch in batches:
+                inputs = self.tokenizer.pad([encoded[index] for index in batch], return_tensors="pt")
+                outputs = self.postprocess(self.forward(inputs, return_scores=return_scores, **generate_arguments))
+                for position, index in enumerate(batch):
+                    results[index] = outputs[position * count : (position + 1) * count]
+                if bar is not None:
+                    bar.update(len(batch))
         return results
 
     def warn_of_length(self, sentences: list[tuple[str, int]]) -> None:

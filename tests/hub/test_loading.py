@@ -18,13 +18,12 @@ from vanilla_transformer.conversion import to_marian
 from vanilla_transformer.loading import load_model
 
 TEXTS = ["How are you?", "", "The house is red.", "Where is the boat?"]
-CODE = {f"{reference.partition('.')[0]}.py" for reference in AUTO_MAP.values()} | {
+CODE = {
+    "configuration_vanilla_transformer.py",
     "generation_vanilla_transformer.py",
     "kernels_vanilla_transformer.py",
-    "layers_vanilla_transformer.py",
-    "loss_vanilla_transformer.py",
+    "modeling_vanilla_transformer.py",
     "pipeline_vanilla_transformer.py",
-    "search_vanilla_transformer.py",
     "tokenization_vanilla_transformer.py",
 }
 

@@ -1,3 +1,5 @@
+import json
+
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer
 
@@ -6,6 +8,7 @@ from vanilla_transformer import (
     VanillaTransformerForConditionalGeneration,
     VanillaTransformerModel,
 )
+from vanilla_transformer.configuration_vanilla_transformer import AUTO_MAP
 
 
 def test_auto_classes_load_the_packages_own(model_folder):
@@ -43,7 +46,11 @@ for folder in ({str(model_folder)!r}, {str(again)!r}):
     )
     assert first.split(" ", 1)[1] == str(model.generate(**inputs).tolist())
     names = {path.name for path in again.glob("*.py")}
-    assert names == {path.name for path in model_folder.glob("*.py")} and len(names) == 10
+    assert names == {path.name for path in model_folder.glob("*.py")}
+    assert names == {
+        f"{part}_vanilla_transformer.py"
+        for part in ("configuration", "generation", "kernels", "modeling", "pipeline", "tokenization")
+    }
 
 
 def test_an_older_transformers_gets_one_line(fresh_python):
@@ -67,3 +74,29 @@ def test_with_the_package_imported_the_code_in_a_folder_is_not_run(model_folder)
     for trust in (None, True):
         model = AutoModelForSeq2SeqLM.from_pretrained(model_folder, trust_remote_code=trust)
         assert torch.equal(model.generate(**inputs), expected)
+
+
+def test_the_folder_of_an_earlier_version_loads_and_is_saved_with_the_names_of_files_that_are_there(
+    model_folder, fresh_python
+):
+    """Earlier versions had the heads in a file of their own."""
+    path = model_folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    heads = [name for name in config["auto_map"] if name not in ("AutoConfig", "AutoModel", "AutoModelForSeq2SeqLM")]
+    for name in heads:
+        config["auto_map"][name] = config["auto_map"][name].replace("modeling_", "modeling_heads_")
+    config["auto_map"]["AutoModelForTextToWaveform"] = "own_code.OwnModel"
+    path.write_text(json.dumps(config), encoding="utf-8")
+    again = model_folder.parent / "again"
+    model = AutoModelForSeq2SeqLM.from_pretrained(model_folder)
+    model.save_pretrained(again)
+    saved = json.loads((again / "config.json").read_text(encoding="utf-8"))["auto_map"]
+    assert saved == {**AUTO_MAP, "AutoModelForTextToWaveform": "own_code.OwnModel"}
+    assert all((again / f"{reference.partition('.')[0]}.py").is_file() for reference in AUTO_MAP.values())
+    code = f"""
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+for auto_class in (AutoModelForCausalLM, AutoModelForMaskedLM):
+    print(type(auto_class.from_pretrained({str(again)!r}, trust_remote_code=True)).__name__)
+"""
+    expected = ["VanillaTransformerForCausalLM", "VanillaTransformerForMaskedLM"]
+    assert fresh_python(code, installed=False).split() == expected

@@ -1,6 +1,7 @@
 """The heads on one stack or both: what they load from each other, learn, see and refuse."""
 
 import itertools
+import json
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from vanilla_transformer import (
     VanillaTransformerForTokenClassification,
     VanillaTransformerModel,
 )
-from vanilla_transformer.loss_vanilla_transformer import label_smoothed_loss
+from vanilla_transformer.kernels_vanilla_transformer import label_smoothed_loss
 
 # What each class has besides the matrix that all share.
 PARTS = {
@@ -95,14 +96,11 @@ def test_through_the_causal_head_and_back(small_config, batch, tmp_path, tied):
     again.load_state_dict(new, strict=False)
     for key, tensor in first.state_dict().items():
         assert torch.equal(again.state_dict()[key], tensor), key
-    settings = first.generation_config.to_dict()
-    for name in ("num_beams", "length_penalty", "length_penalty_type", "source_length_offset", "early_stopping"):
-        assert getattr(again.generation_config, name) == settings[name]
-    assert again.generation_config.max_new_tokens is None
+    # The settings of the causal head are not those of one that translates, which starts from the paper's.
+    assert again.generation_config.to_diff_dict() == again.default_generation_config(again.config).to_diff_dict()
+    again.generation_config.num_beams = 3
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     assert torch.equal(again.eval().generate(**inputs), first.generate(**inputs))
-    again.save_pretrained(tmp_path / "again")
-    assert VanillaTransformerForCausalLM.from_pretrained(tmp_path / "again").generation_config.max_new_tokens == 7
 
 
 def test_settings_of_a_user_survive_saving(small_config, tmp_path):
@@ -119,16 +117,24 @@ def test_settings_of_a_user_survive_saving(small_config, tmp_path):
         assert head.from_pretrained(tmp_path).generation_config.num_beams == 5
 
 
-def test_settings_of_the_other_head_travel_on_whatever_is_done_to_ones_own(small_config, tmp_path):
+def test_a_folder_holds_the_settings_of_the_head_that_wrote_it(small_config, tmp_path):
     first = VanillaTransformerForConditionalGeneration(small_config())
     first.generation_config.num_beams = 3
     first.save_pretrained(tmp_path)
+    path = tmp_path / "generation_config.json"
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    assert saved["num_beams"] == 3 and saved["decoder_only"] is False
+    saved["other_head"] = {"max_new_tokens": 7}  # as earlier versions wrote
+    path.write_text(json.dumps(saved), encoding="utf-8")
+    again = VanillaTransformerForConditionalGeneration.from_pretrained(tmp_path).generation_config
+    assert again.num_beams == 3 and not {"other_head", "decoder_only"} & set(again.to_dict())
     causal = VanillaTransformerForCausalLM.from_pretrained(tmp_path)
+    assert causal.generation_config.num_beams in (None, 1) and causal.generation_config.max_new_tokens is None
     causal.generation_config = GenerationConfig(max_new_tokens=5)
     causal.save_pretrained(tmp_path)
-    assert "other_head" not in causal.generation_config.to_dict()
-    again = VanillaTransformerForConditionalGeneration.from_pretrained(tmp_path)
-    assert (again.generation_config.num_beams, again.generation_config.length_penalty_type) == (3, "gnmt")
+    assert VanillaTransformerForCausalLM.from_pretrained(tmp_path).generation_config.max_new_tokens == 5
+    settings = VanillaTransformerForConditionalGeneration.from_pretrained(tmp_path).generation_config
+    assert (settings.num_beams, settings.length_penalty_type, settings.max_new_tokens) == (4, "gnmt", None)
 
 
 def test_a_translator_made_from_another_head_decodes_as_the_paper(folders):

@@ -7,7 +7,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vanilla_transformer import kernels_vanilla_transformer as kernels
-from vanilla_transformer.kernels_vanilla_transformer import add_matmul, dropout, linear, matmul
+from vanilla_transformer.kernels_vanilla_transformer import Dropout, add_matmul, linear, matmul
+
+
+def dropout(states, p, training):
+    return Dropout(p).train(training)(states)
 
 
 @pytest.mark.parametrize("p", [0.1, 0.3, 0.9])
@@ -58,13 +62,13 @@ def products(monkeypatch):
         pytest.skip("torch is built without oneDNN")
     monkeypatch.setattr(kernels, "is_amd_with_avx512", lambda: True)
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
-    counted, plain = [], kernels.product_of_onednn
+    counted, plain = [], kernels.onednn_product
 
     def product(left, right, bias=None):
         counted.append((tuple(left.shape), tuple(right.shape)))
         return plain(left, right, bias)
 
-    monkeypatch.setattr(kernels, "product_of_onednn", product)
+    monkeypatch.setattr(kernels, "onednn_product", product)
     return counted
 
 

@@ -3,8 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vanilla_transformer import loss_vanilla_transformer
-from vanilla_transformer.loss_vanilla_transformer import label_smoothed_loss
+from vanilla_transformer import kernels_vanilla_transformer
+from vanilla_transformer.kernels_vanilla_transformer import label_smoothed_loss
 
 D, V = 32, 700
 
@@ -29,7 +29,7 @@ def problem(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, nn.Linear
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.3])
 @pytest.mark.parametrize("rows", [40, 90, 128])  # three chunks, exactly one, less than one
 def test_value_and_every_gradient_equal_the_closed_form(smoothing, rows, monkeypatch):
-    monkeypatch.setattr(loss_vanilla_transformer, "rows_at_once", lambda device: rows)
+    monkeypatch.setattr(kernels_vanilla_transformer, "rows_at_once", lambda device: rows)
     hidden, head, labels = problem()
     assert (labels != -100).sum() == 90
     hidden.requires_grad_()
@@ -115,9 +115,9 @@ def test_training_returns_no_logits_and_evaluation_no_smoothing(model, batch):
     evaluated = model(**batch)
     plain = F.cross_entropy(evaluated.logits[real], batch["labels"][real])
     torch.testing.assert_close(evaluated.loss, plain)
-    model.config.dropout = 0.0
+    model.config.dropout = model.model.encoder.dropout.p = model.model.decoder.dropout.p = 0.0
     for layer in [*model.model.encoder.layers, *model.model.decoder.layers]:
-        layer.dropout = 0.0
+        layer.dropout.p = 0.0
     trained = model.train()(**batch)
     assert trained.logits is None
     smoothed = F.cross_entropy(evaluated.logits[real], batch["labels"][real], label_smoothing=0.1)
@@ -135,9 +135,9 @@ def test_labels_padded_on_the_left_are_refused(model, batch):
 
 def test_transforms_of_functions_train(model, batch):
     """`torch.func`, for gradients of each example and the like."""
-    model.config.dropout = 0.0
+    model.config.dropout = model.model.encoder.dropout.p = model.model.decoder.dropout.p = 0.0
     for layer in [*model.model.encoder.layers, *model.model.decoder.layers]:
-        layer.dropout = 0.0
+        layer.dropout.p = 0.0
     model.train()
     parameters = dict(model.named_parameters())
 
@@ -148,15 +148,15 @@ def test_transforms_of_functions_train(model, batch):
     model(**batch).loss.backward()
     for name, parameter in parameters.items():
         torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-4, atol=1e-6)
-    model.model.encoder.layers[0].dropout = 0.3  # its own kernel stands aside
+    model.model.encoder.layers[0].dropout.p = 0.3  # its own kernel stands aside
     assert torch.isfinite(torch.func.grad(loss)(parameters)["model.encoder.layers.0.fc1.weight"]).all()
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_num_items_in_batch_makes_parts_add_up_to_the_whole(model, batch, training):
     for layer in [*model.model.encoder.layers, *model.model.decoder.layers]:
-        layer.dropout = 0.0
-    model.config.dropout = 0.0
+        layer.dropout.p = 0.0
+    model.config.dropout = model.model.encoder.dropout.p = model.model.decoder.dropout.p = 0.0
     model.train(training)
     count = (batch["labels"] != -100).sum()
     whole = model(**batch).loss

@@ -9,7 +9,7 @@ from transformers import AutoModelForSeq2SeqLM
 from transformers.modeling_outputs import BaseModelOutput
 
 from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
-from vanilla_transformer.layers_vanilla_transformer import VanillaTransformerSinusoidalPositions
+from vanilla_transformer.modeling_vanilla_transformer import VanillaTransformerSinusoidalPositions
 
 ATTENTIONS = ["eager", "sdpa"]
 
@@ -278,10 +278,10 @@ def test_eager_equals_sdpa_and_returns_the_weights(model, batch):
 
 
 def test_gradient_checkpointing_gives_the_same_gradients(model, batch):
-    model.config.dropout = 0.0
+    model.config.dropout = model.model.encoder.dropout.p = model.model.decoder.dropout.p = 0.0
     model.train()
     for layer in [*model.model.encoder.layers, *model.model.decoder.layers]:
-        layer.dropout = 0.0
+        layer.dropout.p = 0.0
     calls = []
     layers = len(model.model.encoder.layers) + len(model.model.decoder.layers)
     for layer in [*model.model.encoder.layers, *model.model.decoder.layers]:
@@ -311,8 +311,8 @@ def test_gradient_checkpointing_gives_the_same_gradients(model, batch):
 )
 def test_one_compiled_graph_gives_the_same_loss_and_gradients(model, batch, backend):
     for layer in [*model.model.encoder.layers, *model.model.decoder.layers]:
-        layer.dropout = 0.0
-    model.config.dropout = 0.0
+        layer.dropout.p = 0.0
+    model.config.dropout = model.model.encoder.dropout.p = model.model.decoder.dropout.p = 0.0
     model.train()
     expected = model(**batch).loss
     expected.backward()
@@ -407,12 +407,14 @@ def test_parts_are_listed_in_the_order_of_computation(small_config):
     config = small_config(norm_first=True)
     model = VanillaTransformerForConditionalGeneration(config)
     attention = ["self_attn", "self_attn_layer_norm"]
-    feed_forward = ["fc1", "activation_fn", "fc2", "final_layer_norm"]
+    feed_forward = ["fc1", "activation_fn", "activation_dropout", "fc2", "final_layer_norm", "dropout"]
     of_encoder, of_decoder = (list(dict(stack.layers[0].named_children())) for stack in model.model.stacks())
     assert of_encoder == [*attention, *feed_forward]
     assert of_decoder == [*attention, "encoder_attn", "encoder_attn_layer_norm", *feed_forward]
     for stack in model.model.stacks():
-        assert list(dict(stack.named_children())) == ["embed_tokens", "embed_positions", "layers", "layer_norm"]
+        assert list(dict(stack.named_children())) == [
+            "embed_tokens", "embed_positions", "dropout", "layers", "layer_norm"
+        ]  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

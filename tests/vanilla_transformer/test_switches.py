@@ -15,6 +15,8 @@ from vanilla_transformer import (
     VanillaTransformerForMaskedLM,
     VanillaTransformerForQuestionAnswering,
     VanillaTransformerForSequenceClassification,
+    VanillaTransformerForTokenClassification,
+    VanillaTransformerModel,
 )
 
 HEADS = [
@@ -256,14 +258,23 @@ def test_int8_weights_stay_close(head, build, batch):
         )
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize(
+    "head",
+    [
+        *HEADS,
+        VanillaTransformerEncoderModel,
+        VanillaTransformerForQuestionAnswering,
+        VanillaTransformerForTokenClassification,
+        VanillaTransformerModel,
+    ],
+)
 def test_forward_is_one_graph_for_every_head(head, build, batch):
     model = build(head)
     inputs = inputs_of(model, batch)
-    expected = model(**inputs).logits
+    expected = model(**inputs)[0]
     torch._dynamo.reset()
     compiled = torch.compile(model, fullgraph=True, backend="eager")
-    torch.testing.assert_close(compiled(**inputs).logits, expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(compiled(**inputs)[0], expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("head", HEADS[:2])

@@ -27,7 +27,7 @@ from vanilla_transformer import (
     VanillaTransformerForMaskedLM,
     VanillaTransformerTokenizer,
 )
-from vanilla_transformer.loss_vanilla_transformer import IGNORED_LABEL, label_smoothed_loss
+from vanilla_transformer.kernels_vanilla_transformer import IGNORED_LABEL, label_smoothed_loss
 from vanilla_transformer.text import read_plain_text
 
 MASK = "<mask>"

@@ -31,7 +31,7 @@ from vanilla_transformer import (
     VanillaTransformerForConditionalGeneration,
     VanillaTransformerTokenizer,
 )
-from vanilla_transformer.loss_vanilla_transformer import IGNORED_LABEL
+from vanilla_transformer.kernels_vanilla_transformer import IGNORED_LABEL
 from vanilla_transformer.pipeline_vanilla_transformer import (
     VanillaTransformerTranslationPipeline,
     into_sentences,

@@ -1,1 +1,0 @@
-../../vanilla_transformer/configuration_vanilla_transformer.py

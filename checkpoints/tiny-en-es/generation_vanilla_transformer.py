@@ -1,1 +1,0 @@
-../../vanilla_transformer/generation_vanilla_transformer.py

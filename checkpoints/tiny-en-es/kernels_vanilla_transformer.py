@@ -1,1 +1,0 @@
-../../vanilla_transformer/kernels_vanilla_transformer.py

@@ -1,1 +1,0 @@
-../../vanilla_transformer/layers_vanilla_transformer.py

@@ -1,1 +1,0 @@
-../../vanilla_transformer/loss_vanilla_transformer.py

@@ -1,1 +1,0 @@
-../../vanilla_transformer/modeling_heads_vanilla_transformer.py

@@ -1,1 +1,0 @@
-../../vanilla_transformer/modeling_vanilla_transformer.py

@@ -1,1 +1,0 @@
-../../vanilla_transformer/pipeline_vanilla_transformer.py

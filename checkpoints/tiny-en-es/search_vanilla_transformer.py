@@ -1,1 +1,0 @@
-../../vanilla_transformer/search_vanilla_transformer.py

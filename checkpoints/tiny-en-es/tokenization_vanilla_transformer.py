@@ -1,1 +1,0 @@
-../../vanilla_transformer/tokenization_vanilla_transformer.py
