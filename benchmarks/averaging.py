@@ -12,12 +12,12 @@ from pathlib import Path
 from tabulate import tabulate
 from transformers.utils import logging
 
-from training.arguments import RecipeError
-from training.averaging import average_weights
-from training.checkpoints import regular_checkpoints
-from training.data import read_two_files
+from training.data.texts import read_two_files
+from training.engine.averaging import average_weights
+from training.engine.checkpoints import regular_checkpoints
 from training.metrics.translation import bleu
 from training.score import Domain, add_model_options, apply_model, check_model_options, language_of
+from vanilla_transformer.errors import RecipeError, run_command
 from vanilla_transformer.loading import load_model
 
 
@@ -71,12 +71,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    try:
+
+    def run() -> int:
         compare(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return 0
+
+    return run_command(run)
 
 
 if __name__ == "__main__":

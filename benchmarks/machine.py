@@ -12,7 +12,7 @@ import torch
 import transformers
 from tabulate import tabulate
 
-from training.encoding import available_cores
+from training.data.encoding import available_cores
 from vanilla_transformer.kernels_vanilla_transformer import matmul
 
 

@@ -27,8 +27,10 @@ from transformers import (
     set_seed,
 )
 
-from training.encoding import encode
-from training.recipe import parse_recipe
+from training.data.encoding import encode
+from training.engine.arguments import runs_on_cpu
+from training.recipe.parse import parse_recipe
+from training.train import make_task
 from vanilla_transformer import VanillaTransformerTokenizer
 from vanilla_transformer.conversion import marian_config
 
@@ -64,14 +66,14 @@ def main() -> int:
     tokenizer = VanillaTransformerTokenizer.from_pretrained(folder)
     config = marian_config(AutoConfig.from_pretrained(folder))
     config.dropout = AutoConfig.from_pretrained(folder).dropout
-    texts = recipe.task.load_texts()
+    texts = make_task(recipe).load_texts()
     columns = ["input_ids", "labels"]
     encoded = {split: encode(text, tokenizer).select_columns(columns) for split, text in texts.items()}
     set_seed(recipe.training.seed)
     model = MarianMTModel(config)
     arguments = Seq2SeqTrainingArguments(
         output_dir=recipe.training.output_dir,
-        use_cpu=recipe.training.use_cpu,
+        use_cpu=runs_on_cpu(recipe.training.run_on),
         seed=recipe.training.seed,
         per_device_train_batch_size=options.batch_size,
         per_device_eval_batch_size=options.batch_size,

@@ -16,7 +16,7 @@ from transformers import MarianMTModel
 from transformers.trainer_pt_utils import LabelSmoother
 
 from benchmarks.text import Batch
-from training.processes import keep_freed_memory
+from training.engine.processes import keep_freed_memory
 from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
 from vanilla_transformer.conversion import marian_config
 

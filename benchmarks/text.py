@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training.batching import TokenBudgetBatchSampler
-from training.phrasebook import phrasebook
+from training.data.batching import TokenBudgetBatchSampler
+from training.data.phrasebook import phrasebook
 from vanilla_transformer import VanillaTransformerTokenizer
 from vanilla_transformer.text import read_lines
 

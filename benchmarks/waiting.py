@@ -24,8 +24,8 @@ import torch
 
 from benchmarks.machine import describe, show_table
 from benchmarks.workers import rotated
-from training.encoding import available_cores
-from training.phrasebook import phrasebook
+from training.data.encoding import available_cores
+from training.data.phrasebook import phrasebook
 from vanilla_transformer import VanillaTransformerTranslationPipeline
 from vanilla_transformer.loading import load_model
 
@@ -56,8 +56,8 @@ def translate() -> tuple[float, float]:
 
 def train() -> tuple[float, float]:
     """Seconds, and seconds of processor time, of steps of the recipe for files of one's own."""
+    from training.engine.trainer import VanillaTransformerTrainer
     from training.train import main as train_by_recipe
-    from training.trainer import VanillaTransformerTrainer
 
     times: list[tuple[float, float]] = []
     step = VanillaTransformerTrainer.training_step

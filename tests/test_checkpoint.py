@@ -19,9 +19,9 @@ from transformers import (
 )
 
 from tests.plain import plain_loop
+from training.data.phrasebook import phrasebook
 from training.demo import main
-from training.phrasebook import phrasebook
-from training.push import check_folder, package_code
+from training.publish.hub import check_folder, package_code
 from vanilla_transformer.configuration_vanilla_transformer import AUTO_MAP
 from vanilla_transformer.text import read_lines
 

@@ -37,12 +37,12 @@ def test_commands_name_what_exists():
 
 
 def test_training_fields_exist():
-    from training.recipe import check_fields
+    from training.recipe.names import check_names
 
     commands = re.findall(r"-m training\.train((?:\\\n|[^\n`])*)", README)
     fields = {field for command in commands for field in re.findall(r"--(\w+)", command)}
     assert {"source", "init_from", "test_sets"} <= fields
-    check_fields(fields)
+    check_names(fields)
 
 
 def test_translate_options_exist():

@@ -6,3 +6,8 @@ from vanilla_transformer_launcher import limit_spinning
 
 if sys.argv[:1] == ["-m"]:  # `python -m training.train` is being started, and has not loaded torch yet
     limit_spinning()
+    if "training.train" in sys.orig_argv and {"-h", "--help"} & set(sys.argv):
+        from training.recipe.help import describe_fields
+
+        print(describe_fields())
+        sys.exit(0)

@@ -24,12 +24,12 @@ import torch
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
-from training.arguments import RecipeError
-from training.cleaning import length_ratios
-from training.data import ParallelText, read_two_files
-from training.encoding import available_cores
-from training.robustness import OFF
+from training.data.cleaning import length_ratios
+from training.data.encoding import available_cores
+from training.data.texts import ParallelText, read_two_files
+from training.tasks.robustness import OFF
 from vanilla_transformer import VanillaTransformerTranslationPipeline
+from vanilla_transformer.errors import RecipeError, run_command
 from vanilla_transformer.loading import load_model
 from vanilla_transformer.text import read_plain_text
 
@@ -329,18 +329,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Make more pairs; returns the exit status."""
     options = build_parser().parse_args(arguments)
     logging.disable_progress_bar()
-    try:
-        counts = run(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted. What is done is kept: repeat the command to go on.", file=sys.stderr)
-        return 130
-    for origin, numbers in counts.items():
-        print(f"{origin}: " + ", ".join(f"{count:,} {what}" for what, count in numbers.items()))
-    print(f"pairs: {options.output / SOURCE}, {options.output / TARGET}")
-    return 0
+
+    def augment() -> int:
+        for origin, numbers in run(options).items():
+            print(f"{origin}: " + ", ".join(f"{count:,} {what}" for what, count in numbers.items()))
+        print(f"pairs: {options.output / SOURCE}, {options.output / TARGET}")
+        return 0
+
+    return run_command(augment, "interrupted. What is done is kept: repeat the command to go on.")
 
 
 if __name__ == "__main__":

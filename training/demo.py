@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 from transformers.utils import logging
 
-from training.phrasebook import phrasebook
-from training.results import translate_command
+from training.data.phrasebook import phrasebook
+from training.publish.result_folder import translate_command
+from vanilla_transformer.errors import run_command
 from vanilla_transformer.loading import load_model
-from vanilla_transformer.model_card import ModelCardError, ModelCardFacts
+from vanilla_transformer.model_card import ModelCardFacts
 
 TRAINED = Path("runs/demo")
 UNSEEN = 5
@@ -50,11 +51,12 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return 2
     logging.disable_progress_bar()
-    try:
-        sentence = show_phrasebook(model) if model == TRAINED else show_everyday(model)
-    except (ValueError, ModelCardError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(lambda: show(model))
+
+
+def show(model: Path) -> int:
+    """Show the translations of a model and a command for more; returns 0."""
+    sentence = show_phrasebook(model) if model == TRAINED else show_everyday(model)
     print("\nTry a sentence of your own:")
     print(f"  {translate_command(model, sentence)}\n")
     return 0
@@ -86,8 +88,9 @@ def show_phrasebook(folder: Path) -> str:
     tutorial, *translations = translate(folder, [TUTORIAL, *(english for english, _ in unseen)])
     print("\nFrom the training part:")
     print(f"  {TUTORIAL}  ->  {tutorial}")
-    bleu = ModelCardFacts.load(folder).results.get("test_bleu")
-    measured = "" if bleu is None else f" (BLEU of all {len(corpus['test'])}: {bleu:.1f})"
+    test = ModelCardFacts.load(folder).results.splits.get("test")
+    bleu = None if test is None else test.scores.get("bleu")
+    measured = "" if bleu is None else f" (BLEU of all {len(corpus['test'])}: {bleu.value:.1f})"
     print(f"\nCombinations of words that training never showed{measured}:")
     for (english, spanish), translation in zip(unseen, translations, strict=True):
         mark = "" if translation == spanish else f"    (expected: {spanish})"

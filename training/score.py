@@ -18,7 +18,6 @@ import shutil
 import sys
 import tempfile
 import warnings
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,14 +29,13 @@ from tabulate import tabulate
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
-from training import robustness
-from training.arguments import RecipeError, TrainingArguments
-from training.data import ParallelText, read_two_files
-from training.encoding import encode, lengths
+from training.data.encoding import encode, lengths
+from training.data.texts import ParallelText, read_two_files
+from training.engine.arguments import make_arguments
+from training.engine.trainer import VanillaTransformerTrainer
 from training.metrics.segmentation import separate_characters, two_letters
 from training.metrics.translation import (
     TOKENIZERS,
-    Score,
     bleu,
     bleu_metric,
     check_compounds,
@@ -45,20 +43,23 @@ from training.metrics.translation import (
     default_tokenizer,
     score_translations,
 )
-from training.robustness import Robustness
-from training.tasks.translation import TranslationTrainer
+from training.recipe.fields import DataFields, TrainingFields
+from training.tasks import robustness
+from training.tasks.translation import Translation
 from vanilla_transformer import (
     VanillaTransformerForConditionalGeneration,
     VanillaTransformerTokenizer,
     VanillaTransformerTranslationPipeline,
 )
+from vanilla_transformer.errors import RecipeError, run_command
 from vanilla_transformer.generation_vanilla_transformer import (
     LENGTH_PENALTY_TYPES,
     VanillaTransformerGenerationMixin,
 )
 from vanilla_transformer.loading import load_model
-from vanilla_transformer.model_card import ModelCardError, ModelCardFacts, check_language
+from vanilla_transformer.model_card import ModelCardFacts, check_language
 from vanilla_transformer.pipeline_vanilla_transformer import position_limit
+from vanilla_transformer.scores import Robustness, Score, write_score
 from vanilla_transformer.text import read_plain_text
 
 BY_LENGTH = "bleu_by_length.png"
@@ -179,30 +180,31 @@ def apply_model(
             setattr(settings, name, getattr(options, name))
     temporary = tempfile.mkdtemp()
     try:
-        arguments = TrainingArguments(
-            output_dir=temporary,
-            run_on=options.run_on or "auto",
-            report_to="none",
-            bleu_tokenize=options.tokenize,
-            tokens_per_device=options.tokens_per_device or 2048,
-            bf16=bool(options.bf16),
-            disable_tqdm=not sys.stderr.isatty(),
+        arguments = make_arguments(
+            TrainingFields(
+                output_dir=temporary,
+                run_on=options.run_on or "auto",
+                report_to="none",
+                bleu_tokenize=options.tokenize,
+                tokens_per_device=options.tokens_per_device or 2048,
+                bf16=bool(options.bf16),
+                disable_tqdm=not sys.stderr.isatty(),
+            )
         )
-        trainer = TranslationTrainer(model, arguments, processing_class=tokenizer)
-        trainer.language = options.target_lang
-        with nullcontext() if options.bf16 else trainer.full_precision():
-            encoded = []
-            for domain in domains:
-                encoded.append(encode(domain.text, tokenizer, f"Encoding {domain.name}"))
-                check_positions(model, encoded[-1], domain.name)
-            for domain, dataset in zip(domains, encoded, strict=True):
-                trainer.decode = domain.hypotheses is None
-                output = trainer.predict(dataset)
-                domain.loss, domain.perplexity = output.metrics["test_loss"], output.metrics["test_perplexity"]
-                if domain.hypotheses is None:
-                    pairs = zip(output.predictions, domain.text.sources, strict=True)
-                    domain.hypotheses = [text if source.strip() else "" for text, source in pairs]
-        trainer.callback_handler.callbacks.clear()
+        task = Translation(DataFields(target_lang=options.target_lang), arguments.recipe)
+        objective = task.make_objective(tokenizer, model.config)
+        trainer = VanillaTransformerTrainer(model, arguments, objective, processing_class=tokenizer)
+        encoded = []
+        for domain in domains:
+            encoded.append(encode(domain.text, tokenizer, f"Encoding {domain.name}"))
+            check_positions(model, encoded[-1], domain.name)
+        for domain, dataset in zip(domains, encoded, strict=True):
+            generation: dict[str, Any] | None = {} if domain.hypotheses is None else None
+            evaluation = trainer.evaluator.evaluate(dataset, generation, in_full_precision=not options.bf16)
+            domain.loss, domain.perplexity = evaluation.metrics["loss"], evaluation.metrics["perplexity"]
+            if domain.hypotheses is None:
+                pairs = zip(evaluation.predictions, domain.text.sources, strict=True)
+                domain.hypotheses = [text if source.strip() else "" for text, source in pairs]
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     described = {"model": str(options.model), "precision": "bfloat16 mixed" if options.bf16 else "float32"}
@@ -251,11 +253,11 @@ def table(domains: list[Domain], settings: dict[str, Any]) -> str:
     rows = []
     for domain in domains:
         row: dict[str, Any] = {"text": domain.name, "sentences": f"{len(domain.text):,}"}
-        row |= {score.name: str(score) for score in domain.scores.values()}
+        row |= {str(score.name): write_score(key, score) for key, score in domain.scores.items()}
         if domain.loss is not None:
             row |= {"NLL": f"{domain.loss:.4f}", "perplexity": f"{domain.perplexity:.2f}"}
         rows.append(row)
-    signatures = [score.signature for score in domains[0].scores.values()]
+    signatures = [str(score.signature) for score in domains[0].scores.values()]
     lines = [tabulate(rows, headers="keys", disable_numparse=True), "", *signatures]
     if settings:
         how = "beam {num_beams}, α {length_penalty:g} ({length_penalty_type}), " if "num_beams" in settings else ""
@@ -359,7 +361,7 @@ def check_model_options(options: argparse.Namespace, *length_penalties: float) -
     Refuse what cannot be before the work, not after it.
 
     Raises:
-        RecipeError, ValueError: naming the option.
+        RecipeError, MetricError: naming the option.
     """
     if options.tokenize is not None:
         bleu_metric(options.tokenize, "--tokenize")
@@ -395,7 +397,7 @@ def check_options(options: argparse.Namespace) -> None:
     As `check_model_options`, for all options, and those that would have no effect.
 
     Raises:
-        RecipeError, ValueError: naming the option.
+        RecipeError, MetricError: naming the option.
     """
     check_texts(options)
     check_model_options(options, *([] if options.length_penalty is None else [options.length_penalty]))
@@ -418,55 +420,48 @@ def main(arguments: list[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
-        return run(options)
+        return run_command(lambda: score(options))
 
 
-def run(options: argparse.Namespace) -> int:
-    """As `main`, of options that are parsed."""
+def score(options: argparse.Namespace) -> int:
+    """Score what parsed options name; returns 0."""
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
-    try:
-        check_options(options)
-        domains = read_domains(options)
-        options.target_lang = language = language_of(options)
-        options.tokenize = options.tokenize or default_tokenizer(language)
-        if options.compounds:
-            check_compounds(language)
-        if options.output is not None:
-            options.output.mkdir(parents=True, exist_ok=True)
-        settings: dict[str, Any] = {}
-        if options.model is not None:
-            model, tokenizer = load_model(options.model)
-            settings = apply_model(model, tokenizer, domains, options)
-            if options.robustness:
-                translator = VanillaTransformerTranslationPipeline(
-                    model=model.eval(), tokenizer=tokenizer, device=model.device
-                )
-                for domain in domains:
-                    domain.robustness = robustness.measure(translator, domain.text, language)
-        for domain in domains:
-            domain.scores = score_translations(
-                domain.hypotheses or [],
-                domain.text.targets,
-                language,
-                options.tokenize,
-                options.compounds,
-                options.samples,
+    check_options(options)
+    domains = read_domains(options)
+    options.target_lang = language = language_of(options)
+    options.tokenize = options.tokenize or default_tokenizer(language)
+    if options.compounds:
+        check_compounds(language)
+    if options.output is not None:
+        options.output.mkdir(parents=True, exist_ok=True)
+    settings: dict[str, Any] = {}
+    if options.model is not None:
+        model, tokenizer = load_model(options.model)
+        settings = apply_model(model, tokenizer, domains, options)
+        if options.robustness:
+            translator = VanillaTransformerTranslationPipeline(
+                model=model.eval(), tokenizer=tokenizer, device=model.device
             )
-        print(table(domains, settings))
-        for domain in domains:
-            if domain.robustness:
-                print(f"\n{domain.name}\n{robustness.table(domain.robustness)}")
-        if options.output is not None:
-            write_results(domains, settings, options.output, options.tokenize)
-    except (ValueError, ModelCardError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+            for domain in domains:
+                domain.robustness = robustness.measure(translator, domain.text, language)
+    for domain in domains:
+        domain.scores = score_translations(
+            domain.hypotheses or [],
+            domain.text.targets,
+            language,
+            options.tokenize,
+            options.compounds,
+            options.samples,
+        )
+    print(table(domains, settings))
+    for domain in domains:
+        if domain.robustness:
+            print(f"\n{domain.name}\n{robustness.table(domain.robustness)}")
+    if options.output is not None:
+        write_results(domains, settings, options.output, options.tokenize)
     return 0
 
 

@@ -28,10 +28,11 @@ import torch
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
+from .errors import SettingsError, TextError, run_command, settings_of_the_user
 from .kernels_vanilla_transformer import WEIGHT_PRECISIONS
 from .loading import load_model
 from .pipeline_vanilla_transformer import VanillaTransformerTranslationPipeline, chunks, into_sentences
-from .text import TextError, check_plain_text, read_plain_text, split_lines
+from .text import check_plain_text, read_plain_text, split_lines
 
 # Arguments of `generate` that are options of `translate` under the same name: their type, the least and the largest
 # value, and their help. A value of `None` is no limit.
@@ -109,17 +110,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_translate(parser, options)
         again = [parser.prog, *(sys.argv[1:] if arguments is None else arguments)]
         options.resume_command = shlex.join(again if options.resume else [*again, "--resume"])
-    try:
-        return run_translate(options) if options.command == "translate" else run_export(options)
-    except BrokenPipeError:  # whoever reads the output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+
+    def run() -> int:
+        try:
+            return run_translate(options) if options.command == "translate" else run_export(options)
+        except BrokenPipeError:  # whoever reads the output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+
+    return run_command(run)
 
 
 def check_translate(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -165,7 +164,7 @@ def run_translate(options: argparse.Namespace) -> int:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     elif device not in ("cpu", "cuda", "mps") or (device != "cpu" and not getattr(torch, device).is_available()):
-        raise ValueError(f"--device is {device} and torch finds no such device here. Use auto or cpu.")
+        raise SettingsError(f"--device is {device} and torch finds no such device here. Use auto or cpu.")
     if options.num_threads is not None:
         torch.set_num_threads(options.num_threads)
     logging.disable_progress_bar()
@@ -180,7 +179,8 @@ def run_translate(options: argparse.Namespace) -> int:
     if options.do_sample:
         settings["do_sample"] = True
     switches = {name: getattr(options, name) for name in PIPELINE_SWITCHES}
-    options.split_sentences = translator.splits(settings, options.return_scores, options.split_sentences)
+    with settings_of_the_user(ValueError):
+        options.split_sentences = translator.splits(settings, options.return_scores, options.split_sentences)
     if options.seed is not None:
         torch.manual_seed(options.seed)
     returned = settings.get("num_return_sequences") or model.generation_config.num_return_sequences or 1
@@ -193,14 +193,15 @@ def run_translate(options: argparse.Namespace) -> int:
         progress_bar(options, texts, done) as bar,
     ):
         for part in remaining_parts(texts, done):
-            results = translator.translate(
-                part,
-                settings,
-                options.return_scores,
-                **switches,
-                tokens_per_batch=options.tokens_per_batch,
-                progress=bar,
-            )
+            with settings_of_the_user(ValueError):  # many fit or do not, as the model is
+                results = translator.translate(
+                    part,
+                    settings,
+                    options.return_scores,
+                    **switches,
+                    tokens_per_batch=options.tokens_per_batch,
+                    progress=bar,
+                )
             output.write("".join(format_result(options, *each) for each in zip(part, results, strict=True)))
             output.flush()
     return 0

@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from .configuration_vanilla_transformer import VanillaTransformerConfig
+from .errors import ConversionError
 from .loading import check_model_folder, load_model, share_weights
 from .model_card import FACTS, PICTURES, RESULTS, ModelPlace, folder_card
 
@@ -43,10 +44,6 @@ MARIAN_DIFFERENCES = (
     "Beam search stops by transformers' heuristic, not when no beam can improve.",
     "CTranslate2's converter for Marian does not read it: it finds one embedding more than tokens.",
 )
-
-
-class ConversionError(ValueError):
-    """A model that another implementation cannot hold, in words for the person who wants it there."""
 
 
 def marian_config(config: VanillaTransformerConfig) -> MarianConfig:

@@ -10,10 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from .configuration_vanilla_transformer import AUTO_MAP
-
-
-class ModelFolderError(ValueError):
-    """A folder that holds no usable model, in words for the person who named it."""
+from .errors import ModelFolderError
 
 
 def auto_class_of(model_class: str) -> Any:

@@ -15,8 +15,10 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import safe_open
 
 from .configuration_vanilla_transformer import VanillaTransformerConfig
+from .errors import ModelCardError
 from .generation_vanilla_transformer import VanillaTransformerGenerationMixin
 from .loading import read_generation_config
+from .scores import MEASURES, Results, write_score, write_value
 
 RESULTS = "all_results.json"  # in a model's folder: its scores
 FACTS = "model_card.json"  # in a model's folder: what its card says and its configuration does not
@@ -24,26 +26,6 @@ FACTS = "model_card.json"  # in a model's folder: what its card says and its con
 PICTURES = {
     "curves.png": "Loss, learning rate and validation score by training step",
     "attention.png": "What each word of the output attends to in the source",
-}
-# Scores of translations, by their keys in results. Each has a signature, which begins with its name.
-SCORES = ("bleu", "chrf", "ter", "meteor", "compound_bleu")
-# All that is measured, with the names of what has no signature.
-MEASURES = {
-    "perplexity": "perplexity",
-    "bleu": "BLEU",
-    "chrf": "chrF2",
-    "ter": "TER",
-    "meteor": "METEOR",
-    "compound_bleu": "BLEU (compounds)",
-    "rouge1": "ROUGE-1",
-    "rouge2": "ROUGE-2",
-    "rougeL": "ROUGE-L",
-    "rougeLsum": "ROUGE-Lsum",
-    "accuracy": "accuracy",
-    "exact_match": "exact match",
-    "precision": "precision",
-    "recall": "recall",
-    "f1": "F1",
 }
 # Identifiers that the Hub knows, from its documentation ("Licenses").
 LICENSES = frozenset(
@@ -75,10 +57,6 @@ TASKS = {
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
-class ModelCardError(ValueError):
-    """Metadata that the Hub would refuse or misread, in words for the person who gave it."""
-
-
 @strict
 @dataclass
 class ModelCardFacts:
@@ -100,10 +78,7 @@ class ModelCardFacts:
         seconds, hardware: how long it took on what.
         example: an input for the code that shows the use; several for tasks that need several, such as a question and
             its context.
-        results: `{split}_rows`, how many were scored, `{split}_loss` and `{split}_{score}` of `MEASURES` for
-            "validation", "test" and others, with `_before` what it was before training, `{score}_signature` for those
-            of `SCORES`, `{split}_{score}_margin`, half the width of their 95% intervals, and `{split}_parts`, the
-            scores of parts of a text, by their names.
+        results: the scores of "validation", "test" and other texts.
     """
 
     task: str = "translation"
@@ -130,11 +105,12 @@ class ModelCardFacts:
     seconds: float | int | None = None
     hardware: str | None = None
     example: str | list[str] = "How are you?"
-    results: dict[str, Any] = field(default_factory=dict)
+    results: Results = field(default_factory=Results)
 
     def save(self, folder: str | Path) -> None:
         """Write `model_card.json` into a model's folder."""
-        text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
+        content = {**dataclasses.asdict(self), "results": self.results.to_json()}
+        text = json.dumps(content, indent=2, ensure_ascii=False)
         (Path(folder) / FACTS).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
@@ -149,8 +125,9 @@ class ModelCardFacts:
         if not path.is_file():
             return cls()
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError, StrictDataclassError) as error:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return cls(**{**content, "results": Results.from_json(content.get("results", {}))})
+        except (AttributeError, ValueError, TypeError, StrictDataclassError) as error:
             said = " ".join(str(error).split())
             raise ModelCardError(f"{path} is damaged: {said}. Delete it, and the card says less.") from error
 
@@ -223,13 +200,15 @@ def render_model_card(
         architecture=architecture_rows(facts, config, parameters),
         training=training_rows(facts, config),
         results=result_rows(facts.results, TASKS[facts.task][1]),
-        signatures=[facts.results[f"{key}_signature"] for key in SCORES if f"{key}_signature" in facts.results],
+        signatures=list(facts.results.signatures.values()),
         pictures={name: PICTURES[name] for name in pictures or []},
         from_scratch=facts.steps is not None and facts.base_model is None,
         paper_decoding=is_papers(generation_config, config),
         parts=part_rows(facts.results),
-        has_margins=any(name.endswith("_margin") for name in facts.results),
-        has_before=any(name.endswith("_before") for name in facts.results),
+        has_margins=any(
+            score.margin is not None for split in facts.results.splits.values() for score in split.scores.values()
+        ),
+        has_before=bool(facts.results.before),
         robustness=robustness_rows(facts.results),
         limits=facts.limits,
     )
@@ -272,49 +251,9 @@ def folder_card(folder: str | Path, place: ModelPlace) -> ModelCard:
         raise ModelCardError(f"{folder / FACTS} is damaged: {error}. Delete it, and the card says less.") from error
 
 
-def name_of(signature: str) -> str:
-    """The name of a score, which its signature begins with."""
-    return signature.partition("|")[0]
-
-
-def splits_of(results: dict[str, Any]) -> list[str]:
-    """The texts that were scored."""
-    return [name.removesuffix("_loss") for name in results if name.endswith("_loss")]
-
-
-def names_of(results: dict[str, Any]) -> dict[str, str]:
-    """What was measured, by its keys, with the names that it is shown by."""
-    splits = splits_of(results)
-    measured = (key for key in MEASURES if any(f"{split}_{key}" in results for split in splits))
-    return {key: name_of(results.get(f"{key}_signature", MEASURES[key])) for key in measured}
-
-
-def write_score(key: str, value: float) -> str:
-    """A score as it is shown: shares from 0 to 1 to four places, all others to two."""
-    return f"{value:.4f}" if key not in ("perplexity", *SCORES) and 0 < value < 1 else f"{value:.2f}"
-
-
-def write_margin(key: str, margin: float | None) -> str:
-    """What follows a score that has an interval."""
-    return "" if margin is None else f" ± {write_score(key, margin)}"
-
-
-def describe_scores(results: dict[str, Any], split: str, suffix: str = "") -> str:
-    """Such as "NLL 1.2345, perplexity 3.44, BLEU 30.12"; "" without any. The suffix is that of the keys."""
-    if f"{split}_loss{suffix}" not in results:
-        return ""
-    shown = {"loss": f"NLL {results[f'{split}_loss{suffix}']:.4f}"}
-    for key, name in names_of(results).items():
-        if f"{split}_{key}{suffix}" in results:
-            margin = results.get(f"{split}_{key}_margin") if not suffix else None
-            shown[key] = f"{name} {write_score(key, results[f'{split}_{key}{suffix}'])}" + write_margin(key, margin)
-    return ", ".join(shown.values())
-
-
 def card_metadata(facts: ModelCardFacts, place: ModelPlace) -> ModelCardData:
     """What the Hub reads of a card."""
-    results, native = facts.results, place.original is not None
-    signatures = {key: results[f"{key}_signature"] for key in SCORES if f"{key}_signature" in results}
+    native = place.original is not None
     measured = [
         EvalResult(
             task_type=facts.task,
@@ -322,14 +261,14 @@ def card_metadata(facts: ModelCardFacts, place: ModelPlace) -> ModelCardData:
             dataset_type=facts.datasets[0] if facts.datasets and split in ("validation", "test") else "custom",
             dataset_name=(facts.data_description if split in ("validation", "test") else None) or split,
             dataset_split=split,
-            metric_type="bleu" if metric == "compound_bleu" else metric,
+            metric_type="bleu" if key == "compound_bleu" else key,
             metric_name=name,
-            metric_value=float(write_score(metric, results[f"{split}_{metric}"])),
-            metric_args={"signature": signatures[metric]} if metric in signatures else None,
+            metric_value=float(write_value(key, scores.scores[key].value)),
+            metric_args={"signature": facts.results.signatures[key]} if key in facts.results.signatures else None,
         )
-        for split in splits_of(results)
-        for metric, name in names_of(results).items()
-        if f"{split}_{metric}" in results and not native  # whose results are the original's
+        for split, scores in facts.results.splits.items()
+        for key, name in facts.results.names.items()
+        if key in scores.scores and not native  # whose results are the original's
     ]
     return ModelCardData(
         library_name="transformers",
@@ -414,55 +353,45 @@ def training_rows(facts: ModelCardFacts, config: VanillaTransformerConfig) -> li
     return cells(rows)
 
 
-def result_rows(results: dict[str, Any], unit: str) -> list[list[str]]:
+def result_rows(results: Results, unit: str) -> list[list[str]]:
     """
     The scores of each text, written out, below the names of those that there are; none if nothing was scored.
 
     Args:
         unit: what rows of a text are.
     """
-    names = names_of(results)
-    counted = any(f"{split}_rows" in results for split in splits_of(results))
+    names = results.names
+    counted = any(scores.rows is not None for scores in results.splits.values())
     rows = [
         ["set", *([unit] if counted else []), "NLL per token" if "perplexity" in names else "NLL", *names.values()]
     ]
-    for split in splits_of(results):
-        count = results.get(f"{split}_rows")
-        row = [cell(split), *(["" if count is None else f"{count:,}"] if counted else [])]
-        row.append(f"{results[f'{split}_loss']:.4f}")
+    for split, scores in results.splits.items():
+        row = [cell(split), *(["" if scores.rows is None else f"{scores.rows:,}"] if counted else [])]
+        row.append(f"{scores.loss:.4f}")
+        before = results.before[split].scores if split in results.before else {}
         for key in names:
-            now, before = results.get(f"{split}_{key}"), results.get(f"{split}_{key}_before")
-            margin = results.get(f"{split}_{key}_margin")
-            row.append(
-                ("" if now is None else write_score(key, now))
-                + write_margin(key, margin)
-                + ("" if before is None else f" ({write_score(key, before)})")
-            )
+            now = "" if key not in scores.scores else write_score(key, scores.scores[key])
+            row.append(now + ("" if key not in before else f" ({write_value(key, before[key].value)})"))
         rows.append(row)
     return rows if len(rows) > 1 else []
 
 
-def robustness_rows(results: dict[str, Any]) -> list[list[str]]:
-    """Rows of a table of `results["robustness"]`: BLEU of changed copies of a text, and shares of copied things."""
+def robustness_rows(results: Results) -> list[list[str]]:
+    """BLEU of changed copies of a text, and shares of copied things."""
     return [
-        [row["copy"], f"{row['sentences']:,}", *(f"{row[way]:.1f}" for way in ("pipeline", "generate"))]
-        for row in results.get("robustness", [])
+        [row.copy, f"{row.sentences:,}", f"{row.pipeline:.1f}", f"{row.generate:.1f}"] for row in results.robustness
     ]
 
 
-def part_rows(results: dict[str, Any]) -> list[list[str]]:
-    """`{split}_parts`, scores of parts of each text such as labels, below their names; none without any."""
+def part_rows(results: Results) -> list[list[str]]:
+    """Scores of parts of each text such as labels, below their names; none without any."""
     names = {"count": "texts", **MEASURES}
-    parts = [
-        (split, part, scores)
-        for split in splits_of(results)
-        for part, scores in results.get(f"{split}_parts", {}).items()
-    ]
+    parts = [(split, part, found) for split, each in results.splits.items() for part, found in each.parts.items()]
     shown = [key for key in names if any(key in scores for _, _, scores in parts)]
     rows = [["set", "part", *(names[key] for key in shown)]]
     for split, part, scores in parts:
         cells = [
-            "" if key not in scores else f"{scores[key]:,}" if key == "count" else write_score(key, scores[key])
+            "" if key not in scores else f"{scores[key]:,}" if key == "count" else write_value(key, scores[key])
             for key in shown
         ]
         rows.append([cell(split), cell(part), *cells])

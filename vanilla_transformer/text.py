@@ -7,9 +7,7 @@ import zlib
 from pathlib import Path
 from typing import NamedTuple
 
-
-class TextError(ValueError):
-    """A text that cannot be read as it should, in words for the person who gave it."""
+from .errors import TextError
 
 
 class Format(NamedTuple):

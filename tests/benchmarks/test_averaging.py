@@ -4,7 +4,7 @@ import json
 
 from benchmarks.averaging import main
 from tests.training.small import write_recipe
-from training.checkpoints import EXTRA
+from training.engine.checkpoints import EXTRA
 from training.train import main as train
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
 

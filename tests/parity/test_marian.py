@@ -9,7 +9,8 @@ import torch
 from transformers import MarianMTModel
 
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
-from vanilla_transformer.conversion import ConversionError, to_marian
+from vanilla_transformer.conversion import to_marian
+from vanilla_transformer.errors import ConversionError
 
 
 def logits(model, batch, ours):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from training.optimization import noam_learning_rate, noam_schedule
+from training.engine.optimization import noam_learning_rate, noam_schedule
 from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
 
 

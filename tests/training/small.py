@@ -1,10 +1,16 @@
-"""A recipe that trains a very small model on a corpus of a few sentences, in seconds."""
+"""A recipe that trains a very small model on a corpus of a few sentences, in seconds, and arguments without one."""
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from training.phrasebook import phrasebook
+from training.data.phrasebook import phrasebook
+from training.engine.arguments import TrainingArguments, make_arguments
+from training.engine.trainer import VanillaTransformerTrainer
+from training.recipe.fields import DataFields, TrainingFields
+from training.tasks import TASKS
 
 
 def write_recipe(folder: Path) -> Path:
@@ -38,3 +44,20 @@ def write_recipe(folder: Path) -> Path:
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(settings), encoding="utf-8")
     return path
+
+
+def make_training_arguments(**settings: Any) -> TrainingArguments:
+    """Make the arguments of Trainer out of recipe fields and others of transformers."""
+    names = {field.name for field in dataclasses.fields(TrainingFields)}
+    others = {name: settings.pop(name) for name in list(settings) if name not in names}
+    return make_arguments(TrainingFields(**settings), others)
+
+
+def make_trainer(
+    task: str, model: Any, args: TrainingArguments, tokenizer: Any, train_dataset: Any = None, **fields: Any
+) -> VanillaTransformerTrainer:
+    """Make the trainer of a task without its recipe."""
+    objective = TASKS[task](DataFields(), args.recipe).make_objective(tokenizer, model.config, train_dataset)
+    return VanillaTransformerTrainer(
+        model, args, objective, train_dataset=train_dataset, processing_class=tokenizer, **fields
+    )

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from training.alignment import Shift, check_alignment, find_shift
-from training.arguments import RecipeError
-from training.data import ParallelText
-from training.phrasebook import greetings, phrasebook
+from training.data.alignment import Shift, check_alignment, find_shift
+from training.data.phrasebook import greetings, phrasebook
+from training.data.texts import ParallelText
 from training.train import main
+from vanilla_transformer.errors import RecipeError
 
 RECIPE = Path(__file__).resolve().parents[2] / "training" / "recipes" / "own_files.yaml"
 PAIRS = phrasebook()["train"][len(list(greetings())) :]
@@ -57,8 +57,8 @@ def test_a_shift_by_lines_that_lack_in_the_source_is_found():
 
 
 def test_a_long_text_is_searched_in_windows(monkeypatch):
-    monkeypatch.setattr("training.alignment.CHECKED_PAIRS", 1000)
-    monkeypatch.setattr("training.alignment.WINDOW", 100)
+    monkeypatch.setattr("training.data.alignment.CHECKED_PAIRS", 1000)
+    monkeypatch.setattr("training.data.alignment.WINDOW", 100)
     shift, share = find_shift(shift_target(PAIRS, -1, 3650))
     assert shift is not None and shift.offset == -1 and abs(shift.first - 3650) <= 5 and 0.3 < share < 0.45
     assert find_shift(ParallelText.from_pairs(PAIRS)) == (None, 0.0)

@@ -1,11 +1,21 @@
+import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from transformers.trainer_utils import HubStrategy
 
-from training.arguments import RecipeError, TrainingArguments
-from training.recipe import parse_recipe
+from training.engine.arguments import TrainingArguments, make_arguments
+from training.recipe.fields import HUB_STRATEGIES, LENGTH_PENALTY_TYPES, PRESETS
+from training.recipe.names import REPLACED
+from training.recipe.parse import parse_recipe
+from training.tasks import TASKS
+from vanilla_transformer import configuration_vanilla_transformer, generation_vanilla_transformer
+from vanilla_transformer.errors import RecipeError, UserError
 
-RECIPES = Path(__file__).resolve().parents[2] / "training" / "recipes"
+REPOSITORY = Path(__file__).resolve().parents[2]
+RECIPES = REPOSITORY / "training" / "recipes"
 
 
 @pytest.fixture
@@ -18,13 +28,42 @@ def recipe(tmp_path):
     return write
 
 
+def start(arguments):
+    """Check a recipe as far as that goes without its texts, and make transformers' arguments of it."""
+    parsed = parse_recipe(arguments)
+    TASKS[parsed.model.task](parsed.data, parsed.training).check_settings()
+    return make_arguments(parsed.training, parsed.others)
+
+
 @pytest.mark.parametrize("word", ["--help", "-h"])
 def test_help_lists_the_fields(capsys, word):
     with pytest.raises(SystemExit) as stop:
         parse_recipe([word])
     assert stop.value.code == 0
     shown = capsys.readouterr().out
-    assert "--tokens_per_step" in shown and "at most 2%" in shown
+    assert "--tokens_per_step" in shown and "at most 2%" in shown and "--help_all" in shown
+    assert "--adam_beta1" not in shown
+
+
+def test_all_fields_but_refused_ones_are_listed_on_request(capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse_recipe(["--help_all"])
+    assert stop.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(f"--{name}" in shown for name in ("adam_beta1", "torch_compile", "hold_out"))
+    assert not any(f"--{name} " in shown for name in REPLACED)
+
+
+def test_help_needs_no_library():
+    code = "import sys; import training.recipe.help; print({'torch', 'transformers'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    assert done.stdout == "set()\n"
+
+
+def test_what_fields_may_be_is_what_the_libraries_know():
+    assert tuple(configuration_vanilla_transformer.PRESETS) == PRESETS
+    assert tuple(generation_vanilla_transformer.LENGTH_PENALTY_TYPES) == LENGTH_PENALTY_TYPES
+    assert sorted(HUB_STRATEGIES) == sorted(HubStrategy)
 
 
 def test_the_defaults_are_the_papers(recipe):
@@ -186,23 +225,23 @@ def test_epochs_on_the_command_line_take_the_place_of_the_recipes_steps(recipe):
 
 def test_the_best_model_has_the_lowest_nll(recipe):
     content = "load_best_model_at_end: true\neval_strategy: steps\npatience: 3\n"
-    training = parse_recipe([recipe(content)]).training
+    training = start([recipe(content)])
     assert (training.metric_for_best_model, training.greater_is_better) == ("eval_loss", False)
     with pytest.raises(RecipeError, match=r"`save_total_limit` is 7 .* and `patience` 3.*Keep at least 8"):
         parse_recipe([recipe(content + "save_total_limit: 7\n")])
 
 
 def test_bf16_is_taken_where_the_gpu_computes_in_it(recipe, monkeypatch):
-    assert parse_recipe([recipe("run_on: cpu\n")]).training.bf16 is False
-    assert parse_recipe([recipe("run_on: cpu\nbf16: true\n")]).training.bf16 is True
+    assert start([recipe("run_on: cpu\n")]).bf16 is False
+    assert start([recipe("run_on: cpu\nbf16: true\n")]).bf16 is True
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     # Trainer's own part would set the GPU up.
     monkeypatch.setattr(TrainingArguments.__base__, "__post_init__", lambda self: setattr(self, "report_to", []))
     for native in (True, False):
-        monkeypatch.setattr("training.arguments.has_native_bf16", lambda native=native: native)
-        assert parse_recipe([recipe("")]).training.bf16 is native
-        assert parse_recipe([recipe("run_on: cpu\n")]).training.bf16 is False
-        assert parse_recipe([recipe("bf16: false\n")]).training.bf16 is False
+        monkeypatch.setattr("training.engine.arguments.has_native_bf16", lambda native=native: native)
+        assert start([recipe("")]).bf16 is native
+        assert start([recipe("run_on: cpu\n")]).bf16 is False
+        assert start([recipe("bf16: false\n")]).bf16 is False
 
 
 @pytest.mark.parametrize(
@@ -277,14 +316,36 @@ def test_bf16_is_taken_where_the_gpu_computes_in_it(recipe, monkeypatch):
     ],
 )
 def test_bad_recipes_are_refused(recipe, content, arguments, named):
-    with pytest.raises(RecipeError, match=named):
-        parse_recipe([recipe(content), *arguments])
+    with pytest.raises(UserError, match=named):
+        start([recipe(content), *arguments])
+
+
+def test_all_faults_are_reported_at_once(recipe):
+    with pytest.raises(RecipeError) as refused:
+        parse_recipe([recipe("preset: huge\nstride: -1\nseed: -1\nwarmup_steps: 0\nlicense: mine\n")])
+    first, *faults = str(refused.value).split("\n")
+    assert first == "the recipe has 5 faults:"
+    assert [fault.split("`")[1] for fault in faults] == ["preset", "stride", "seed", "license", "warmup_steps"]
+    with pytest.raises(RecipeError, match=r"(?s)no recipe field `pre_set`.*no recipe field `stepz`"):
+        parse_recipe([recipe("pre_set: base\n"), "--stepz", "3"])
+
+
+def test_a_recipe_does_not_change(recipe):
+    parsed = parse_recipe([recipe("")])
+    for part, field in (
+        (parsed, "data"),
+        (parsed.model, "preset"),
+        (parsed.data, "source"),
+        (parsed.training, "seed"),
+    ):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(part, field, "x")
 
 
 def test_a_program_that_is_not_installed_is_named(recipe, monkeypatch):
-    monkeypatch.setattr("training.arguments.get_available_reporting_integrations", lambda: ["tensorboard"])
+    monkeypatch.setattr("training.engine.arguments.get_available_reporting_integrations", lambda: ["tensorboard"])
     with pytest.raises(RecipeError, match="`report_to` is wandb, which is not installed"):
-        parse_recipe([recipe("report_to: wandb\n")])
+        start([recipe("report_to: wandb\n")])
 
 
 def test_words_that_yaml_or_the_command_line_take_for_something_else(recipe):

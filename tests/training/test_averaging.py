@@ -5,10 +5,10 @@ import torch
 from transformers import AutoModelForSeq2SeqLM
 
 from training import averaging
-from training.arguments import RecipeError
-from training.averaging import average_weights, write_mean
-from training.checkpoints import EXTRA, find_checkpoints, regular_checkpoints
+from training.engine.averaging import average_weights, write_mean
+from training.engine.checkpoints import EXTRA, find_checkpoints, regular_checkpoints
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
+from vanilla_transformer.errors import RecipeError
 
 
 @pytest.fixture
@@ -45,13 +45,13 @@ def test_the_mean_of_each_tensor_with_ties_kept(checkpoints, tmp_path, monkeypat
         ("mean", "model.safetensors", "model.safetensors cannot be read"),
     ],
 )
-def test_nothing_is_written_where_a_mean_cannot_be(checkpoints, tmp_path, monkeypatch, output, missing, message):
+def test_nothing_is_written_where_a_mean_cannot_be(checkpoints, tmp_path, capsys, output, missing, message):
     (tmp_path / "file").write_text("mine")
     if missing is not None:
         (checkpoints[-1] / missing).unlink()
-    monkeypatch.setattr(sys, "argv", ["averaging", "--output", str(tmp_path / output), *map(str, checkpoints)])
-    with pytest.raises(SystemExit, match=message):
-        averaging.main()
+    assert averaging.main(["--output", str(tmp_path / output), *map(str, checkpoints)]) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("error: ") and message in errors and errors.count("\n") == 1
     assert (tmp_path / "file").read_text() == "mine" and not (tmp_path / "mean").exists()
 
 

@@ -1,9 +1,8 @@
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
-from training.batching import TokenBudgetBatchSampler, longest_sentence
+from training.data.batching import StepPlan, TokenBudgetBatchSampler, longest_sentence
+from training.recipe.fields import TrainingFields
 
 
 @pytest.fixture
@@ -146,11 +145,19 @@ def test_more_batches_a_step_than_sentences_are_refused():
 
 @pytest.mark.parametrize(("tokens_per_device", "longest"), [(None, 404), (101, 101), (1000, 404)])
 def test_the_longest_sentence_does_not_depend_on_the_number_of_processes(tokens_per_device, longest):
-    for world_size, accumulation in ((1, 4), (2, 2), (4, 1)):
-        args = SimpleNamespace(
-            tokens_per_step=404,
-            tokens_per_device=tokens_per_device,
-            world_size=world_size,
-            gradient_accumulation_steps=accumulation,
-        )
-        assert longest_sentence(args) == longest
+    training = TrainingFields(tokens_per_step=404, tokens_per_device=tokens_per_device)
+    assert longest_sentence(training) == longest
+
+
+@pytest.mark.parametrize(
+    ("per_device", "processes", "accumulation", "batch"), [(None, 2, 1, 202), (101, 2, 2, 101), (100, 1, 5, 80)]
+)
+def test_a_plan_deals_the_tokens_of_a_step_out(per_device, processes, accumulation, batch):
+    plan = StepPlan.make(404, per_device, processes)
+    assert plan == StepPlan(404, processes, accumulation)
+    assert (plan.batches, plan.batch_tokens) == (processes * accumulation, batch)
+
+
+def test_more_processes_than_tokens_are_refused():
+    with pytest.raises(ValueError, match=r"`tokens_per_step` is 3 for 4 processes\. Raise it"):
+        StepPlan.make(3, None, 4)

@@ -1,7 +1,6 @@
 import pytest
 
-from training.arguments import DataArguments, RecipeError
-from training.cleaning import (
+from training.data.cleaning import (
     HELD_OUT_SHARE,
     LanguageEvidence,
     check_direction,
@@ -11,14 +10,16 @@ from training.cleaning import (
     report_lengths,
     report_swapped,
 )
-from training.data import ParallelText
-from training.phrasebook import phrasebook
+from training.data.phrasebook import phrasebook
+from training.data.texts import ParallelText
+from training.recipe.fields import DataFields
+from vanilla_transformer.errors import RecipeError
 
 
 def test_what_is_left_out_is_counted_by_reason():
     pairs = [(f"sentence number {i}", f"la frase número {i}") for i in range(20)]
     pairs += [("", "x"), ("a", " "), pairs[3], pairs[3], ("short", "muy largo " * 30)]
-    arguments = DataArguments(drop_duplicates=True, max_length_ratio=3)
+    arguments = DataFields(drop_duplicates=True, max_length_ratio=3)
     text = clean(ParallelText.from_pairs(pairs), arguments, "train")
     assert text.rows == list(range(1, 21))
     assert describe(len(text), text.dropped, "train", "pairs") == (
@@ -31,7 +32,7 @@ def test_what_is_left_out_is_counted_by_reason():
 
 def test_a_text_without_words_is_refused():
     with pytest.raises(RecipeError, match="no pair with words on both sides"):
-        clean(ParallelText.from_pairs([("a", ""), (" ", "x")]), DataArguments(), "train")
+        clean(ParallelText.from_pairs([("a", ""), (" ", "x")]), DataFields(), "train")
 
 
 def test_the_held_out_part_shares_no_side_and_does_not_depend_on_the_order():

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import gzip
 import json
 
@@ -6,10 +7,10 @@ import datasets
 import pandas
 import pytest
 
-from training.arguments import DataArguments, RecipeError
-from training.data import load_split
-from training.phrasebook import phrasebook
-from vanilla_transformer.text import TextError
+from training.data.phrasebook import phrasebook
+from training.data.texts import load_split
+from training.recipe.fields import DataFields
+from vanilla_transformer.errors import RecipeError, TextError
 
 
 @pytest.fixture
@@ -23,23 +24,23 @@ def write(tmp_path):
 
 
 def test_two_files(write):
-    text = load_split(DataArguments(source=write("en", "a\n\nb\n"), target=write("es", "x\ny\nz\n")), "train")
+    text = load_split(DataFields(source=write("en", "a\n\nb\n"), target=write("es", "x\ny\nz\n")), "train")
     assert (text.sources, text.targets, text.rows) == (["a", "", "b"], ["x", "y", "z"], [1, 2, 3])
 
 
 def test_packed_files(write):
     source, target = write("en.gz", gzip.compress(b"a\nb\n")), write("es.gz", gzip.compress(b"x\ny\n"))
-    assert load_split(DataArguments(source=source, target=target), "train").sources == ["a", "b"]
+    assert load_split(DataFields(source=source, target=target), "train").sources == ["a", "b"]
     table = write("t.csv.gz", gzip.compress(b"source,target\na,x\n"))
-    assert load_split(DataArguments(train_file=table), "train").targets == ["x"]
+    assert load_split(DataFields(train_file=table), "train").targets == ["x"]
     for broken in (b"plain text\n", gzip.compress(b"a\n" * 1000)[:-12]):
         with pytest.raises(TextError, match=r"en2\.gz cannot be unpacked"):
-            load_split(DataArguments(source=write("en2.gz", broken), target=target), "train")
+            load_split(DataFields(source=write("en2.gz", broken), target=target), "train")
 
 
 def test_odd_line_separators_inside_sentences_misalign_nothing(write):
     source = write("en", "one\rone\ntwo\u0085two\nthree\u2028three\n")
-    text = load_split(DataArguments(source=source, target=write("es", "1\n2\n3\n")), "train")
+    text = load_split(DataFields(source=source, target=write("es", "1\n2\n3\n")), "train")
     assert text.targets == ["1", "2", "3"]
     assert text.sources[1] == "two\u0085two"
 
@@ -47,43 +48,43 @@ def test_odd_line_separators_inside_sentences_misalign_nothing(write):
 def test_files_of_different_lengths_are_refused_with_both_counts(write):
     source, target = write("en", "a\n" * 100_001), write("es", "a\n" * 100_000)
     with pytest.raises(RecipeError, match=r"en has 100,001 lines and .*es has 100,000"):
-        load_split(DataArguments(source=source, target=target), "train")
+        load_split(DataFields(source=source, target=target), "train")
 
 
 def test_an_empty_file_and_broken_utf8_are_refused(write):
     fine = write("es", "x\ny\n")
     with pytest.raises(TextError, match="en is empty"):
-        load_split(DataArguments(source=write("en", ""), target=fine), "train")
+        load_split(DataFields(source=write("en", ""), target=fine), "train")
     with pytest.raises(TextError, match="en, line 2 is not UTF-8"):
-        load_split(DataArguments(source=write("en", b"a\n\xff\n"), target=fine), "train")
+        load_split(DataFields(source=write("en", b"a\n\xff\n"), target=fine), "train")
 
 
 def test_cells_without_text_are_empty_sides_and_half_characters_are_refused(write):
     path = write("t.jsonl", '{"source": "a", "target": null}\n')
-    assert load_split(DataArguments(train_file=path), "train").targets == [""]
-    assert load_split(DataArguments(train_file=write("t.tsv", "source\ttarget\n\t\n")), "train").rows == [2]
+    assert load_split(DataFields(train_file=path), "train").targets == [""]
+    assert load_split(DataFields(train_file=write("t.tsv", "source\ttarget\n\t\n")), "train").rows == [2]
     with pytest.raises(RecipeError, match="line 1 is no text"):
-        load_split(DataArguments(train_file=write("u.jsonl", '{"source": "\\ud83d", "target": "x"}\n')), "train")
+        load_split(DataFields(train_file=write("u.jsonl", '{"source": "\\ud83d", "target": "x"}\n')), "train")
 
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_jsonl(write, nested):
     rows = [{"en": "a\nb", "es": "x"}, {"en": "c", "es": "¿y?"}]
     content = "".join(json.dumps({"translation": row} if nested else row) + "\n" for row in rows)
-    arguments = DataArguments(train_file=write("t.jsonl", content), source_column="en", target_column="es")
+    arguments = DataFields(train_file=write("t.jsonl", content), source_column="en", target_column="es")
     text = load_split(arguments, "train")
     assert (text.sources, text.targets) == (["a\nb", "c"], ["x", "¿y?"])
 
 
 def test_tsv(write):
     path = write("t.tsv", 'id\ttarget\tsource\n1\tx "quoted\ta\n2\ty\tb\n')
-    text = load_split(DataArguments(validation_file=path), "validation")
+    text = load_split(DataFields(validation_file=path), "validation")
     assert (text.sources, text.targets) == (["a", "b"], ['x "quoted', "y"])
 
 
 def test_csv(write):
     content = 'id,target,source\n1,"x, ""quoted""",a\n2,"two\nlines",b\n3,z,c\n'
-    text = load_split(DataArguments(train_file=write("t.csv", content)), "train")
+    text = load_split(DataFields(train_file=write("t.csv", content)), "train")
     assert text.sources == ["a", "b", "c"]
     assert text.targets == ['x, "quoted"', "two\nlines", "z"]
     assert text.rows == [2, 4, 5]
@@ -105,13 +106,13 @@ def test_a_tsv_with_quoted_cells_is_read_as_the_csv_of_the_same_frame(tmp_path, 
     frame = pandas.DataFrame(rows, columns=["source", "target"])
     for name, separator in (("t.csv", ","), ("t.tsv", "\t"), ("excel.csv", ";")):
         frame.to_csv(tmp_path / name, sep=separator, index=False, quoting=quoting)
-        text = load_split(DataArguments(train_file=str(tmp_path / name)), "train")
+        text = load_split(DataFields(train_file=str(tmp_path / name)), "train")
         assert list(zip(text.sources, text.targets, strict=True)) == rows
 
 
 def test_a_tsv_of_a_data_set_is_read_as_it_was_written(tmp_path):
     datasets.Dataset.from_list([{"source": a, "target": b} for a, b in CELLS]).to_csv(tmp_path / "t.tsv", sep="\t")
-    text = load_split(DataArguments(train_file=str(tmp_path / "t.tsv")), "train")
+    text = load_split(DataFields(train_file=str(tmp_path / "t.tsv")), "train")
     assert list(zip(text.sources, text.targets, strict=True)) == CELLS
 
 
@@ -127,24 +128,24 @@ def test_a_tsv_of_a_data_set_is_read_as_it_was_written(tmp_path):
 )
 def test_stray_quotes_of_a_tsv_are_text(write, rows):
     path = write("t.tsv", "target\tsource\n" + "".join(f"{row}\ta\n" for row in rows))
-    assert load_split(DataArguments(train_file=path), "train").targets == rows
+    assert load_split(DataFields(train_file=path), "train").targets == rows
     path = write("t.tsv", "source\ttarget\n" + "".join(f"a\t{row}\n" for row in rows))
-    assert load_split(DataArguments(train_file=path), "train").targets == rows
+    assert load_split(DataFields(train_file=path), "train").targets == rows
 
 
 def test_a_data_set_with_its_splits(tmp_path, write):
     for split in ("train", "test"):
         rows = [{"translation": {"en": f"{split} {i}", "es": f"{i} de {split}"}} for i in range(3)]
         write(f"{split}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    arguments = DataArguments(dataset_name=str(tmp_path), source_column="en", target_column="es")
+    arguments = DataFields(dataset_name=str(tmp_path), source_column="en", target_column="es")
     text = load_split(arguments, "train")
     assert (text.sources[2], text.targets[2], text.rows) == ("train 2", "2 de train", [1, 2, 3])
     assert load_split(arguments, "test").sources[0] == "test 0"
     assert load_split(arguments, "validation") is None
     with pytest.raises(RecipeError, match=r"train, row 1 has no text under 'source', only: en, es"):
-        load_split(DataArguments(dataset_name=str(tmp_path)), "train")
+        load_split(DataFields(dataset_name=str(tmp_path)), "train")
     with pytest.raises(RecipeError, match=r"`dataset_name` .*absent cannot be loaded"):
-        load_split(DataArguments(dataset_name=str(tmp_path / "absent")), "train")
+        load_split(DataFields(dataset_name=str(tmp_path / "absent")), "train")
 
 
 @pytest.mark.parametrize(
@@ -163,18 +164,17 @@ def test_a_cell_that_is_not_text_is_told_by_its_kind(write, cell, named, nested)
     row = f'{{"source": "a", "target": {cell}}}'
     path = write("t.jsonl", f'{{"translation": {row}}}\n' if nested else f"{row}\n")
     with pytest.raises(RecipeError, match=rf"line 1 has no text under 'target', but {named}\. .*`target_column`"):
-        load_split(DataArguments(train_file=path), "train")
+        load_split(DataFields(train_file=path), "train")
 
 
 def test_cells_of_a_data_set_are_told_by_their_kind_and_missing_columns_with_all_that_there_are(tmp_path):
     rows = [{"source": "a", "other": "b", "target": 1.5}, {"source": "a", "other": "b", "target": None}]
     datasets.Dataset.from_list(rows).to_parquet(tmp_path / "train.parquet")
-    arguments = DataArguments(dataset_name=str(tmp_path))
+    arguments = DataFields(dataset_name=str(tmp_path))
     with pytest.raises(RecipeError, match=r"row 1 has no text under 'target', but the number 1\.5"):
         load_split(arguments, "train")
-    arguments.target_column = "es"
     with pytest.raises(RecipeError, match="row 1 has no text under 'es', only: source, other, target"):
-        load_split(arguments, "train")
+        load_split(dataclasses.replace(arguments, target_column="es"), "train")
 
 
 def test_splits_are_added_and_cut_as_datasets_does(tmp_path, write):
@@ -182,7 +182,7 @@ def test_splits_are_added_and_cut_as_datasets_does(tmp_path, write):
         write(f"{split}.csv", "source,target\n" + "".join(f"{split} {i},x\n" for i in range(4)))
 
     def read(split):
-        return load_split(DataArguments(dataset_name=str(tmp_path), train_split=split), "train").sources
+        return load_split(DataFields(dataset_name=str(tmp_path), train_split=split), "train").sources
 
     both = [f"{split} {i}" for split in ("train", "test") for i in range(4)]
     assert read("train+test") == read("all") == both
@@ -210,22 +210,22 @@ def test_splits_are_added_and_cut_as_datasets_does(tmp_path, write):
 )
 def test_broken_tables_are_refused_by_line(write, name, content, named):
     with pytest.raises(RecipeError, match=named):
-        load_split(DataArguments(train_file=write(name, content)), "train")
+        load_split(DataFields(train_file=write(name, content)), "train")
 
 
 def test_suffixes_in_capitals(write):
     path = write("T.TSV", "source\ttarget\na\tx\n")
-    assert load_split(DataArguments(train_file=path), "train").targets == ["x"]
+    assert load_split(DataFields(train_file=path), "train").targets == ["x"]
     path = write("T.Jsonl.GZ", gzip.compress(b'{"source": "a", "target": "x"}\n'))
-    assert load_split(DataArguments(train_file=path), "train").sources == ["a"]
+    assert load_split(DataFields(train_file=path), "train").sources == ["a"]
 
 
 def test_lines_of_a_table_that_end_in_cr(write):
     path = write("t.csv", "source,target\ra,x\rb,y\r")
-    assert load_split(DataArguments(train_file=path), "train").targets == ["x", "y"]
+    assert load_split(DataFields(train_file=path), "train").targets == ["x", "y"]
     for path in (write("t.tsv", "source\ttarget\ra\tx\r"), write("t.jsonl", '{"source": "a"}\r{"source": "b"}\r')):
         with pytest.raises(TextError, match="lines that end in CR"):
-            load_split(DataArguments(train_file=path), "train")
+            load_split(DataFields(train_file=path), "train")
 
 
 @pytest.mark.parametrize(
@@ -240,30 +240,30 @@ def test_lines_of_a_table_that_end_in_cr(write):
 )
 def test_a_table_under_the_name_of_another_format_is_named(write, name, content, named):
     with pytest.raises((TextError, RecipeError), match=named):
-        load_split(DataArguments(train_file=write(name, content)), "train")
+        load_split(DataFields(train_file=write(name, content)), "train")
 
 
 def test_files_of_other_formats_are_not_aligned_text(write):
     path = write("t.tmx", '<?xml version="1.0"?>\n<tmx version="1.4">\n')
     with pytest.raises(TextError, match="is TMX, not plain text"):
-        load_split(DataArguments(source=path, target=path), "train")
+        load_split(DataFields(source=path, target=path), "train")
 
 
 def test_one_side_two_names_and_unknown_corpora_are_refused(write):
     path = write("en", "a\n")
     with pytest.raises(RecipeError, match="`validation_target` is missing"):
-        load_split(DataArguments(validation_source=path), "validation")
+        load_split(DataFields(validation_source=path), "validation")
     with pytest.raises(RecipeError, match="named twice, by `source` and `dataset_name`"):
-        load_split(DataArguments(dataset_name="someone/pairs", source=path, target=path), "train")
+        load_split(DataFields(dataset_name="someone/pairs", source=path, target=path), "train")
     with pytest.raises(RecipeError, match="named twice, by `corpus` and `dataset_name`"):
-        load_split(DataArguments(dataset_name="someone/pairs", corpus="phrasebook"), "test")
+        load_split(DataFields(dataset_name="someone/pairs", corpus="phrasebook"), "test")
     with pytest.raises(RecipeError, match="`corpus` is 'tatoeba'"):
-        load_split(DataArguments(corpus="tatoeba"), "train")
+        load_split(DataFields(corpus="tatoeba"), "train")
 
 
 def test_a_corpus_is_added_to_the_training_text_of_files(write):
     source, target = write("en", "a\nb\n"), write("es", "c\nd\n")
-    arguments = DataArguments(
+    arguments = DataFields(
         corpus="phrasebook", source=source, target=target, validation_source=source, validation_target=target
     )
     pairs = phrasebook()["train"]
@@ -276,4 +276,4 @@ def test_a_corpus_is_added_to_the_training_text_of_files(write):
 
 
 def test_no_names_give_no_split():
-    assert load_split(DataArguments(), "test") is None
+    assert load_split(DataFields(), "test") is None

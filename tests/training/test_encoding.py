@@ -2,8 +2,8 @@ import datasets
 import pytest
 from transformers import BatchEncoding
 
-from training.data import ParallelText
-from training.encoding import encode, within
+from training.data.encoding import encode, within
+from training.data.texts import ParallelText
 
 
 def test_encoding_keeps_text_and_reads_special_tokens_as_text(tokenizer):
@@ -31,7 +31,7 @@ def test_a_tokenizer_that_tells_sides_apart_sees_the_target_as_one():
 
 def test_a_large_text_is_encoded_once_and_in_several_processes(tokenizer, tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path))
-    monkeypatch.setattr("training.encoding.CACHED_PAIRS", 4)
+    monkeypatch.setattr("training.data.encoding.CACHED_PAIRS", 4)
     text = ParallelText.from_pairs([(f"the house {i}", f"la casa {i}") for i in range(9)])
     first = encode(text, tokenizer, num_workers=2)
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.arrow")}

@@ -4,8 +4,9 @@ import random
 
 import pytest
 
-from training.arguments import RecipeError, read_shares
-from training.everyday import DEFAULT_SHARES, KINDS, Everyday, Items, Pair, lower, no_stop, title, upper
+from training.data.everyday import KINDS, Everyday, Items, Pair, lower, no_stop, title, upper
+from training.recipe.augmentation import DEFAULT_SHARES, read_shares
+from vanilla_transformer.errors import RecipeError
 
 NOTHING = dict.fromkeys(DEFAULT_SHARES, 0.0)
 PAIRS = [

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.training.small import write_recipe
-from training.checkpoints import find_checkpoints, find_damage, step_of
+from training.engine.checkpoints import find_checkpoints, find_damage, step_of
 from training.train import main
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
 

@@ -1,9 +1,9 @@
 import pytest
 
-from training.arguments import RecipeError
-from training.data import ParallelText
-from training.languages import SCRIPTS, compare_languages, guess_language, language_shares
-from training.phrasebook import phrasebook
+from training.data.languages import SCRIPTS, compare_languages, guess_language, language_shares
+from training.data.phrasebook import phrasebook
+from training.data.texts import ParallelText
+from vanilla_transformer.errors import RecipeError
 
 ENGLISH, SPANISH = ([*side] for side in zip(*phrasebook()["train"][-400:], strict=True))
 GERMAN = ["Ich bin mit dem Hund in den Wald gegangen, und es war nicht so kalt wie am Abend davor."] * 20

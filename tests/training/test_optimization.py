@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from training.optimization import noam_learning_rate, noam_schedule
+from training.engine.optimization import noam_learning_rate, noam_schedule
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,17 @@ import re
 
 import pytest
 
-from training.phrasebook import FIXED, WORDS, actions, agree, descriptions, feelings, noun_phrase, phrasebook, places
+from training.data.phrasebook import (
+    FIXED,
+    WORDS,
+    actions,
+    agree,
+    descriptions,
+    feelings,
+    noun_phrase,
+    phrasebook,
+    places,
+)
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,14 @@ import torch
 from safetensors.torch import load_file
 from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments
 
-from training.arguments import TrainingArguments
-from training.batching import TokenBudgetBatchSampler
-from training.checkpoints import find_checkpoints
-from training.data import ParallelText
-from training.encoding import encode, lengths
-from training.tasks.translation import TranslationTrainer
+from tests.training.small import make_trainer, make_training_arguments
+from training.data.batching import TokenBudgetBatchSampler
+from training.data.encoding import encode, lengths
+from training.data.texts import ParallelText
+from training.engine.checkpoints import find_checkpoints
+from training.engine.processes import end_process_group, first_process
 from vanilla_transformer import VanillaTransformerForConditionalGeneration, VanillaTransformerTokenizer
+from vanilla_transformer.errors import TextError
 
 
 def losses(run: Path) -> list[float]:
@@ -50,12 +51,6 @@ def test_processes_and_accumulation_share_a_step_in_any_way(recipe, launch, tmp_
             torch.testing.assert_close(tensor, weights[name], rtol=0, atol=1e-5)
 
 
-def end_process_group() -> None:
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
-
-
 def train_plainly(folder: str) -> None:
     """A plain Seq2SeqTrainer, 8 sentences a step for processes and accumulation to share; prints size and losses."""
     tokenizer = VanillaTransformerTokenizer.from_pretrained(folder)
@@ -85,7 +80,6 @@ def train_plainly(folder: str) -> None:
     if arguments.process_index == 0:
         curve = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
         print("RESULT", json.dumps([arguments.world_size, curve]))
-    trainer.callback_handler.callbacks.clear()  # they hold the trainer, and it the process group
     del trainer
     end_process_group()
 
@@ -120,7 +114,7 @@ def train_remainders(folder: str) -> None:
         cut = TokenBudgetBatchSampler(source_lengths, target_lengths, budget, spread=False)
         assert cut.sizes[-1] == 1
         model = VanillaTransformerForConditionalGeneration.from_pretrained(folder)
-        arguments = TrainingArguments(
+        arguments = make_training_arguments(
             output_dir=folder,
             run_on="cpu",
             report_to="none",
@@ -132,10 +126,9 @@ def train_remainders(folder: str) -> None:
             noam=False,
             learning_rate=1e-3,
         )
-        trainer = TranslationTrainer(model, arguments, processing_class=tokenizer, train_dataset=dataset)
+        trainer = make_trainer("translation", model, arguments, tokenizer, dataset)
         trainer.train()
         curves.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
-        trainer.callback_handler.callbacks.clear()  # they hold the trainer, and it the process group
     if arguments.process_index == 0:
         print("RESULT", json.dumps([arguments.world_size, curves]))
     del trainer
@@ -167,18 +160,54 @@ def test_a_remainder_of_one_sentence_is_learned_from_alike_in_any_number_of_proc
             assert curve == pytest.approx(alone, abs=1e-5)
 
 
+def fail_first(kind: str) -> None:
+    """An exception in the first process; every process prints what it gets."""
+    arguments = make_training_arguments(output_dir="unused", run_on="cpu", report_to="none")
+
+    def work():
+        raise {"user": TextError("`source` is missing."), "bug": KeyError("row")}[kind]
+
+    try:
+        first_process(arguments, work)
+    except Exception as error:
+        print(
+            f"RESULT {json.dumps([arguments.process_index, type(error).__name__, str(error)])}\n", end="", flush=True
+        )
+    end_process_group()
+
+
+@pytest.mark.parametrize(
+    ("kind", "in_the_first", "in_the_other"),
+    [
+        ("user", ["TextError", "`source` is missing."], ["TextError", "`source` is missing."]),
+        (
+            "bug",
+            ["KeyError", "'row'"],
+            [
+                "FirstProcessError",
+                "The first process failed with KeyError: 'row'. Its traceback says where.",
+            ],
+        ),
+    ],
+)
+def test_every_exception_of_the_first_process_reaches_the_others(launch, kind, in_the_first, in_the_other):
+    result = launch("fail", kind, processes=2, module="tests.training.test_processes")
+    assert result.returncode == 0, result.stderr
+    lines = [line.removeprefix("RESULT") for line in result.stdout.splitlines() if line.startswith("RESULT")]
+    assert sorted(map(json.loads, lines)) == [[0, *in_the_first], [1, *in_the_other]]
+
+
 def predict(folder: str) -> None:
     """Translate 7 sentences, an odd number of batches; every process prints what it has."""
     tokenizer = VanillaTransformerTokenizer.from_pretrained(folder)
     model = VanillaTransformerForConditionalGeneration.from_pretrained(folder)
-    arguments = TrainingArguments(
+    arguments = make_training_arguments(
         output_dir=folder, run_on="cpu", report_to="none", disable_tqdm=True, tokens_per_device=10
     )
     text = ParallelText.from_pairs([("the house is red" + " red" * i, "la casa es roja") for i in range(7)])
-    trainer = TranslationTrainer(model, arguments, processing_class=tokenizer)
+    trainer = make_trainer("translation", model, arguments, tokenizer)
     predictions = trainer.predict(encode(text, tokenizer)).predictions
     print(f"RESULT {json.dumps([arguments.world_size, list(predictions)])}\n", end="", flush=True)
-    trainer.callback_handler.callbacks.clear()  # they hold the trainer, and it the process group
     del trainer
     end_process_group()
 
@@ -206,7 +235,7 @@ def test_freed_memory_is_not_cleared_again():
     program = textwrap.dedent(
         """
         import resource, torch
-        from training.processes import keep_freed_memory
+        from training.engine.processes import keep_freed_memory
 
         def faults():
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -226,4 +255,5 @@ def test_freed_memory_is_not_cleared_again():
 
 
 if __name__ == "__main__":
-    {"train": train_plainly, "remainders": train_remainders, "predict": predict}[sys.argv[1]](sys.argv[2])
+    programs = {"train": train_plainly, "remainders": train_remainders, "predict": predict, "fail": fail_first}
+    programs[sys.argv[1]](sys.argv[2])

@@ -9,7 +9,8 @@ import pytest
 import yaml
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 
-from training.recipe import choose_row, parse_recipe
+from training.recipe.corpus_size import choose_row
+from training.recipe.parse import parse_recipe
 
 TRAINING = Path(__file__).resolve().parents[2] / "training"
 RECIPES = sorted((TRAINING / "recipes").glob("*.yaml"))

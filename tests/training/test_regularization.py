@@ -1,6 +1,6 @@
 import json
 
-from training.regularization import BpeDropout
+from training.data.bpe_dropout import BpeDropout
 from training.tasks import translation
 from training.train import main
 from vanilla_transformer import VanillaTransformerTokenizer

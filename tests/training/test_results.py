@@ -4,10 +4,11 @@ import yaml
 from matplotlib.figure import Figure
 from safetensors.torch import load_file, save_file
 
-from training.results import LOSS_UNITS, plot_curves
+from training.publish.result_folder import LOSS_UNITS, plot_curves
 from training.tasks import TASKS
 from training.train import main
-from vanilla_transformer.loading import ModelFolderError, store_in_half
+from vanilla_transformer.errors import ModelFolderError
+from vanilla_transformer.loading import store_in_half
 
 
 @pytest.fixture

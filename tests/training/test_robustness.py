@@ -2,9 +2,10 @@
 
 import pytest
 
-from training.data import ParallelText
-from training.everyday import KINDS
-from training.robustness import COPIES, Robustness, bare, measure, share_copied, table
+from training.data.everyday import KINDS
+from training.data.texts import ParallelText
+from training.tasks.robustness import COPIES, bare, measure, share_copied, table
+from vanilla_transformer.scores import Robustness
 
 PAIRS = [("The house is red.", "La casa es roja."), ("Is Tom here?", "¿Está Tom aquí?")]
 

@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, MarianConfig, MarianMTModel
 
-from training.phrasebook import phrasebook
+from training.data.phrasebook import phrasebook
 from training.score import main as score_files
 from training.train import main
 from vanilla_transformer import VanillaTransformerForConditionalGeneration

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments
 
-from training.arguments import TrainingArguments
-from training.batching import derive_accumulation
-from training.data import ParallelText
-from training.encoding import encode
-from training.tasks.translation import TranslationTrainer
+from tests.training.small import make_trainer, make_training_arguments
+from training.data.batching import StepPlan
+from training.data.encoding import encode
+from training.data.texts import ParallelText
+from training.engine.evaluate import full_precision
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
 
 PAIRS = [
@@ -37,9 +37,9 @@ def small_model(small_config, tokenizer):
     return VanillaTransformerForConditionalGeneration(small_config(vocab_size=len(tokenizer), dropout=0.0))
 
 
-def arguments(tmp_path, **settings) -> TrainingArguments:
+def arguments(tmp_path, **settings):
     settings = {"max_steps": 4, "logging_steps": 1, "tokens_per_step": 200, "warmup_steps": 10, **settings}
-    return TrainingArguments(
+    return make_training_arguments(
         output_dir=str(tmp_path), run_on="cpu", report_to="none", disable_tqdm=True, save_strategy="no", **settings
     )
 
@@ -60,7 +60,7 @@ def plain_arguments(tmp_path, **settings) -> Seq2SeqTrainingArguments:
 
 
 def test_every_step_has_the_papers_learning_rate(small_model, tokenizer, dataset, tmp_path):
-    trainer = TranslationTrainer(small_model, arguments(tmp_path), train_dataset=dataset, processing_class=tokenizer)
+    trainer = make_trainer("translation", small_model, arguments(tmp_path), tokenizer, dataset)
     trainer.train()
     rates = [entry["learning_rate"] for entry in trainer.state.log_history if "learning_rate" in entry]
     assert rates == pytest.approx([32**-0.5 * step * 10**-1.5 for step in (1, 2, 3, 4)])
@@ -77,9 +77,10 @@ def test_accumulation_changes_no_loss(small_model, tokenizer, dataset, tmp_path)
     results = []
     for parts in (1, 4):
         args = arguments(tmp_path, max_steps=3, tokens_per_step=budget, tokens_per_device=budget // parts)
-        assert derive_accumulation(args) == f"{budget:,} = 1 process x {budget // parts:,} x {parts}"
+        plan = StepPlan.make(budget, budget // parts, args.world_size)
+        assert str(plan) == f"{budget:,} = 1 process x {budget // parts:,} x {parts}"
         model = copy.deepcopy(small_model)
-        trainer = TranslationTrainer(model, args, train_dataset=dataset, processing_class=tokenizer)
+        trainer = make_trainer("translation", model, args, tokenizer, dataset, plan=plan)
         trainer.train()
         results.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
         assert len(trainer.train_sampler) == parts
@@ -96,16 +97,16 @@ def test_evaluation_is_per_token_whatever_the_batches(small_model, tokenizer, da
             logits = small_model(input_ids=torch.tensor([row["input_ids"]]), labels=labels).logits
         total += F.cross_entropy(logits[0].double(), labels[0], reduction="sum").item()
         count += labels.numel()
-    trainer = TranslationTrainer(small_model, arguments(tmp_path), eval_dataset=dataset, processing_class=tokenizer)
+    trainer = make_trainer("translation", small_model, arguments(tmp_path), tokenizer, eval_dataset=dataset)
     for tokens in (60, 200, 5000):
-        monkeypatch.setattr("training.trainer.EVALUATION_TOKENS", tokens)
+        monkeypatch.setattr("training.engine.evaluate.EVALUATION_TOKENS", tokens)
         metrics = trainer.evaluate()
         assert metrics["eval_loss"] == pytest.approx(total / count, abs=1e-6)
         assert metrics["eval_perplexity"] == pytest.approx(math.exp(total / count), rel=1e-5)
 
 
 def test_predictions_are_decoded_texts_in_order(small_model, tokenizer, dataset, tmp_path):
-    trainer = TranslationTrainer(small_model, arguments(tmp_path), processing_class=tokenizer)
+    trainer = make_trainer("translation", small_model, arguments(tmp_path), tokenizer)
     predictions = trainer.predict(dataset).predictions
     small_model.eval()
     for index in (0, 3, 5):
@@ -115,9 +116,7 @@ def test_predictions_are_decoded_texts_in_order(small_model, tokenizer, dataset,
 
 
 def test_saved_settings_are_the_models_own(small_model, tokenizer, dataset, tmp_path):
-    trainer = TranslationTrainer(
-        small_model, arguments(tmp_path), train_dataset=dataset, eval_dataset=dataset, processing_class=tokenizer
-    )
+    trainer = make_trainer("translation", small_model, arguments(tmp_path), tokenizer, dataset, eval_dataset=dataset)
     trainer.train()
     trainer.evaluate()
     trainer.save_model(tmp_path / "saved")
@@ -188,12 +187,12 @@ def test_plain_trainer_decodes_long_targets_in_its_second_evaluation(small_confi
 
 def test_full_precision_leaves_the_model_as_training_made_it(small_model, tokenizer, dataset, tmp_path):
     args = arguments(tmp_path, bf16=True, predict_with_generate=False)
-    trainer = TranslationTrainer(small_model, args, train_dataset=dataset, processing_class=tokenizer)
+    trainer = make_trainer("translation", small_model, args, tokenizer, dataset)
     trainer.train()
     mixed = trainer.evaluate(dataset)["eval_loss"]
-    with trainer.full_precision():
-        exact = trainer.evaluate(dataset)["eval_loss"]
-        row = trainer.collate([dataset[0]])
+    exact = trainer.evaluator.evaluate(dataset, in_full_precision=True).metrics["loss"]
+    with full_precision(small_model):
+        row = trainer.objective.collate([dataset[0]])
         loss, logits, *_ = small_model.eval()(**row, return_dict=False)
         assert logits.dtype == torch.float32
     assert exact != mixed and exact == pytest.approx(mixed, rel=0.01)

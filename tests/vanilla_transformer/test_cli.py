@@ -17,7 +17,8 @@ from vanilla_transformer import (
     VanillaTransformerTranslationPipeline,
 )
 from vanilla_transformer.cli import main
-from vanilla_transformer.loading import ModelFolderError, load_model
+from vanilla_transformer.errors import ModelFolderError
+from vanilla_transformer.loading import load_model
 
 TEXTS = ["the house is red", "", "the", "the red car is new", "  ", "the house </s> is red"]
 

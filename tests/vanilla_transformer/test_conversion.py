@@ -8,12 +8,14 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from training.phrasebook import phrasebook
+from training.data.phrasebook import phrasebook
 from vanilla_transformer import VanillaTransformerForMaskedLM
 from vanilla_transformer.cli import main
-from vanilla_transformer.conversion import ConversionError, export_marian
+from vanilla_transformer.conversion import export_marian
+from vanilla_transformer.errors import ConversionError
 from vanilla_transformer.loading import load_model
 from vanilla_transformer.model_card import ModelCardFacts
+from vanilla_transformer.scores import Results, Score, SplitScores
 
 TATOEBA = Path(__file__).resolve().parents[3] / "shared" / "data" / "tatoeba_en_es"
 
@@ -64,9 +66,9 @@ assert (model.generation_config.num_beams, model.generation_config.length_penalt
 
 
 def test_its_card_links_to_the_original_and_says_what_is_lost(model_folder, tmp_path):
-    ModelCardFacts(source_lang="en", target_lang="es", results={"test_loss": 1.0, "test_perplexity": 2.7}).save(
-        model_folder
-    )
+    ModelCardFacts(
+        source_lang="en", target_lang="es", results=Results({"test": SplitScores(1.0, {"perplexity": Score(2.7)})})
+    ).save(model_folder)
     (model_folder / "curves.png").write_bytes(b"a picture")
     export_marian(model_folder, tmp_path / "native")
     card = (tmp_path / "native" / "README.md").read_text(encoding="utf-8")

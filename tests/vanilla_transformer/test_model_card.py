@@ -5,9 +5,9 @@ import pytest
 import yaml
 
 from vanilla_transformer import VanillaTransformerConfig
+from vanilla_transformer.errors import ModelCardError
 from vanilla_transformer.model_card import (
     FACTS,
-    ModelCardError,
     ModelCardFacts,
     ModelPlace,
     check_language,
@@ -15,9 +15,22 @@ from vanilla_transformer.model_card import (
     folder_card,
     render_model_card,
 )
+from vanilla_transformer.scores import Results
 
 CONFIG = VanillaTransformerConfig.from_preset("tiny", vocab_size=1000)
 REPOSITORY = ModelPlace("someone/en-es", revision="v3")
+
+
+def results_of(**more):
+    """Results as their file holds them, with some more entries."""
+    table = {
+        "test_loss": 0.1234,
+        "test_perplexity": 1.1313,
+        "test_bleu": 98.765,
+        "bleu_signature": "BLEU|nrefs:1|case:mixed",
+        **more,
+    }
+    return Results.from_json(table)
 
 
 @pytest.fixture
@@ -40,12 +53,7 @@ def facts():
         seconds=90.0,
         hardware="CPU, 2 threads",
         example='Say "hello".',
-        results={
-            "test_loss": 0.1234,
-            "test_perplexity": 1.1313,
-            "test_bleu": 98.765,
-            "bleu_signature": "BLEU|nrefs:1|case:mixed",
-        },
+        results=results_of(),
     )
 
 
@@ -93,8 +101,9 @@ def test_every_fact_is_on_the_card(facts):
 def test_intervals_and_another_start_are_on_the_card(facts):
     text = str(render_model_card(facts, CONFIG, 1, REPOSITORY))
     assert "initialization" not in text and "±" not in text
-    facts.results["test_bleu_margin"] = 1.234
-    facts.results |= {"test_compound_bleu": 99.5, "compound_bleu_signature": "BLEU (compounds)|nrefs:1"}
+    facts.results = results_of(
+        test_bleu_margin=1.234, test_compound_bleu=99.5, compound_bleu_signature="BLEU (compounds)|nrefs:1"
+    )
     config = VanillaTransformerConfig.from_dict({**CONFIG.to_dict(), "attention_init_gain": 0.5})
     text = str(render_model_card(facts, config, 1, REPOSITORY))
     assert "| initialization | gain 0.5 for the projections to queries, keys and values |" in text
@@ -168,6 +177,8 @@ def test_damaged_facts_are_named(model_folder):
         '{"results": null}',
         '{"steps": "many"}',
         '{"results": {"a_loss": "x"}}',
+        '{"results": {"a_loss": 1, "a_bleu": null}}',
+        '{"results": []}',
     ):
         (model_folder / FACTS).write_text(content)
         with pytest.raises(ModelCardError, match=r"model_card.json is damaged"):
@@ -183,7 +194,7 @@ def test_tables_hold_any_text(facts):
 
 def test_scores_of_other_texts_are_not_those_of_the_data_set(facts):
     facts.datasets = ["someone/pairs"]
-    facts.results |= {"news_loss": 1.0, "news_perplexity": 2.7, "news_bleu": 30.0}
+    facts.results = results_of(news_loss=1.0, news_perplexity=2.7, news_bleu=30.0)
     index = metadata_of(str(render_model_card(facts, CONFIG, 1, REPOSITORY)))["model-index"][0]["results"]
     assert {(r["dataset"]["type"], r["dataset"]["name"], r["dataset"]["split"]) for r in index} == {
         ("someone/pairs", "a phrasebook", "test"),

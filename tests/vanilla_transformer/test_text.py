@@ -11,7 +11,8 @@ import pyarrow.feather
 import pyarrow.parquet
 import pytest
 
-from vanilla_transformer.text import TextError, check_plain_text, read_lines, read_plain_text, split_lines
+from vanilla_transformer.errors import TextError
+from vanilla_transformer.text import check_plain_text, read_lines, read_plain_text, split_lines
 
 LINES = "El niño dijo que sí.\n" * 40
 

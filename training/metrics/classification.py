@@ -7,6 +7,8 @@ import datasets
 import evaluate
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
+from vanilla_transformer.errors import MetricError
+
 
 def score_labels(
     predictions: list[int], references: list[int], names: Sequence[object] | None = None
@@ -24,10 +26,10 @@ def score_labels(
         "accuracy", "precision", "recall", "f1", and "precision_NAME", "recall_NAME", "f1_NAME", from 0 to 1.
 
     Raises:
-        ValueError: if the numbers of both differ, or are 0.
+        MetricError: if the numbers of both differ, or are 0.
     """
     if len(predictions) != len(references) or len(references) == 0:
-        raise ValueError(
+        raise MetricError(
             f"There are {len(predictions):,} predictions and {len(references):,} references. Give one for each."
         )
     labels = list(range(len(names))) if names is not None else sorted({*predictions, *references})

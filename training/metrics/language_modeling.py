@@ -6,6 +6,8 @@ from typing import Any
 import datasets
 import evaluate
 
+from vanilla_transformer.errors import MetricError
+
 
 def perplexity(negative_log_likelihood: float) -> float:
     """exp of the mean negative log-likelihood of a token; infinite past what a float holds."""
@@ -37,6 +39,6 @@ class Perplexity(evaluate.Metric):
     def _compute(self, predictions: list[float], references: list[int]) -> dict[str, Any]:
         tokens = sum(references)
         if not tokens:
-            raise ValueError("There are no tokens to measure. Give the number of tokens of each text.")
+            raise MetricError("There are no tokens to measure. Give the number of tokens of each text.")
         loss = math.fsum(predictions) / tokens
         return {"loss": loss, "perplexity": perplexity(loss)}

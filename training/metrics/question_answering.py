@@ -14,6 +14,7 @@ import datasets
 import evaluate
 
 from training.metrics.segmentation import lacks_spaces, separate_characters
+from vanilla_transformer.errors import MetricError
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -53,18 +54,18 @@ def score_answers(predictions: dict[str, str], references: dict[str, list[str]])
         "exact_match", "f1", "precision", "recall" (of the reference with the best F1), and "unanswered", a number.
 
     Raises:
-        ValueError: if there are no questions, one has no right answer, or a prediction is for another question.
+        MetricError: if there are no questions, one has no right answer, or a prediction is for another question.
     """
     if not references:
-        raise ValueError("There are no questions to score. Give the right answers by the ids of their questions.")
+        raise MetricError("There are no questions to score. Give the right answers by the ids of their questions.")
     if unknown := sorted(set(predictions) - set(references)):
-        raise ValueError(f"There is a prediction for {unknown[0]!r}, which is none of the questions.")
+        raise MetricError(f"There is a prediction for {unknown[0]!r}, which is none of the questions.")
     keys = ("exact_match", "f1", "precision", "recall")
     characters = lacks_spaces([answer for answers in references.values() for answer in answers])
     totals = dict.fromkeys((*keys, "unanswered"), 0.0)
     for question, answers in references.items():
         if not answers:
-            raise ValueError(f"The question {question!r} has no right answer. Leave it out.")
+            raise MetricError(f"The question {question!r} has no right answer. Leave it out.")
         prediction = predictions.get(question)
         if prediction is None:
             totals["unanswered"] += 1

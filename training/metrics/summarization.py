@@ -12,6 +12,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import Tokenizer
 
 from training.metrics.segmentation import separate_characters, two_letters
+from vanilla_transformer.errors import MetricError
 
 KEYS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 ENGLISH = re.compile("[a-z0-9]")
@@ -51,10 +52,10 @@ def rouge(
             script has no spaces between words.
 
     Raises:
-        ValueError: if the numbers of texts differ, or are 0.
+        MetricError: if the numbers of texts differ, or are 0.
     """
     if len(summaries) != len(references) or len(references) == 0:
-        raise ValueError(
+        raise MetricError(
             f"There are {len(summaries):,} summaries and {len(references):,} references. Give one for each."
         )
     english = [two_letters(language) in (None, "en") and reads_as_english(reference) for reference in references]

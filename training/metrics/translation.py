@@ -9,10 +9,10 @@ Each score is a function of lines, and an `evaluate.Metric` that works without t
     (100, 'chrF2|nrefs:1')
 """
 
+import dataclasses
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -30,7 +30,8 @@ from sacrebleu.metrics import BLEU, CHRF, TER
 from sacremoses.corpus import NonbreakingPrefixes
 
 from training.metrics.segmentation import lacks_spaces, script_without_spaces, two_letters
-from vanilla_transformer.model_card import name_of
+from vanilla_transformer.errors import MetricError
+from vanilla_transformer.scores import Score
 
 SEED = 12345  # of resampling, as sacreBLEU has it
 LEAST_SAMPLES = 40  # of which one in 40 lies outside either end of a 95% interval
@@ -41,40 +42,16 @@ WORD_TOKENIZERS = ("13a", "intl", "none")  # which need spaces between words
 COMPOUND = re.compile(r"(\S)-(\S)")
 
 
-@dataclass(frozen=True)
-class Score:
-    """
-    A score of a whole text.
-
-    Attributes:
-        value: in percent; of TER less is better, of all others more.
-        signature: its name and how it was computed. Scores with other signatures cannot be compared.
-        margin: half the width of its 95% interval by bootstrap resampling (Koehn 2004), if that was asked for.
-    """
-
-    value: float
-    signature: str
-    margin: float | None = None
-
-    @property
-    def name(self) -> str:
-        """As a table shows it, "chrF2" for instance."""
-        return name_of(self.signature)
-
-    def __str__(self) -> str:
-        return f"{self.value:.2f}" if self.margin is None else f"{self.value:.2f} ± {self.margin:.2f}"
-
-
 def paired(hypotheses: Iterable[str], references: Iterable[str]) -> tuple[list[str], list[str]]:
     """
     Both as lists.
 
     Raises:
-        ValueError: if there are not as many hypotheses as references, or none.
+        MetricError: if there are not as many hypotheses as references, or none.
     """
     hypotheses, references = list(hypotheses), list(references)
     if len(hypotheses) != len(references) or not references:
-        raise ValueError(
+        raise MetricError(
             f"There are {len(hypotheses):,} hypotheses and {len(references):,} references. Give one for each line."
         )
     return hypotheses, references
@@ -86,10 +63,10 @@ def check_samples(samples: int, name: str = "`samples`") -> None:
         name: of the argument, for the error.
 
     Raises:
-        ValueError: for a number of samples that gives no interval of 95%.
+        MetricError: for a number of samples that gives no interval of 95%.
     """
     if samples != 0 and samples < LEAST_SAMPLES:
-        raise ValueError(
+        raise MetricError(
             f"{name} is {samples}. Give at least {LEAST_SAMPLES} for an interval of 95%, such as 1000, or 0 for none."
         )
 
@@ -110,15 +87,15 @@ def bleu_metric(tokenize: str, name: str = "`tokenize`", **options: Any) -> BLEU
         options: of sacreBLEU's.
 
     Raises:
-        ValueError: for another tokenizer, or one whose own package or model is missing.
+        MetricError: for another tokenizer, or one whose own package or model is missing.
     """
     if tokenize not in TOKENIZERS:
-        raise ValueError(f"{name} is {tokenize!r}. Choose one of: {', '.join(TOKENIZERS)}.")
+        raise MetricError(f"{name} is {tokenize!r}. Choose one of: {', '.join(TOKENIZERS)}.")
     try:
         return BLEU(tokenize=tokenize, force=tokenize == "none", **options)
     except (Exception, SystemExit) as error:  # of a package, of the network: each tokenizer raises its own
         said = " ".join(str(error).split()).removesuffix(".") or type(error).__name__
-        raise ValueError(
+        raise MetricError(
             f"{name} is {tokenize!r}, which sacreBLEU cannot load: {said}. Install what it needs, or choose another."
         ) from error
 
@@ -142,7 +119,7 @@ def default_tokenizer(target_lang: str | None) -> str:
         return "13a"
     try:
         bleu_metric(f"{language}-mecab")
-    except ValueError:
+    except MetricError:
         warnings.warn(
             f"BLEU of {target_lang} counts characters: sacreBLEU's {language}-mecab, which finds words, is not "
             f'installed. `pip install "sacrebleu[{language}]"` installs it.',
@@ -202,7 +179,7 @@ def bleu(
         target_lang: code of the language.
 
     Raises:
-        ValueError: if the numbers of lines differ, or are 0, and for settings that cannot be. So do the other scores.
+        MetricError: if the numbers of lines differ, or are 0, and for settings that cannot be. So do the other scores.
     """
     tokenize = tokenize or default_tokenizer(target_lang)
     score = score_with_sacrebleu(bleu_metric(tokenize), "BLEU", hypotheses, references, samples)
@@ -228,13 +205,13 @@ def check_compounds(target_lang: str | None) -> str:
     The code by which Moses' tokenizer knows a language.
 
     Raises:
-        ValueError: for a language that it does not know, or none.
+        MetricError: for a language that it does not know, or none.
     """
     known = {code for code in NonbreakingPrefixes().available_langs.values() if script_without_spaces(code) is None}
     language = two_letters(target_lang)
     if language is None or language not in known:
         shown = ", ".join(sorted(code for code in known if len(code) == 2))
-        raise ValueError(
+        raise MetricError(
             f"BLEU with compounds taken apart needs a language that Moses' tokenizer knows, and `target_lang` is "
             f"{target_lang!r}. Choose one of: {shown}."
         )
@@ -260,7 +237,7 @@ def compound_bleu(
         metric, "BLEU (compounds)", [split(line) for line in hypotheses], [split(line) for line in references], samples
     )
     tokenized = f"tok:moses-{language}+compounds"
-    return Score(score.value, score.signature.replace("tok:none", tokenized), score.margin)
+    return dataclasses.replace(score, signature=str(score.signature).replace("tok:none", tokenized))
 
 
 class NoSynonyms:
@@ -364,7 +341,7 @@ def score_translations(
         samples: for the margins; 0 is none.
 
     Raises:
-        ValueError: as `bleu`, and for `compounds` without a `target_lang` that Moses' tokenizer knows.
+        MetricError: as `bleu`, and for `compounds` without a `target_lang` that Moses' tokenizer knows.
     """
     tokenize = tokenize or default_tokenizer(target_lang)
     scores = {"bleu": bleu(hypotheses, references, tokenize, samples), "chrf": chrf(hypotheses, references, samples)}

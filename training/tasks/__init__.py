@@ -1,10 +1,10 @@
 """What can be trained, a module for each kind of text."""
 
+from training.engine.task import Task
 from training.tasks.classification import TextClassification
 from training.tasks.language_modeling import CausalLanguageModeling, MaskedLanguageModeling
 from training.tasks.question_answering import QuestionAnswering
 from training.tasks.summarization import Summarization
-from training.tasks.task import Task
 from training.tasks.translation import Translation
 
 # By the Hub's names.

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,19 @@ import datasets
 import numpy as np
 import torch
 
-from training.arguments import RecipeError
-from training.data import describe_cell, is_missing, read_rows
+from training.data.texts import describe_cell, is_missing, read_rows
+from training.engine.evaluate import Evaluator
+from training.engine.objective import Batch, Objective, Rows
+from training.engine.task import FileTask, choose_short
+from training.log import logger
 from training.metrics.classification import score_labels
-from training.tasks.task import FileTask, choose_short
-from training.trainer import RowLossTrainer, VanillaTransformerTrainer
 from vanilla_transformer import (
     VanillaTransformerConfig,
     VanillaTransformerForSequenceClassification,
     VanillaTransformerTokenizer,
 )
+from vanilla_transformer.errors import RecipeError
+from vanilla_transformer.scores import SplitScores
 
 # What stands for no label: on pairs the annotators of SNLI and its followers did not always agree, and the labels of
 # some tests are not published.
@@ -185,13 +188,12 @@ def encode_labelled(
     tokenizer: VanillaTransformerTokenizer,
     max_length: int,
     split: str = "train",
-    say: Callable[..., None] = print,
 ) -> datasets.Dataset:
     """
     Texts with their token ids, `first </s>` or `first </s> second </s>`; where both are too long, the longer is cut.
 
     Args:
-        split, say: what to call the text, and where to say how many are cut.
+        split: what to call the text.
 
     Returns:
         columns `texts` (one or two sentences), `row` (where it stands in what was read), `input_ids`, `labels`,
@@ -211,7 +213,7 @@ def encode_labelled(
         tokenizer.backend_tokenizer.no_truncation()  # else it is saved with the tokenizer
         for i, ids in zip(too_long, cut, strict=True):
             encoded[i] = ids
-        say(f"{split}: {len(too_long):,} texts cut to {max_length:,} tokens")
+        logger.info(f"{split}: {len(too_long):,} texts cut to {max_length:,} tokens")
     lengths = [len(ids) for ids in encoded]
     return datasets.Dataset.from_dict(
         {
@@ -256,27 +258,39 @@ def accuracy_by_phenomenon(texts: Iterable[Sequence[str]], right: np.ndarray) ->
 TOTALS = ("accuracy", "precision", "recall", "f1")
 
 
-class ClassificationTrainer(RowLossTrainer):
-    """Train and evaluate a classifier on data sets that `encode_labelled` made."""
+class ClassificationObjective(Objective):
+    """Learn and measure classification on data sets that `encode_labelled` made, with so many labels."""
 
-    def collate(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """input_ids and attention_mask (B, S), labels (B,)."""
-        batch = self.processing_class.pad({"input_ids": [row["input_ids"] for row in rows]}, return_tensors="pt")
+    loss_unit = "row"
+
+    def __init__(self, tokenizer: VanillaTransformerTokenizer, num_labels: int):
+        self.tokenizer, self.num_labels = tokenizer, num_labels
+
+    def collate(self, rows: Rows) -> Batch:
+        """Return input_ids and attention_mask (B, S), labels (B,)."""
+        batch = self.tokenizer.pad({"input_ids": [row["input_ids"] for row in rows]}, return_tensors="pt")
         return {**batch, "labels": torch.tensor([row["labels"] for row in rows])}
 
-    def measure(self, model: Any, batch: dict[str, torch.Tensor], indices: list[int], dataset: Any) -> Any:
-        """Summed loss, and index and label of each row."""
+    def measure(
+        self,
+        model: Any,
+        batch: Batch,
+        indices: list[int],
+        dataset: datasets.Dataset,
+        generation: dict[str, Any] | None,
+    ) -> Any:
+        """Return summed loss, and index and label of each row."""
         outputs = model(**batch)
         predicted = outputs.logits.argmax(dim=-1).tolist()
         return outputs.loss.item() * len(indices), list(zip(indices, predicted, strict=True))
 
-    def summarize(self, parts: list[Any], dataset: Any) -> tuple[dict[str, float], np.ndarray]:
+    def summarize(self, parts: list[Any], dataset: datasets.Dataset) -> tuple[dict[str, float], np.ndarray]:
         """
-        Mean loss of a row, accuracy, and the means of precision, recall and F1 over the labels. The predictions are
-        label numbers.
+        Return the mean loss of a row, accuracy, and the means of precision, recall and F1 over the labels. The
+        predictions are label numbers.
         """
         predictions = [label for _, label in sorted(each for _, pairs in parts for each in pairs)]
-        scores = score_labels(predictions, list(dataset["labels"]), range(self.model.config.num_labels))
+        scores = score_labels(predictions, list(dataset["labels"]), range(self.num_labels))
         loss = sum(loss for loss, _ in parts) / len(predictions)
         return {"loss": loss, **{key: scores[key] for key in TOTALS}}, np.array(predictions)
 
@@ -286,9 +300,7 @@ class TextClassification(FileTask):
 
     name = "text-classification"
     model_class = VanillaTransformerForSequenceClassification
-    trainer_class = ClassificationTrainer
     unit = "texts"
-    fields = frozenset({"text_columns", "label_column"})
     length = 512
 
     @property
@@ -365,16 +377,24 @@ class TextClassification(FileTask):
         config: VanillaTransformerConfig,
         tokenizer: VanillaTransformerTokenizer,
         longest: int,
-        say: Callable[..., None],
     ) -> datasets.Dataset:
         names = [config.id2label[i] for i in range(config.num_labels)]
-        return encode_labelled(text, names, tokenizer, longest, split, say)
+        return encode_labelled(text, names, tokenizer, longest, split)
 
-    def score(self, trainer: VanillaTransformerTrainer, dataset: datasets.Dataset, split: str) -> dict[str, Any]:
-        """Also `{split}_parts`: precision, recall and F1 of each label, and accuracy on pairs with a phenomenon."""
-        output = trainer.predict(dataset, metric_key_prefix=split)
-        labels, names = np.array(dataset["labels"]), trainer.model.config.id2label
-        scores = score_labels(output.predictions.tolist(), labels.tolist(), range(len(names)))
+    def make_objective(
+        self,
+        tokenizer: VanillaTransformerTokenizer,
+        config: VanillaTransformerConfig,
+        dataset: datasets.Dataset | None = None,
+    ) -> ClassificationObjective:
+        return ClassificationObjective(tokenizer, config.num_labels)
+
+    def score(self, evaluator: Evaluator, dataset: datasets.Dataset) -> SplitScores:
+        """Also of parts: precision, recall and F1 of each label, and accuracy on pairs with a phenomenon."""
+        evaluation = evaluator.evaluate(dataset, in_full_precision=True)
+        predictions, labels = evaluation.predictions, np.array(dataset["labels"])
+        names = evaluator.model.config.id2label
+        scores = score_labels(predictions.tolist(), labels.tolist(), range(len(names)))
         parts: dict[str, dict[str, float]] = {
             f"label {name}": {
                 "count": int((labels == i).sum()),
@@ -383,7 +403,6 @@ class TextClassification(FileTask):
             for i, name in names.items()
         }
         if len(self.columns) > 1:
-            by_phenomenon = accuracy_by_phenomenon(dataset["texts"], output.predictions == labels)
-            for name, (count, accuracy) in by_phenomenon.items():
+            for name, (count, accuracy) in accuracy_by_phenomenon(dataset["texts"], predictions == labels).items():
                 parts[f"pairs with {name}"] = {"count": count, "accuracy": accuracy}
-        return {**self.without_speed(output.metrics), f"{split}_parts": parts}
+        return SplitScores.from_metrics(evaluation.metrics, rows=len(dataset), parts=parts)

@@ -6,9 +6,9 @@ cut into blocks of equal length, so that nothing is padded and long texts are no
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import datasets
 import numpy as np
@@ -16,17 +16,17 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DataCollatorForLanguageModeling
 
-from training.arguments import RecipeError, TrainingArguments
-from training.data import COLUMNED, column_format, describe_cell, is_missing, read_rows
+from training.data.texts import COLUMNED, column_format, describe_cell, is_missing, read_rows
+from training.engine.objective import Batch, Objective, Rows
+from training.engine.task import FileTask
 from training.metrics.language_modeling import perplexity
-from training.tasks.task import FileTask
-from training.trainer import VanillaTransformerTrainer
 from vanilla_transformer import (
     VanillaTransformerConfig,
     VanillaTransformerForCausalLM,
     VanillaTransformerForMaskedLM,
     VanillaTransformerTokenizer,
 )
+from vanilla_transformer.errors import RecipeError
 from vanilla_transformer.kernels_vanilla_transformer import IGNORED_LABEL, label_smoothed_loss
 from vanilla_transformer.text import read_plain_text
 
@@ -125,16 +125,18 @@ def encode_blocks(
     )
 
 
-class CausalLanguageModelingTrainer(VanillaTransformerTrainer):
-    """Train and evaluate a model that predicts each token from those before it, on what `encode_blocks` made."""
+class CausalLanguageModelingObjective(Objective):
+    """Learn and measure the prediction of each token from those before it, on what `encode_blocks` made."""
 
-    def __init__(self, model: Any, args: TrainingArguments, **kwargs: Any):
+    def __init__(self, tokenizer: VanillaTransformerTokenizer, seed: int = 0):
+        self.tokenizer, self.seed = tokenizer, seed
+
+    def prepare(self, model: Any) -> None:
         model.training_loss = label_smoothed_loss  # with ε = 0; the logits of a batch are never made
-        super().__init__(model, args, **kwargs)
 
-    def collate(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """input_ids, attention_mask and labels (B, T); the head shifts the labels."""
-        batch = self.processing_class.pad({"input_ids": [row["input_ids"] for row in rows]}, return_tensors="pt")
+    def collate(self, rows: Rows) -> Batch:
+        """Return input_ids, attention_mask and labels (B, T); the head shifts the labels."""
+        batch = self.tokenizer.pad({"input_ids": [row["input_ids"] for row in rows]}, return_tensors="pt")
         labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORED_LABEL)
         return {**batch, "labels": labels}
 
@@ -142,44 +144,50 @@ class CausalLanguageModelingTrainer(VanillaTransformerTrainer):
         """How many labels (B, T) a model is to predict."""
         return int((labels[:, 1:] != IGNORED_LABEL).sum())  # none for the first token
 
-    def measure(self, model: Any, batch: dict[str, torch.Tensor], indices: list[int], dataset: Any) -> Any:
-        """Summed log-loss and predicted tokens."""
+    def measure(
+        self,
+        model: Any,
+        batch: Batch,
+        indices: list[int],
+        dataset: datasets.Dataset,
+        generation: dict[str, Any] | None,
+    ) -> Any:
+        """Return summed log-loss and predicted tokens."""
         count = self.count_predicted(batch["labels"])
         return (model(**batch).loss.item() * count, count) if count else (0.0, 0)
 
-    def summarize(self, parts: list[Any], dataset: Any) -> tuple[dict[str, float], np.ndarray]:
-        """Mean log-loss of a predicted token, and perplexity. There are no predictions."""
+    def summarize(self, parts: list[Any], dataset: datasets.Dataset) -> tuple[dict[str, float], np.ndarray]:
+        """Return the mean log-loss of a predicted token, and perplexity. There are no predictions."""
         loss = sum(log_loss for log_loss, _ in parts) / max(1, sum(count for _, count in parts))
         return {"loss": loss, "perplexity": perplexity(loss)}, np.array([])
 
 
-class MaskedLanguageModelingTrainer(CausalLanguageModelingTrainer):
+class MaskedLanguageModelingObjective(CausalLanguageModelingObjective):
     """
-    Train and evaluate a model that fills in 15% of the tokens (Devlin et al. 2019): 80% of them are masked, 10% are
+    Learn and measure filling in 15% of the tokens (Devlin et al. 2019): 80% of them are masked, 10% are
     others at random, 10% stay. In training they are drawn anew in each epoch, in evaluation they are always the same,
     whichever process has a block and after whatever interruption.
     """
 
-    def __init__(self, model: Any, args: TrainingArguments, processing_class: Any = None, **kwargs: Any):
-        self.collator = DataCollatorForLanguageModeling(processing_class)
-        super().__init__(model, args, processing_class=processing_class, **kwargs)
+    def __init__(self, tokenizer: VanillaTransformerTokenizer, seed: int = 0):
+        super().__init__(tokenizer, seed)
+        self.collator = DataCollatorForLanguageModeling(tokenizer)
 
-    def collate(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """input_ids with masks, attention_mask, and labels (B, T), -100 where nothing is to be filled in."""
+    def collate(self, rows: Rows) -> Batch:
+        """Return input_ids with masks, attention_mask, and labels (B, T), -100 where nothing is to be filled in."""
         return self.mask(rows)
 
-    def collate_training(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        epoch = 0 if self.train_sampler is None else self.train_sampler.epoch
-        return {**self.mask(rows, self.args.seed, 1 + epoch), "row": torch.tensor([row["row"] for row in rows])}
+    def collate_training(self, rows: Rows, epoch: int) -> Batch:
+        return self.mask(rows, self.seed, 1 + epoch)
 
-    def mask(self, rows: list[dict[str, Any]], *seeds: int) -> dict[str, torch.Tensor]:
+    def mask(self, rows: Rows, *seeds: int) -> Batch:
         """A batch with some tokens masked, which depend on the block and the seeds alone."""
         masked = []
         for row in rows:
             (seed,) = np.random.SeedSequence((*seeds, row["row"])).generate_state(1)
             self.collator.generator = torch.Generator().manual_seed(int(seed))
             masked.append(self.collator([{"input_ids": row["input_ids"]}]))
-        padding = {"input_ids": self.processing_class.pad_token_id, "attention_mask": 0, "labels": IGNORED_LABEL}
+        padding = {"input_ids": self.tokenizer.pad_token_id, "attention_mask": 0, "labels": IGNORED_LABEL}
         return {
             name: pad_sequence([each[name][0] for each in masked], batch_first=True, padding_value=value)
             for name, value in padding.items()
@@ -192,9 +200,18 @@ class MaskedLanguageModelingTrainer(CausalLanguageModelingTrainer):
 class LanguageModeling(FileTask):
     """What both kinds of language models share."""
 
+    objective_class: ClassVar[type[CausalLanguageModelingObjective]]
+
     unit = "texts"
-    fields = frozenset({"text_columns", "turn_separator", "example"})
     length = 256
+
+    def make_objective(
+        self,
+        tokenizer: VanillaTransformerTokenizer,
+        config: VanillaTransformerConfig,
+        dataset: datasets.Dataset | None = None,
+    ) -> CausalLanguageModelingObjective:
+        return self.objective_class(tokenizer, self.training.seed)
 
     def read_file(self, path: str) -> PlainText:
         """A text a line, or a column of a `.tsv`, `.csv` or `.jsonl` file."""
@@ -241,7 +258,6 @@ class LanguageModeling(FileTask):
         config: VanillaTransformerConfig,
         tokenizer: VanillaTransformerTokenizer,
         longest: int,
-        say: Callable[..., None],
     ) -> datasets.Dataset:
         return encode_blocks(text.turns, tokenizer, longest, drop_short=split == "train")
 
@@ -254,7 +270,7 @@ class LanguageModeling(FileTask):
 class CausalLanguageModeling(LanguageModeling):
     name = "text-generation"
     model_class = VanillaTransformerForCausalLM
-    trainer_class = CausalLanguageModelingTrainer
+    objective_class = CausalLanguageModelingObjective
 
     def encode(self, text: PlainText, *args: Any, **kwargs: Any) -> datasets.Dataset:
         if self.data.max_length == 1:
@@ -270,7 +286,7 @@ class CausalLanguageModeling(LanguageModeling):
 class MaskedLanguageModeling(LanguageModeling):
     name = "fill-mask"
     model_class = VanillaTransformerForMaskedLM
-    trainer_class = MaskedLanguageModelingTrainer
+    objective_class = MaskedLanguageModelingObjective
 
     def example(self, text: PlainText, dataset: datasets.Dataset) -> str:
         """A text with a mask."""

@@ -10,7 +10,7 @@ import json
 import unicodedata
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,17 +19,18 @@ import datasets
 import numpy as np
 import torch
 
-from training.arguments import RecipeError
-from training.data import check_characters, describe_cell
+from training.data.texts import check_characters, describe_cell
+from training.engine.objective import Batch, Objective, Rows
+from training.engine.task import FileTask
+from training.log import logger
 from training.metrics.question_answering import score_answers
-from training.tasks.task import FileTask
-from training.trainer import RowLossTrainer
 from vanilla_transformer import (
     VanillaTransformerConfig,
     VanillaTransformerForQuestionAnswering,
     VanillaTransformerTokenizer,
 )
-from vanilla_transformer.text import TextError, read_lines
+from vanilla_transformer.errors import RecipeError, TextError
+from vanilla_transformer.text import read_lines
 
 
 @dataclass
@@ -298,17 +299,29 @@ def answerless(windows: datasets.Dataset) -> list[str]:
     return [question for question, is_held in held.items() if not is_held]
 
 
-class QuestionAnsweringTrainer(RowLossTrainer):
-    """Train and evaluate on data sets that `encode_questions` made."""
+class QuestionAnsweringObjective(Objective):
+    """Learn and measure answers on data sets that `encode_questions` made."""
 
-    def collate(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """input_ids and attention_mask (B, S), start_positions and end_positions (B,)."""
-        batch = self.processing_class.pad({"input_ids": [row["input_ids"] for row in rows]}, return_tensors="pt")
+    loss_unit = "row"
+
+    def __init__(self, tokenizer: VanillaTransformerTokenizer):
+        self.tokenizer = tokenizer
+
+    def collate(self, rows: Rows) -> Batch:
+        """Return input_ids and attention_mask (B, S), start_positions and end_positions (B,)."""
+        batch = self.tokenizer.pad({"input_ids": [row["input_ids"] for row in rows]}, return_tensors="pt")
         labels = {name: torch.tensor([row[name] for row in rows]) for name in ("start_positions", "end_positions")}
         return {**batch, **labels}
 
-    def measure(self, model: Any, batch: dict[str, torch.Tensor], indices: list[int], dataset: Any) -> Any:
-        """Summed loss, and index and logits of each window."""
+    def measure(
+        self,
+        model: Any,
+        batch: Batch,
+        indices: list[int],
+        dataset: datasets.Dataset,
+        generation: dict[str, Any] | None,
+    ) -> Any:
+        """Return summed loss, and index and logits of each window."""
         outputs = model(**batch)
         lengths = batch["attention_mask"].sum(dim=-1).tolist()
         starts, ends = outputs.start_logits.float().cpu().numpy(), outputs.end_logits.float().cpu().numpy()
@@ -318,8 +331,8 @@ class QuestionAnsweringTrainer(RowLossTrainer):
         ]
         return outputs.loss.item() * len(indices), logits
 
-    def summarize(self, parts: list[Any], dataset: Any) -> tuple[dict[str, float], np.ndarray]:
-        """Mean loss of a window, exact match and F1. The predictions are (question id, answer)."""
+    def summarize(self, parts: list[Any], dataset: datasets.Dataset) -> tuple[dict[str, float], np.ndarray]:
+        """Return the mean loss of a window, exact match and F1. The predictions are (question id, answer)."""
         logits = sorted((each for _, several in parts for each in several), key=lambda each: each[0])
         answers = find_answers(dataset, [start for _, start, _ in logits], [end for _, _, end in logits])
         references = {question: list(right) for question, right in zip(dataset["id"], dataset["answers"], strict=True)}
@@ -330,9 +343,7 @@ class QuestionAnsweringTrainer(RowLossTrainer):
 class QuestionAnswering(FileTask):
     name = "question-answering"
     model_class = VanillaTransformerForQuestionAnswering
-    trainer_class = QuestionAnsweringTrainer
     unit = "questions"
-    fields = frozenset({"stride"})
     length = 384
 
     def read_file(self, path: str) -> Questions:
@@ -352,6 +363,14 @@ class QuestionAnswering(FileTask):
                 ) from error
             found.add(*question, answers, f"{place}, row {number}")
         return check_questions(found)
+
+    def make_objective(
+        self,
+        tokenizer: VanillaTransformerTokenizer,
+        config: VanillaTransformerConfig,
+        dataset: datasets.Dataset | None = None,
+    ) -> QuestionAnsweringObjective:
+        return QuestionAnsweringObjective(tokenizer)
 
     def describe(self, text: Questions, split: str) -> str:
         line = super().describe(text, split)
@@ -373,7 +392,6 @@ class QuestionAnswering(FileTask):
         config: VanillaTransformerConfig,
         tokenizer: VanillaTransformerTokenizer,
         longest: int,
-        say: Callable[..., None],
     ) -> datasets.Dataset:
         """
         Windows; of training text without questions whose answer is whole in none of them.
@@ -387,11 +405,13 @@ class QuestionAnswering(FileTask):
             what = f"that leave no room in a window of {longest} tokens with a stride of {self.data.stride}"
             if too_long == len(text):
                 raise RecipeError(f"{text.place} has only questions {what}. Raise `max_length`, or lower `stride`.")
-            say(f"{split}: {too_long:,} questions {what}, left out")
+            logger.info(f"{split}: {too_long:,} questions {what}, left out")
         lost = set(answerless(windows))
         if lost:
             what = "left out" if split == "train" else "kept, and scored as all others"
-            say(f"{split}: {len(lost):,} questions whose answer is whole in no window of {longest} tokens, {what}")
+            logger.info(
+                f"{split}: {len(lost):,} questions whose answer is whole in no window of {longest} tokens, {what}"
+            )
         if not lost or split != "train":
             return windows
         if len(lost) == len(text) - too_long:

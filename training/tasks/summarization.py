@@ -1,16 +1,23 @@
 """Summarization: from text to text as in translation, within a language, scored by ROUGE."""
 
+import sys
+from collections.abc import Mapping
 from typing import Any
 
-from training.cleaning import report_lengths
-from training.data import ParallelText
+import datasets
+
+from training.data.batching import longest_sentence
+from training.data.cleaning import report_lengths
+from training.data.texts import ParallelText
 from training.metrics.summarization import rouge
-from training.tasks.translation import Translation, TranslationTrainer
+from training.tasks.translation import Translation, TranslationObjective
+from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerTokenizer
+from vanilla_transformer.scores import Score, SplitScores
 
 
-class SummarizationTrainer(TranslationTrainer):
+class SummarizationObjective(TranslationObjective):
     """
-    Train and evaluate a model that summarizes, on data sets that `training.encoding.encode` made.
+    Learn and measure summarization on data sets that `training.data.encoding.encode` made.
 
     Attributes:
         language: of the summaries, English without it.
@@ -22,11 +29,6 @@ class SummarizationTrainer(TranslationTrainer):
 
 class Summarization(Translation):
     name = "summarization"
-    trainer_class = SummarizationTrainer
-    fields = Translation.fields - {
-        *("bleu_tokenize", "compound_bleu", "bootstrap_samples", "augmentation"),
-        *("corpus", "target_lang"),
-    }
 
     def check_languages(self, texts: dict[str, ParallelText]) -> None:
         """Nothing: both sides are of one language."""
@@ -34,13 +36,20 @@ class Summarization(Translation):
     def adapt_settings(self, settings: Any, text: ParallelText) -> None:
         """Nothing: a text is summarized as a whole."""
 
-    def make_trainer(self, **arguments: Any) -> SummarizationTrainer:
-        trainer = SummarizationTrainer(**arguments)
-        trainer.language = self.data.source_lang
-        return trainer
+    def make_objective(
+        self,
+        tokenizer: VanillaTransformerTokenizer,
+        config: VanillaTransformerConfig,
+        dataset: datasets.Dataset | None = None,
+    ) -> SummarizationObjective:
+        longest = min(longest_sentence(self.training), config.position_limit or sys.maxsize)
+        return SummarizationObjective(tokenizer, self.training, longest, self.data.source_lang, dataset)
 
     def report(self, text: ParallelText) -> str:
         return report_lengths(text)
 
-    def final_scores(self, output: Any, references: list[str], split: str) -> dict[str, Any]:
-        return {name: value for name, value in output.metrics.items() if name.startswith(f"{split}_rouge")}
+    def final_scores(
+        self, measured: SplitScores, predictions: list[str], references: list[str]
+    ) -> Mapping[str, Score]:
+        """ROUGE, as it was measured."""
+        return measured.scores

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import datasets
@@ -11,86 +11,92 @@ import numpy as np
 import torch
 from transformers import DataCollatorForSeq2Seq
 
-from training.alignment import check_alignment
-from training.arguments import RecipeError, TrainingArguments
-from training.batching import longest_sentence
-from training.cleaning import LanguageEvidence, check_direction, clean, hold_out, report_lengths, report_swapped
-from training.data import ParallelText, load_split, read_two_files
-from training.encoding import encode, within
-from training.everyday import Everyday
-from training.languages import compare_languages
+from training.data.alignment import check_alignment
+from training.data.batching import longest_sentence
+from training.data.bpe_dropout import BpeDropout
+from training.data.cleaning import LanguageEvidence, check_direction, clean, hold_out, report_lengths, report_swapped
+from training.data.encoding import encode, within
+from training.data.everyday import Everyday
+from training.data.languages import compare_languages
+from training.data.texts import ParallelText, load_split, read_two_files
+from training.engine.evaluate import Evaluator
+from training.engine.objective import Batch, Objective, Rows
+from training.engine.task import Task, choose_short
+from training.log import logger
 from training.metrics.language_modeling import perplexity
-from training.metrics.translation import bleu, check_compounds, score_translations
-from training.processes import first_process
-from training.regularization import BpeDropout
-from training.robustness import measure
-from training.tasks.task import Task, choose_short
-from training.trainer import VanillaTransformerTrainer
+from training.metrics.translation import bleu, bleu_metric, check_compounds, check_samples, score_translations
+from training.recipe.fields import TrainingFields
+from training.tasks.robustness import measure
 from vanilla_transformer import (
     VanillaTransformerConfig,
     VanillaTransformerForConditionalGeneration,
     VanillaTransformerTokenizer,
 )
+from vanilla_transformer.errors import RecipeError
 from vanilla_transformer.kernels_vanilla_transformer import IGNORED_LABEL
 from vanilla_transformer.pipeline_vanilla_transformer import (
     VanillaTransformerTranslationPipeline,
     into_sentences,
 )
+from vanilla_transformer.scores import Robustness, Score, SplitScores
 
 TYPED = 500  # pairs, at most, that are scored as people type them
 LOOKED_AT = 2_000  # sources, at most, in which sentences are counted
 SINGLE = 0.95  # of them that are one sentence: the model then knows single sentences only
 
 
-class TranslationTrainer(VanillaTransformerTrainer):
+class TranslationObjective(Objective):
     """
-    Train and evaluate a translation model on data sets that `training.encoding.encode` made.
+    Learn and measure translation on data sets that `training.data.encoding.encode` made.
 
     Args:
-        As for `VanillaTransformerTrainer`.
+        tokenizer: of the model.
+        training: the recipe's fields.
+        longest: tokens that a side of a training pair may have.
+        language: code of the target language, if it is known.
+        dataset: the training text, for augmentation.
 
     Attributes:
-        decode, num_beams: first what `predict_with_generate` and `generation_num_beams` say; beams are the model's own
-            if `None`.
         everyday: what shows training pairs as people type them, if the recipe asks for it.
-        language: code of the target language, if it is known.
-        bleu_signature: of the last evaluation.
     """
 
-    language: str | None = None
+    decodes = True
 
-    def __init__(self, model: Any, args: TrainingArguments, processing_class: Any = None, **kwargs: Any):
-        self.collator = DataCollatorForSeq2Seq(processing_class, label_pad_token_id=IGNORED_LABEL)
-        self.decode, self.num_beams = args.predict_with_generate, args.generation_num_beams
-        self.bleu_signature: str | None = None
-        super().__init__(model, args, processing_class=processing_class, **kwargs)
+    def __init__(
+        self,
+        tokenizer: VanillaTransformerTokenizer,
+        training: TrainingFields,
+        longest: int,
+        language: str | None = None,
+        dataset: datasets.Dataset | None = None,
+    ):
+        self.tokenizer, self.training, self.longest, self.language = tokenizer, training, longest, language
         # Before workers begin, which would each look for the words of the text.
         self.everyday: Everyday | None = None
-        if args.augmentation_shares and self.train_dataset is not None:
-            pairs = list(zip(self.train_dataset["source"], self.train_dataset["target"], strict=True))
-            seed = args.data_seed if args.data_seed is not None else args.seed
-            self.everyday = Everyday(pairs, args.augmentation_shares, seed)
+        if training.augmentation_shares and dataset is not None:
+            pairs = list(zip(dataset["source"], dataset["target"], strict=True))
+            self.everyday = Everyday(pairs, training.augmentation_shares, training.data_order_seed)
+        self.collator = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED_LABEL)
 
-    def collate(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    def collate(self, rows: Rows) -> Batch:
         """Pad pairs to tensors: input_ids and attention_mask (B, S), labels (B, T) with -100 for padding."""
-        return self.collator([{"input_ids": row["input_ids"], "labels": row["labels"]} for row in rows])
+        batch: Batch = self.collator([{"input_ids": row["input_ids"], "labels": row["labels"]} for row in rows])
+        return batch
 
     @functools.cached_property
     def segment(self) -> BpeDropout:
         """What segments training pairs anew."""
-        return BpeDropout(self.processing_class, self.args.bpe_dropout, self.longest)
+        return BpeDropout(self.tokenizer, self.training.bpe_dropout, self.longest)
 
-    def change(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Rows of the training text as this epoch shows them, with the ids of that."""
+    def change(self, rows: Rows, epoch: int) -> Rows:
+        """Return rows of the training text as an epoch shows them, with the ids of that."""
         assert self.everyday is not None
-        epoch = 0 if self.train_sampler is None else self.train_sampler.epoch
         pairs = [self.everyday(row["source"], row["target"], row["row"], epoch) for row in rows]
         changed = [i for i, row in enumerate(rows) if pairs[i] != (row["source"], row["target"])]
         if not changed:
             return rows
         ids = [
-            self.processing_class([pairs[i][side] for i in changed], split_special_tokens=True).input_ids
-            for side in (0, 1)
+            self.tokenizer([pairs[i][side] for i in changed], split_special_tokens=True).input_ids for side in (0, 1)
         ]
         rows = list(rows)
         for i, source, target in zip(changed, *ids, strict=True):
@@ -99,86 +105,79 @@ class TranslationTrainer(VanillaTransformerTrainer):
                 rows[i] = {**rows[i], **new}
         return rows
 
-    @property
-    def longest(self) -> int:
-        """Tokens that a side of a training pair may have."""
-        return min(longest_sentence(self.args), self.model.config.position_limit or sys.maxsize)
-
-    def collate_training(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    def collate_training(self, rows: Rows, epoch: int) -> Batch:
         if self.everyday is not None:
-            rows = self.change(rows)
-        if self.args.bpe_dropout:
+            rows = self.change(rows, epoch)
+        if self.training.bpe_dropout:
             sources = self.segment([row["source"] for row in rows], [row["input_ids"] for row in rows])
             targets = self.segment([row["target"] for row in rows], [row["labels"] for row in rows])
             rows = [
                 {**row, "input_ids": source, "labels": target}
                 for row, source, target in zip(rows, sources, targets, strict=True)
             ]
-        return super().collate_training(rows)
+        return self.collate(rows)
 
-    def count_tokens(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    def count_tokens(self, inputs: Batch) -> torch.Tensor:
         return inputs["attention_mask"].sum() + (inputs["labels"] != IGNORED_LABEL).sum()
 
-    def measure(self, model: Any, batch: dict[str, torch.Tensor], indices: list[int], dataset: Any) -> Any:
-        """Summed log-loss, target tokens, and index, translation and reference of each pair, if it decodes."""
+    def measure(
+        self,
+        model: Any,
+        batch: Batch,
+        indices: list[int],
+        dataset: datasets.Dataset,
+        generation: dict[str, Any] | None,
+    ) -> Any:
+        """Return summed log-loss, target tokens, and index, translation and reference of each pair, if it decodes."""
         count = int((batch["labels"] != IGNORED_LABEL).sum())
         log_loss = model(**batch).loss.item() * count
-        if not self.decode:  # Trainer asks for the loss alone since it has no `compute_metrics`
+        if generation is None:
             return log_loss, count, []
-        beams = {} if self.num_beams is None else {"num_beams": self.num_beams}
-        generated = model.generate(batch["input_ids"], attention_mask=batch["attention_mask"], **beams)
-        texts = self.processing_class.batch_decode(generated, skip_special_tokens=True)
+        generated = model.generate(batch["input_ids"], attention_mask=batch["attention_mask"], **generation)
+        texts = self.tokenizer.batch_decode(generated, skip_special_tokens=True)
         return log_loss, count, list(zip(indices, texts, dataset[indices]["target"], strict=True))
 
-    def summarize(self, parts: list[Any], dataset: Any) -> tuple[dict[str, float], np.ndarray]:
+    def summarize(self, parts: list[Any], dataset: datasets.Dataset) -> tuple[dict[str, float], np.ndarray]:
         """
-        Negative log-likelihood per target token (with `</s>`, without smoothing), its exponential, and BLEU of what
-        `generate` makes of the sources. The predictions are texts.
+        Return the negative log-likelihood per target token (with `</s>`, without smoothing), its exponential, and
+        scores of what `generate` makes of the sources. The predictions are texts.
         """
         loss = sum(log_loss for log_loss, _, _ in parts) / sum(count for _, count, _ in parts)
         metrics = {"loss": loss, "perplexity": perplexity(loss)}
         decoded = sorted(each for _, _, pairs in parts for each in pairs)
         texts = [text for _, text, _ in decoded]
-        if self.decode:
+        if decoded:
             metrics |= self.score_texts(texts, [reference for _, _, reference in decoded])
         return metrics, np.array(texts, dtype=object)
 
     def score_texts(self, texts: list[str], references: list[str]) -> dict[str, float]:
-        """Scores of decoded texts, in training."""
-        score = bleu(texts, references, self.args.bleu_tokenize, target_lang=self.language)
-        self.bleu_signature = score.signature
-        return {"bleu": score.value}
+        """Return the scores of decoded texts in training."""
+        return {"bleu": self.bleu(texts, references).value}
+
+    def bleu(self, texts: list[str], references: list[str]) -> Score:
+        return bleu(texts, references, self.training.bleu_tokenize, target_lang=self.language)
 
 
 class Translation(Task):
     name = "translation"
     model_class = VanillaTransformerForConditionalGeneration
-    trainer_class = TranslationTrainer
     unit = "pairs"
-    fields = frozenset(
-        {
-            *("source", "target", "validation_source", "validation_target", "test_source", "test_target"),
-            *("source_column", "target_column", "corpus", "target_lang", "example"),
-            *("hold_out", "check_alignment", "drop_duplicates", "max_length_ratio"),
-            *("label_smoothing", "augmentation", "bpe_dropout"),
-            *("predict_with_generate", "generation_num_beams", "length_penalty", "length_penalty_type"),
-            *("bleu_tokenize", "compound_bleu", "bootstrap_samples"),
-            *("hub_native_model_id", "preprocessing_num_workers"),
-        }
-    )
 
-    def make_trainer(self, **arguments: Any) -> TranslationTrainer:
-        trainer = TranslationTrainer(**arguments)
-        trainer.language = self.data.target_lang
-        return trainer
+    def make_objective(
+        self,
+        tokenizer: VanillaTransformerTokenizer,
+        config: VanillaTransformerConfig,
+        dataset: datasets.Dataset | None = None,
+    ) -> TranslationObjective:
+        longest = min(longest_sentence(self.training), config.position_limit or sys.maxsize)
+        return TranslationObjective(tokenizer, self.training, longest, self.data.target_lang, dataset)
 
-    def load_texts(self) -> dict[str, ParallelText]:
-        if self.args.compound_bleu:
-            try:
-                check_compounds(self.data.target_lang)
-            except ValueError as error:
-                raise RecipeError(str(error)) from error
-        return super().load_texts()
+    def check_settings(self) -> None:
+        if self.training.bleu_tokenize is not None:
+            bleu_metric(self.training.bleu_tokenize, "`bleu_tokenize`")
+        check_samples(self.training.bootstrap_samples, "`bootstrap_samples`")
+        if self.training.compound_bleu:
+            check_compounds(self.data.target_lang)
 
     def no_training_text(self) -> str:
         return "No training text. Name `source` and `target`, or `train_file`, or `dataset_name`, or `corpus`."
@@ -226,8 +225,10 @@ class Translation(Task):
 
     def lines(self, text: ParallelText) -> list[str]:
         """Both sides, for a joint vocabulary (§5.1); with other letter case where the recipe asks for it."""
-        if self.args.augmentation_shares:
-            everyday = Everyday([], {**self.args.augmentation_shares, "copies": 0, "no_stop": 0}, self.args.seed)
+        if self.training.augmentation_shares:
+            everyday = Everyday(
+                [], {**self.training.augmentation_shares, "copies": 0, "no_stop": 0}, self.training.seed
+            )
             pairs = [everyday(*pair, epoch=0) for pair in zip(text.sources, text.targets, text.rows, strict=True)]
             return [side for pair in pairs for side in pair]
         return [*text.sources, *text.targets]
@@ -238,7 +239,7 @@ class Translation(Task):
         settings.split_sentences = sum(len(into_sentences(line)) == 1 for line in shown) >= SINGLE * len(shown)
         for name, share in (("protect_copies", "copies"), ("restore_case", "lower")):
             known = getattr(settings, name, False)  # by the model that training starts from
-            setattr(settings, name, known or self.args.augmentation_shares.get(share, 0) > 0)
+            setattr(settings, name, known or self.training.augmentation_shares.get(share, 0) > 0)
 
     def example(self, text: ParallelText, dataset: datasets.Dataset) -> str:
         return self.data.example or str(dataset[choose_short(dataset)]["source"])
@@ -248,7 +249,6 @@ class Translation(Task):
         texts: dict[str, ParallelText],
         config: VanillaTransformerConfig,
         tokenizer: VanillaTransformerTokenizer,
-        say: Callable[..., None],
     ) -> dict[str, datasets.Dataset]:
         """
         Every text with its token ids, and training text without pairs that are too long.
@@ -257,10 +257,9 @@ class Translation(Task):
             RecipeError: if no training pair is short enough, or a text to score has a pair past the last learned
                 position.
         """
-        with self.args.main_process_first(desc="encoding"):
-            workers = self.data.preprocessing_num_workers
-            encoded = {split: encode(text, tokenizer, f"Encoding {split}", workers) for split, text in texts.items()}
-        longest, cause = longest_sentence(self.args), "Raise `tokens_per_step` or `tokens_per_device`"
+        workers = self.data.preprocessing_num_workers
+        encoded = {split: encode(text, tokenizer, f"Encoding {split}", workers) for split, text in texts.items()}
+        longest, cause = longest_sentence(self.training), "Raise `tokens_per_step` or `tokens_per_device`"
         for limit, name in ((config.position_limit, "max_position_embeddings"), (self.data.max_length, "max_length")):
             if limit is not None and limit < longest:
                 longest, cause = limit, f"Raise `{name}`"
@@ -273,53 +272,49 @@ class Translation(Task):
                     "of the model. Raise `max_position_embeddings`, or leave them out."
                 )
             if too_long:
-                say(f"{split}: {too_long:,} pairs longer than {longest:,} tokens left out")
+                logger.info(f"{split}: {too_long:,} pairs longer than {longest:,} tokens left out")
             if not len(short):
                 raise RecipeError(f"Every pair of the {split} text is longer than {longest:,} tokens. {cause}.")
             encoded[split] = short
         return encoded
 
-    def score(self, trainer: VanillaTransformerTrainer, dataset: datasets.Dataset, split: str) -> dict[str, Any]:
-        """NLL, perplexity and every score of translations as the saved model makes them, with their signatures."""
-        assert isinstance(trainer, TranslationTrainer)
-        trainer.decode, trainer.num_beams = True, None
-        output = trainer.predict(dataset, metric_key_prefix=split)
-        trainer.decode, trainer.num_beams = self.args.predict_with_generate, self.args.generation_num_beams
-        results = {name: output.metrics[name] for name in (f"{split}_loss", f"{split}_perplexity")}
-        return results | self.final_scores(output, dataset["target"], split)
+    def score(self, evaluator: Evaluator, dataset: datasets.Dataset) -> SplitScores:
+        """Measure NLL, perplexity and every score of translations as the saved model makes them."""
+        evaluation = evaluator.evaluate(dataset, generation={}, in_full_precision=True)
+        measured = SplitScores.from_metrics(evaluation.metrics, rows=len(dataset))
+        final = self.final_scores(measured, list(evaluation.predictions), list(dataset["target"]))
+        return dataclasses.replace(measured, scores={"perplexity": measured.scores["perplexity"], **final})
 
-    def everyday_scores(
-        self, trainer: VanillaTransformerTrainer, encoded: dict[str, datasets.Dataset]
-    ) -> dict[str, Any]:
-        """What `training.robustness` measures of some pairs of the test text, or else of the validation text."""
+    def scores_in_training(self, logged: dict[str, float]) -> SplitScores:
+        measured = super().scores_in_training(logged)
+        if "bleu" not in measured.scores:
+            return measured
+        # Which does not depend on the lines.
+        signature = bleu(["a"], ["a"], self.training.bleu_tokenize, target_lang=self.data.target_lang).signature
+        signed = dataclasses.replace(measured.scores["bleu"], signature=signature)
+        return dataclasses.replace(measured, scores={**measured.scores, "bleu": signed})
+
+    def score_everyday_input(
+        self, model: Any, tokenizer: VanillaTransformerTokenizer, encoded: dict[str, datasets.Dataset]
+    ) -> tuple[Robustness, ...]:
+        """Measure copies of some pairs of the test text, or else of the validation text."""
         split = next((name for name in ("test", "validation") if name in encoded), None)
-        if not self.args.augmentation_shares or split is None:
-            return {}
+        if not self.training.augmentation_shares or split is None:
+            return ()
+        translator = VanillaTransformerTranslationPipeline(model=model, tokenizer=tokenizer, device=model.device)
+        dataset = encoded[split].select(range(0, len(encoded[split]), 1 + len(encoded[split]) // TYPED))
+        pairs = ParallelText.from_pairs(zip(dataset["source"], dataset["target"], strict=True))
+        return tuple(measure(translator, pairs, self.data.target_lang))
 
-        def measure_here() -> list[dict[str, Any]]:
-            model = trainer.accelerator.unwrap_model(trainer.model)
-            translator = VanillaTransformerTranslationPipeline(
-                model=model, tokenizer=trainer.processing_class, device=self.args.device
-            )
-            dataset = encoded[split].select(range(0, len(encoded[split]), 1 + len(encoded[split]) // TYPED))
-            pairs = ParallelText.from_pairs(zip(dataset["source"], dataset["target"], strict=True))
-            return [dataclasses.asdict(row) for row in measure(translator, pairs, self.data.target_lang)]
-
-        return {"robustness": first_process(self.args, measure_here)}
-
-    def final_scores(self, output: Any, references: list[str], split: str) -> dict[str, Any]:
+    def final_scores(
+        self, measured: SplitScores, predictions: list[str], references: list[str]
+    ) -> Mapping[str, Score]:
         """Scores of the translations of a text, after training."""
-        results: dict[str, Any] = {}
-        scores = score_translations(
-            list(output.predictions),
-            list(references),
+        return score_translations(
+            predictions,
+            references,
             self.data.target_lang,
-            self.args.bleu_tokenize,
-            self.args.compound_bleu,
-            self.args.bootstrap_samples,
+            self.training.bleu_tokenize,
+            self.training.compound_bleu,
+            self.training.bootstrap_samples,
         )
-        for key, score in scores.items():
-            results |= {f"{split}_{key}": score.value, f"{key}_signature": score.signature}
-            if score.margin is not None:
-                results[f"{split}_{key}_margin"] = score.margin
-        return results

@@ -2,7 +2,7 @@ import datasets
 import numpy as np
 import pytest
 
-from training.arguments import DataArguments, RecipeError
+from training.recipe.fields import DataFields
 from training.tasks.classification import (
     TextClassification,
     accuracy_by_phenomenon,
@@ -12,6 +12,7 @@ from training.tasks.classification import (
     phenomena,
     read_labelled,
 )
+from vanilla_transformer.errors import RecipeError
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ def test_cells_that_are_no_text_are_refused_by_row_column_and_kind(tmp_path, tex
 
 
 def test_cells_of_a_data_set_are_read_alike(tmp_path):
-    task = TextClassification(DataArguments(), None)
+    task = TextClassification(DataFields(), None)
     rows = [{"sentence": "a", "label": 0.0}, {"sentence": "b", "label": None}, {"sentence": None, "label": 1.0}]
     text = task.read_dataset(datasets.Dataset.from_list(rows), "set, train")
     assert (text.texts, text.labels) == ([("a",)], ["0"]) and sum(text.dropped.values()) == 2
@@ -117,7 +118,7 @@ def test_what_cannot_be_learned_is_named(pairs, tmp_path):
         read_labelled(tmp_path / "a.txt", ("sentence",))
 
 
-def test_pairs_are_encoded_with_an_end_after_each(pairs, tokenizer):
+def test_pairs_are_encoded_with_an_end_after_each(pairs, tokenizer, capsys):
     text = read_labelled(pairs, ("premise", "hypothesis"))
     encoded = encode_labelled(text, ["0", "1", "2"], tokenizer, max_length=100)
     first = tokenizer("a man sleeps").input_ids + tokenizer("a man rests").input_ids
@@ -130,9 +131,9 @@ def test_pairs_are_encoded_with_an_end_after_each(pairs, tokenizer):
         "target_length": len(first),
     }
     assert encoded["labels"] == [0, 2]
-    said = []
-    short = encode_labelled(text, ["0", "1", "2"], tokenizer, 8, "test", said.append)
-    assert said == ["test: 2 texts cut to 8 tokens"] and tokenizer.backend_tokenizer.truncation is None
+    short = encode_labelled(text, ["0", "1", "2"], tokenizer, 8, "test")
+    assert capsys.readouterr().out == "test: 2 texts cut to 8 tokens\n"
+    assert tokenizer.backend_tokenizer.truncation is None
     assert max(short["source_length"]) == 8 and all(ids.count(2) == 2 for ids in short["input_ids"])
 
 

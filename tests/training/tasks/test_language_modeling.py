@@ -1,8 +1,8 @@
 import pytest
 
-from training.arguments import DataArguments, RecipeError
+from training.recipe.fields import DataFields
 from training.tasks.language_modeling import CausalLanguageModeling, encode_blocks, read_texts
-from vanilla_transformer.text import TextError
+from vanilla_transformer.errors import RecipeError, TextError
 
 
 def test_lines_are_texts_and_turns_are_told_apart(tmp_path):
@@ -44,7 +44,7 @@ def test_a_text_shorter_than_a_block_is_one(tokenizer):
 
 def test_cells_that_are_not_text_are_told_by_their_kind_and_missing_ones_counted(tmp_path):
     path = tmp_path / "t.jsonl"
-    task = CausalLanguageModeling(DataArguments(), None)
+    task = CausalLanguageModeling(DataFields(), None)
     path.write_text('{"text": "Hello."}\n{"text": NaN}\n{"text": null}\n{"text": ["Hi!", "Bye."]}\n')
     text = task.read_file(str(path))
     assert text.turns == ["Hello.", "Hi!", "Bye."] and text.dropped == {"that are blank": 2}

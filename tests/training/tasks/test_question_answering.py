@@ -7,8 +7,8 @@ import datasets
 import numpy as np
 import pytest
 
-from training.arguments import DataArguments, RecipeError, TrainingArguments
 from training.metrics.question_answering import score_answers
+from training.recipe.fields import DataFields, TrainingFields
 from training.tasks.question_answering import (
     Question,
     QuestionAnswering,
@@ -18,7 +18,7 @@ from training.tasks.question_answering import (
     locate_answer,
     read_squad,
 )
-from vanilla_transformer.text import TextError
+from vanilla_transformer.errors import RecipeError, TextError
 
 SQUAD = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "squad" / "dev-v1.1.json"
 
@@ -91,10 +91,10 @@ def test_files_of_another_form_are_refused(tmp_path, content, message):
 
 
 @pytest.mark.parametrize("column", ["id", "question", "context"])
-def test_cells_of_a_data_set_that_are_no_text_are_refused(column, tmp_path):
+def test_cells_of_a_data_set_that_are_no_text_are_refused(column):
     row = {"id": "q", "question": "What?", "context": "a b", "answers": {"text": ["a"], "answer_start": [0]}}
     dataset = datasets.Dataset.from_list([{**row, column: None}])
-    task = QuestionAnswering(DataArguments(), TrainingArguments(output_dir=str(tmp_path), run_on="cpu"))
+    task = QuestionAnswering(DataFields(), TrainingFields())
     with pytest.raises(RecipeError, match=f"squad, row 1: `{column}` must be text.*but is null"):
         task.read_dataset(dataset, "squad")
 

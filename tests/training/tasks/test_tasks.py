@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from types import SimpleNamespace
 
 import datasets
 import pytest
@@ -13,14 +12,15 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, pipeline
 
 import vanilla_transformer  # noqa: F401  (registers the Auto classes)
-from training.arguments import DataArguments
-from training.phrasebook import phrasebook
+from training.data.phrasebook import phrasebook
+from training.recipe.fields import DataFields, TrainingFields
+from training.recipe.names import TASK_FIELDS
 from training.tasks import TASKS
-from training.tasks.summarization import Summarization, SummarizationTrainer
-from training.tasks.translation import Translation, TranslationTrainer
+from training.tasks.summarization import Summarization
+from training.tasks.translation import Translation
 from training.train import main
 from vanilla_transformer.model_card import TASKS as ON_CARDS
-from vanilla_transformer.model_card import names_of
+from vanilla_transformer.scores import Results, SplitScores
 
 SENTENCES = [english for english, _ in phrasebook()["train"] if " " in english][:120]
 TINY = {
@@ -313,8 +313,8 @@ def test_splits_of_a_data_set_have_names(train, tmp_path):
     assert "train: 40 texts" in output and "test: no text is left: 9 rows without a label (empty, -)" in output
 
 
-def test_every_task_has_a_card():
-    assert set(TASKS) == set(ON_CARDS)
+def test_every_task_has_a_card_and_fields():
+    assert list(TASKS) == list(ON_CARDS) == list(TASK_FIELDS)
 
 
 def test_turns_of_a_dialogue_are_told_apart(train, tmp_path):
@@ -357,25 +357,22 @@ def test_two_processes_or_accumulation_end_where_one_batch_does(train, launch, t
     assert losses[1:] == pytest.approx([losses[0]] * 2, rel=1e-4)
 
 
-def test_summaries_are_scored_in_their_language(monkeypatch):
-    monkeypatch.setattr(SummarizationTrainer, "__init__", lambda self: None)  # its scores need no model
+def test_summaries_are_scored_in_their_language(tokenizer, config):
     for language, expected in (("de", 0), ("en", 100)):  # the stem is the same in English
-        trainer = Summarization(DataArguments(source_lang=language), None).make_trainer()
-        assert trainer.score_texts(["running"], ["run"])["rouge1"] == pytest.approx(expected)
+        task = Summarization(DataFields(source_lang=language), TrainingFields())
+        scores = task.make_objective(tokenizer, config).score_texts(["running"], ["run"])
+        assert scores["rouge1"] == pytest.approx(expected)
 
 
 @pytest.mark.filterwarnings("ignore:TER is left out")
-def test_translations_are_scored_in_their_language(monkeypatch):
-    monkeypatch.setattr(TranslationTrainer, "__init__", lambda self: None)
+def test_translations_are_scored_in_their_language(tokenizer, config):
     hypotheses, references = ["今天天气很好，我们去散步。"], ["今天天气很好，我们去走走。"]
-    args = SimpleNamespace(bleu_tokenize=None, compound_bleu=False, bootstrap_samples=0)
-    task = Translation(DataArguments(target_lang="zh"), args)
-    trainer = task.make_trainer()
-    trainer.args = args
-    scores = trainer.score_texts(hypotheses, references)
-    assert scores["bleu"] > 50 and "|tok:zh|" in trainer.bleu_signature
-    results = task.final_scores(SimpleNamespace(predictions=hypotheses), references, "test")
-    assert results["test_bleu"] == scores["bleu"] and results["bleu_signature"] == trainer.bleu_signature
-    assert "test_ter" not in results
-    shown = names_of({"test_loss": 1.0, **results})  # on the card
+    task = Translation(DataFields(target_lang="zh"), TrainingFields(bootstrap_samples=0))
+    scores = task.make_objective(tokenizer, config).score_texts(hypotheses, references)
+    logged = task.scores_in_training({"eval_loss": 1.0, "eval_bleu": scores["bleu"]}).scores["bleu"]
+    assert scores["bleu"] > 50 and "|tok:zh|" in logged.signature
+    final = task.final_scores(SplitScores(1.0), hypotheses, references)
+    assert final["bleu"] == logged
+    assert "ter" not in final
+    shown = Results({"test": SplitScores(1.0, final)}).names  # on the card
     assert shown == {"bleu": "BLEU", "chrf": "chrF2", "meteor": "METEOR (exact, characters)"}

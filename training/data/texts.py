@@ -12,9 +12,10 @@ from typing import Any
 
 import datasets
 
-from training.arguments import DataArguments, RecipeError
-from training.phrasebook import phrasebook
-from vanilla_transformer.text import TextError, check_line_ends, find_text_format, is_json, read_lines, read_plain_text
+from training.data.phrasebook import phrasebook
+from training.recipe.fields import DataFields
+from vanilla_transformer.errors import RecipeError, TextError
+from vanilla_transformer.text import check_line_ends, find_text_format, is_json, read_lines, read_plain_text
 
 # Files with columns.
 COLUMNED = (".jsonl", ".csv", ".tsv")
@@ -269,7 +270,7 @@ def check_cells(path: str, number: int, header: list[str], cells: list[str]) -> 
     yield number, dict(zip(header, cells, strict=True))
 
 
-def load_dataset(arguments: DataArguments, split: str) -> datasets.Dataset | None:
+def load_dataset(arguments: DataFields, split: str) -> datasets.Dataset | None:
     """
     The "train", "validation" or "test" part of a data set on the Hub or in a folder; `None` for validation or test if
     it has no split of that name and the recipe names no other.
@@ -298,7 +299,7 @@ def load_dataset(arguments: DataArguments, split: str) -> datasets.Dataset | Non
     )
 
 
-def read_dataset(arguments: DataArguments, split: str) -> ParallelText | None:
+def read_dataset(arguments: DataFields, split: str) -> ParallelText | None:
     """
     Both sides of a split of a data set, in named columns; `None` if it has no such split.
 
@@ -329,7 +330,7 @@ def load_corpus(name: str, split: str) -> ParallelText:
     return ParallelText.from_pairs(phrasebook()[split])
 
 
-def load_split(arguments: DataArguments, split: str) -> ParallelText | None:
+def load_split(arguments: DataFields, split: str) -> ParallelText | None:
     """
     The text of "train", "validation" or "test" as the recipe names it; `None` if it names none.
 

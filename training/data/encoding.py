@@ -8,7 +8,7 @@ from typing import Any
 import datasets
 import numpy as np
 
-from training.data import ParallelText
+from training.data.texts import ParallelText
 from vanilla_transformer import VanillaTransformerTokenizer
 
 # Below this, encoding takes less time than finding out that it is done.

@@ -7,7 +7,6 @@ import shutil
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -15,8 +14,11 @@ from safetensors import SafetensorError, safe_open
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.utils import CONFIG_NAME
 
-from training.arguments import RecipeError, TrainingArguments
+from training.engine.arguments import TrainingArguments
+from training.log import logger
+from training.recipe.fields import TrainingFields
 from vanilla_transformer import VanillaTransformerConfig
+from vanilla_transformer.errors import RecipeError
 
 WEIGHTS = "model.safetensors"
 # What makes the shape of a model, which training does not change.
@@ -105,7 +107,7 @@ def find_damage(checkpoint: Path) -> str | None:
     return find_damage_of_weights(checkpoint)
 
 
-def prepare_output_dir(args: TrainingArguments, say: Callable[..., None]) -> Path | None:
+def prepare_output_dir(args: TrainingFields) -> Path | None:
     """
     Make the folder, see that it can be written, and clear what is in the way of the checkpoints to come.
 
@@ -129,7 +131,7 @@ def prepare_output_dir(args: TrainingArguments, say: Callable[..., None]) -> Pat
             if damage is None:
                 checkpoint = folder
                 break
-            say(f"{folder} is damaged and passed over: {damage}")
+            logger.info(f"{folder} is damaged and passed over: {damage}")
             damaged.append(folder)
         if checkpoint is None and resume.lower() == "true":
             raise RecipeError(
@@ -148,7 +150,7 @@ def prepare_output_dir(args: TrainingArguments, say: Callable[..., None]) -> Pat
     first = 0 if checkpoint is None or starts_anew else step_of(checkpoint) + 1
     others = [folder for folder in checkpoints if folder not in damaged and step_of(folder) >= first]
     if checkpoint is None and damaged:
-        say("no checkpoint is left to go on from: starting with the first step")
+        logger.info("no checkpoint is left to go on from: starting with the first step")
     has_model = (output_dir / CONFIG_NAME).exists()
     if starts_anew and not has_model:
         kept = sorted(file.name for pattern in ("README.md", "*.py") for file in output_dir.glob(pattern))
@@ -205,7 +207,7 @@ def patience_is_over(log_history: list[dict[str, float]], patience: int) -> bool
     return bool(losses) and len(losses) - 1 - losses.index(min(losses)) >= patience
 
 
-def is_finished(checkpoint: Path, args: TrainingArguments) -> bool:
+def is_finished(checkpoint: Path, args: TrainingFields) -> bool:
     """Whether a run that goes on from a checkpoint has no step left to do."""
     state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
     if args.patience is not None and patience_is_over(state["log_history"], args.patience):
@@ -252,8 +254,9 @@ def check_continuation(
         "adam_epsilon": group["eps"],
     }
     for name, value in saved_settings.items():
-        if getattr(args, name) != value:
+        wanted = args.recipe.noam if name == "noam" else getattr(args, name)
+        if wanted != value:
             raise RecipeError(
-                f"{checkpoint} was made with `{name}` {value} and the recipe says {getattr(args, name)}. Go on as the "
+                f"{checkpoint} was made with `{name}` {value} and the recipe says {wanted}. Go on as the "
                 "run began, or start a new one with `init_from`."
             )

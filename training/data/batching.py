@@ -1,11 +1,14 @@
 """Batches of about as many tokens each, of sentences of similar length (§5.1)."""
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from torch.utils.data import Sampler
 
-from training.arguments import RecipeError, TrainingArguments
+from training.recipe.fields import TrainingFields
+from vanilla_transformer.errors import RecipeError
 
 # Steps over which a remainder is spread: each of them then has nearly the tokens of all others.
 SPREAD_STEPS = 16
@@ -176,33 +179,53 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
                 yield batch.tolist()
 
 
-def derive_accumulation(args: TrainingArguments) -> str:
+@dataclass(frozen=True)
+class StepPlan:
     """
-    Set `gradient_accumulation_steps` so that all processes together take `tokens_per_step` in a step.
+    How the tokens of an optimizer step are dealt out.
 
-    Returns:
-        a line that shows the arithmetic, such as `25,000 = 2 processes x 3,125 x 4`.
-
-    Raises:
-        RecipeError: if the processes alone are more than a step holds.
+    Attributes:
+        tokens: of either side in a step, over all processes and accumulation.
+        processes: that share them.
+        accumulation: batches that each process takes one after the other.
     """
-    world = args.world_size
-    if args.tokens_per_step < world:
-        raise RecipeError(f"`tokens_per_step` is {args.tokens_per_step} for {world} processes. Raise it.")
-    share = args.tokens_per_step / world
-    args.gradient_accumulation_steps = 1
-    if args.tokens_per_device is not None:
-        args.gradient_accumulation_steps = max(1, int(np.ceil(share / args.tokens_per_device)))
-    accumulation = args.gradient_accumulation_steps
-    processes = f"{world} process{'es' if world > 1 else ''}"
-    return f"{args.tokens_per_step:,} = {processes} x {batch_budget(args):,} x {accumulation}"
+
+    tokens: int
+    processes: int
+    accumulation: int
+
+    @classmethod
+    def make(cls, tokens: int, per_device: int | None, processes: int) -> "StepPlan":
+        """
+        Choose the accumulation by what fits on a device at once.
+
+        Args:
+            per_device: tokens that fit; all of them if `None`.
+
+        Raises:
+            RecipeError: if the processes alone are more than a step holds.
+        """
+        if tokens < processes:
+            raise RecipeError(f"`tokens_per_step` is {tokens} for {processes} processes. Raise it.")
+        accumulation = 1 if per_device is None else max(1, math.ceil(tokens / processes / per_device))
+        return cls(tokens, processes, accumulation)
+
+    @property
+    def batches(self) -> int:
+        """The batches of a step."""
+        return self.processes * self.accumulation
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens of either side in one batch of one process, to within one sentence."""
+        return self.tokens // self.batches
+
+    def __str__(self) -> str:
+        """The arithmetic, such as `25,000 = 2 processes x 3,125 x 4`."""
+        processes = f"{self.processes} process{'es' if self.processes > 1 else ''}"
+        return f"{self.tokens:,} = {processes} x {self.batch_tokens:,} x {self.accumulation}"
 
 
-def batch_budget(args: TrainingArguments) -> int:
-    """Tokens of either side in one batch of one process, to within one sentence."""
-    return args.tokens_per_step // (args.world_size * args.gradient_accumulation_steps)
-
-
-def longest_sentence(args: TrainingArguments) -> int:
+def longest_sentence(training: TrainingFields) -> int:
     """Tokens that either side of a training sentence may have: on any number of processes the same."""
-    return min(args.tokens_per_step, args.tokens_per_device or args.tokens_per_step)
+    return min(training.tokens_per_step, training.tokens_per_device or training.tokens_per_step)

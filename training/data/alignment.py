@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.arguments import RecipeError
-from training.cleaning import RATIO_SLACK
-from training.data import ParallelText
+from training.data.cleaning import RATIO_SLACK
+from training.data.texts import ParallelText
+from vanilla_transformer.errors import RecipeError
 
 OFFSETS = (-2, -1, 1, 2)
 CHECKED_PAIRS = 20_000  # all of a text that is no longer; of a longer one, windows

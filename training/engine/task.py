@@ -2,27 +2,27 @@
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import datasets
 import numpy as np
 
-from training.arguments import DataArguments, RecipeError, TrainingArguments
-from training.batching import longest_sentence
-from training.cleaning import describe
-from training.data import load_dataset
-from training.encoding import lengths
-from training.trainer import VanillaTransformerTrainer
+from training.data.batching import longest_sentence
+from training.data.cleaning import describe
+from training.data.encoding import lengths
+from training.data.texts import load_dataset
+from training.engine.evaluate import Evaluator
+from training.engine.objective import Objective
+from training.recipe.fields import DataFields, TrainingFields
 from vanilla_transformer import (
     VanillaTransformerConfig,
     VanillaTransformerPreTrainedModel,
     VanillaTransformerTokenizer,
 )
+from vanilla_transformer.errors import RecipeError
+from vanilla_transformer.scores import Robustness, SplitScores
 
 SPLITS = ("train", "validation", "test")
-# What Trainer measures of itself, beside the scores.
-SPEED = ("_runtime", "_per_second", "_preparation_time")
 
 
 def choose_short(dataset: datasets.Dataset) -> int:
@@ -37,29 +37,37 @@ class Task(ABC):
     What text a task reads, which model learns it, and how that is scored.
 
     Args:
-        data, args: the recipe's.
+        data, training: the recipe's.
 
     Attributes:
         notes: what there is to say of the texts besides.
         name: as the Hub names the task, and the recipe's field `task`.
-        model_class, trainer_class: what learns it.
+        model_class: what learns it.
         unit: what its texts are counted in.
-        fields: recipe fields that have an effect in this task and not in all.
     """
 
     name: ClassVar[str]
     model_class: ClassVar[type[VanillaTransformerPreTrainedModel]]
-    trainer_class: ClassVar[type[VanillaTransformerTrainer]]
     unit: ClassVar[str]
-    fields: ClassVar[frozenset[str]] = frozenset()
 
-    def __init__(self, data: DataArguments, args: TrainingArguments):
-        self.data, self.args = data, args
+    def __init__(self, data: DataFields, training: TrainingFields):
+        self.data, self.training = data, training
         self.notes: list[str] = []
 
-    def make_trainer(self, **arguments: Any) -> VanillaTransformerTrainer:
-        """What trains the model; the arguments are the trainer's."""
-        return self.trainer_class(**arguments)
+    @abstractmethod
+    def make_objective(
+        self,
+        tokenizer: VanillaTransformerTokenizer,
+        config: VanillaTransformerConfig,
+        dataset: datasets.Dataset | None = None,
+    ) -> Objective:
+        """
+        Return what the trainer learns and measures.
+
+        Args:
+            config: of the model.
+            dataset: the encoded training text.
+        """
 
     # ----- text -----
 
@@ -70,17 +78,26 @@ class Task(ABC):
         Raises:
             TextError, RecipeError: if a text cannot be read, or one that is needed is missing.
         """
+        self.check_settings()
         texts = {split: text for split in SPLITS if (text := self.read(split)) is not None}
         if "train" not in texts:
             raise RecipeError(self.no_training_text())
         texts |= {name: self.read_test_set(name, files) for name, files in self.data.named_test_sets().items()}
         texts = self.arrange(texts)
-        if "validation" not in texts and self.args.eval_strategy != "no" and not self.data.report_only:
+        if "validation" not in texts and self.training.eval_strategy != "no" and not self.data.report_only:
             raise RecipeError(
-                f"`eval_strategy` is {self.args.eval_strategy.value} and there is no validation text. "
+                f"`eval_strategy` is {self.training.eval_strategy} and there is no validation text. "
                 f"{self.no_validation_text()}"
             )
         return texts
+
+    def check_settings(self) -> None:  # noqa: B027
+        """
+        Refuse settings that only this task can check.
+
+        Raises:
+            UserError: naming the field.
+        """
 
     def no_training_text(self) -> str:
         return "No training text. Name `train_file` or `dataset_name`."
@@ -128,6 +145,15 @@ class Task(ABC):
         """Fields of the configuration that follow from the training text."""
         return {}
 
+    def adapt_model(self, model: VanillaTransformerPreTrainedModel, text: Any, dataset: datasets.Dataset) -> None:
+        """Write into a model what follows from the training text and its encoding."""
+        if model.config.is_encoder_decoder:
+            longest = int(lengths(dataset)[0].max())
+            # Translating tells by it which texts are far from all that was learned, before a fine-tuning too.
+            settings = model.generation_config
+            settings.longest_source = max(longest, getattr(settings, "longest_source", None) or 0)
+            self.adapt_settings(settings, text)
+
     def adapt_settings(self, settings: Any, text: Any) -> None:  # noqa: B027
         """Write into the generation settings of a model what follows from the training text."""
 
@@ -137,26 +163,25 @@ class Task(ABC):
         texts: dict[str, Any],
         config: VanillaTransformerConfig,
         tokenizer: VanillaTransformerTokenizer,
-        say: Callable[..., None],
     ) -> dict[str, datasets.Dataset]:
         """Every text with its token ids, no input longer than the recipe, a batch and the model allow."""
 
     # ----- scores -----
 
-    def everyday_scores(
-        self, trainer: VanillaTransformerTrainer, encoded: dict[str, datasets.Dataset]
-    ) -> dict[str, Any]:
-        """Scores of text as people type it, where the model was trained for that."""
-        return {}
+    def score(self, evaluator: Evaluator, dataset: datasets.Dataset) -> SplitScores:
+        """Measure a text after the training, in float32, in which the weights are saved."""
+        metrics = evaluator.evaluate(dataset, in_full_precision=True).metrics
+        return SplitScores.from_metrics(metrics, rows=len(dataset))
 
-    def score(self, trainer: VanillaTransformerTrainer, dataset: datasets.Dataset, split: str) -> dict[str, Any]:
-        """What is measured of a text: `{split}_loss` and others, and `{score}_signature` for scores that have one."""
-        return self.without_speed(trainer.predict(dataset, metric_key_prefix=split).metrics)
+    def scores_in_training(self, logged: dict[str, float]) -> SplitScores:
+        """Return the scores of an evaluation in training, out of what was logged of it."""
+        return SplitScores.from_metrics(logged, "eval")
 
-    @staticmethod
-    def without_speed(metrics: dict[str, float]) -> dict[str, float]:
-        """Scores alone, of what Trainer measures."""
-        return {name: value for name, value in metrics.items() if not name.endswith(SPEED)}
+    def score_everyday_input(
+        self, model: Any, tokenizer: VanillaTransformerTokenizer, encoded: dict[str, datasets.Dataset]
+    ) -> tuple[Robustness, ...]:
+        """Measure text as people type it, where the model was trained for that."""
+        return ()
 
 
 class FileTask(Task):
@@ -192,11 +217,10 @@ class FileTask(Task):
         texts: dict[str, Any],
         config: VanillaTransformerConfig,
         tokenizer: VanillaTransformerTokenizer,
-        say: Callable[..., None],
     ) -> dict[str, datasets.Dataset]:
         longest = min(self.data.max_length or self.length, config.position_limit or sys.maxsize)
-        encoded = {split: self.encode(text, split, config, tokenizer, longest, say) for split, text in texts.items()}
-        budget, needed = longest_sentence(self.args), int(lengths(encoded["train"])[0].max())
+        encoded = {split: self.encode(text, split, config, tokenizer, longest) for split, text in texts.items()}
+        budget, needed = longest_sentence(self.training), int(lengths(encoded["train"])[0].max())
         if needed > budget:  # what is learned must not depend on what fits on a device
             raise RecipeError(
                 f"A training input has {needed:,} tokens and a batch {budget:,}. Raise `tokens_per_step` or "
@@ -212,6 +236,5 @@ class FileTask(Task):
         config: VanillaTransformerConfig,
         tokenizer: VanillaTransformerTokenizer,
         longest: int,
-        say: Callable[..., None],
     ) -> datasets.Dataset:
         """A text with its token ids, at most `longest` of them in an input."""

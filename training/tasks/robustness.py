@@ -4,16 +4,17 @@ import random
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from tabulate import tabulate
 from transformers.utils import logging
 
-from training.data import ParallelText
-from training.everyday import DEFAULT_SHARES, KINDS, Everyday, Pair, lower, no_stop, title, upper
+from training.data.everyday import KINDS, Everyday, Pair, lower, no_stop, title, upper
+from training.data.texts import ParallelText
 from training.metrics.translation import bleu
+from training.recipe.augmentation import DEFAULT_SHARES
 from vanilla_transformer import VanillaTransformerTranslationPipeline
+from vanilla_transformer.scores import Robustness
 
 SPACES = "  {}\t "
 # The source of each copy; references stay as they are, since neither case nor marks count.
@@ -28,24 +29,6 @@ COPIES: dict[str, Callable[[str], str]] = {
 ITEMS_OF_A_KIND = 40
 SEED = 20171206  # of what is put into sources to be copied: the same in every evaluation
 OFF = {"split_sentences": False, "protect_copies": False, "restore_case": False}
-
-
-@dataclass
-class Robustness:
-    """
-    Scores of one copy of a text, by the pipeline with the model's settings and by plain `generate`.
-
-    Attributes:
-        copy: its name, such as "upper"; of things to copy their kind.
-        sentences: in it.
-        pipeline, generate: BLEU without case and marks; of things to copy the share in percent that stands in the
-            translation exactly once.
-    """
-
-    copy: str
-    sentences: int
-    pipeline: float
-    generate: float
 
 
 def measure(
@@ -119,7 +102,7 @@ def bare(text: str) -> str:
     return re.sub(r"\s+", " ", "".join(kept)).strip()
 
 
-def table(rows: list[Robustness]) -> str:
+def table(rows: Sequence[Robustness]) -> str:
     """A row for each copy, BLEU above and shares of copied things below."""
     scores = [row for row in rows if row.copy in COPIES]
     copied = [row for row in rows if row.copy not in COPIES]

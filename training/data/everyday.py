@@ -9,8 +9,6 @@ from typing import NamedTuple
 
 from vanilla_transformer.pipeline_vanilla_transformer import MASKS
 
-# Shares of the pairs that an epoch changes.
-DEFAULT_SHARES = {"upper": 0.06, "title": 0.05, "lower": 0.1, "no_stop": 0.1, "copies": 0.15}
 WITHOUT_STOP = 0.4  # of the pairs in another case: who leaves out capitals leaves out full stops
 # Where the text of a copy stands: in the place of a word of both sides, beside the sentence, or without one.
 PLACED, BESIDE = 0.6, 0.32

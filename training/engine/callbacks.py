@@ -1,33 +1,72 @@
 """What happens between the steps of a training: epochs, patience, signals, the progress bar."""
 
+import dataclasses
 import signal
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+from accelerate import Accelerator
 from tqdm.auto import tqdm
 from transformers import ProgressCallback, TrainerCallback, TrainerState
 from transformers.trainer_callback import ExportableState
 
-from training.checkpoints import patience_is_over
-from vanilla_transformer.model_card import describe_scores
+from training.data.batching import TokenBudgetBatchSampler
+from training.engine.checkpoints import patience_is_over
+from vanilla_transformer.scores import SplitScores
 
-if TYPE_CHECKING:
-    from training.trainer import VanillaTransformerTrainer
+
+class TokenClock:
+    """Measures the speed of training: tokens per second since it was restarted."""
+
+    def __init__(self, device: torch.device):
+        self._tokens = torch.zeros((), dtype=torch.long, device=device)
+        self._since = time.perf_counter()
+
+    def count(self, tokens: torch.Tensor) -> None:
+        """Add the tokens of a batch of this process."""
+        self._tokens += tokens.to(self._tokens.device)
+
+    def measure(self, accelerator: Accelerator) -> float:
+        """Return the tokens per second of all processes, and begin anew."""
+        tokens = accelerator.reduce(self._tokens, reduction="sum").item()
+        speed = tokens / (time.perf_counter() - self._since)
+        self.restart()
+        return float(speed)
+
+    def restart(self) -> None:
+        """Begin anew, so that the speed is that of training only."""
+        self._tokens.zero_()
+        self._since = time.perf_counter()
 
 
 class EpochCallback(TrainerCallback):
     """Tells the sampler the epoch. Trainer does not reach it through Accelerate's wrappers after a resume."""
 
-    def __init__(self, trainer: "VanillaTransformerTrainer"):
-        self.trainer = trainer
+    def __init__(self, sampler: TokenBudgetBatchSampler | None, clock: TokenClock):
+        self.sampler, self.clock = sampler, clock
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.trainer.train_sampler is not None:
-            self.trainer.train_sampler.set_epoch(int((state.epoch or 0) + 1e-6))
-        self.trainer.restart_clock()
+        if self.sampler is not None:
+            self.sampler.set_epoch(int((state.epoch or 0) + 1e-6))
+        self.clock.restart()
+
+
+@dataclass(frozen=True)
+class LossWindow:
+    """
+    The losses since the last log line.
+
+    Attributes:
+        total: their sum, mean of all processes.
+        last_logged: the step of that line.
+    """
+
+    total: float = 0.0
+    last_logged: int = 0
 
 
 class LossWindowCallback(TrainerCallback, ExportableState):
@@ -35,29 +74,28 @@ class LossWindowCallback(TrainerCallback, ExportableState):
     Carries the losses since the last log line over a resume.
 
     Trainer would begin at the checkpoint, and the next line would be the mean of fewer steps than it says.
-
-    Attributes:
-        total: the sum of the losses of the steps since the last log line, mean of all processes.
-        last_logged: the step of that line.
     """
 
-    def __init__(self, trainer: "VanillaTransformerTrainer"):
-        self.trainer = trainer
-        self.total, self.last_logged = 0.0, 0
+    def __init__(self) -> None:
+        self._window = LossWindow()
+        self._saved: LossWindow | None = None
 
     def state(self) -> dict[str, Any]:
-        return {"args": {}, "attributes": {"total": self.total, "last_logged": self.last_logged}}
+        return {"args": {}, "attributes": dataclasses.asdict(self._window)}
 
-    def measure(self) -> None:
-        """Look at the sums that Trainer keeps; every process calls it before a checkpoint is written."""
-        sums = self.trainer.accelerator.gather(self.trainer._tr_loss.reshape(1))
-        self.total, self.last_logged = sums.mean().item(), self.trainer._globalstep_last_logged
+    def keep(self, total: float, last_logged: int) -> None:
+        """Take over the sums that Trainer keeps; every process does so before a checkpoint is written."""
+        self._window = LossWindow(total, last_logged)
+
+    def take_saved(self) -> LossWindow | None:
+        """Return the window of the checkpoint that training goes on from, once."""
+        saved, self._saved = self._saved, None
+        return saved
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         saved = state.stateful_callbacks.get(type(self).__name__)
         if state.global_step and saved is not None:
-            self.trainer._tr_loss += torch.tensor(saved["attributes"]["total"])
-            self.trainer._globalstep_last_logged = saved["attributes"]["last_logged"]
+            self._saved = LossWindow(**saved["attributes"])
 
 
 class StopwatchCallback(TrainerCallback, ExportableState):
@@ -95,20 +133,23 @@ class StopwatchCallback(TrainerCallback, ExportableState):
 
 class PatienceCallback(TrainerCallback):
     """
-    Ends the training when validation NLL has not improved for `args.patience` evaluations.
+    Ends the training when validation NLL has not improved for so many evaluations; never if `None`.
 
     It counts in the history, which a checkpoint holds, and so needs no state of its own.
     """
 
+    def __init__(self, patience: int | None):
+        self.patience = patience
+
     def on_evaluate(
         self, args: Any, state: Any, control: Any, metrics: dict[str, float] | None = None, **kwargs: Any
     ) -> None:
-        if args.patience is None or "eval_loss" not in (metrics or {}):  # the score of something else
+        if self.patience is None or "eval_loss" not in (metrics or {}):  # the score of something else
             return
-        if patience_is_over(state.log_history, args.patience):
+        if patience_is_over(state.log_history, self.patience):
             control.should_training_stop = True
             if state.is_world_process_zero:
-                tqdm.write(f"step {state.global_step:,}: no better NLL in {args.patience} evaluations, the end")
+                tqdm.write(f"step {state.global_step:,}: no better NLL in {self.patience} evaluations, the end")
 
 
 class TerminationCallback(TrainerCallback):
@@ -121,8 +162,8 @@ class TerminationCallback(TrainerCallback):
         writes_extra: whether the checkpoint is written for it alone, at a step where the recipe asks for none.
     """
 
-    def __init__(self, trainer: "VanillaTransformerTrainer"):
-        self.trainer = trainer
+    def __init__(self, accelerator: Accelerator):
+        self.accelerator = accelerator
         self.requested = self.obeyed = self.writes_extra = False
         self._before: Any = None
 
@@ -137,8 +178,8 @@ class TerminationCallback(TrainerCallback):
         requested = self.requested
         if args.world_size > 1:  # the signal reaches the processes at different moments
             if requested:
-                self.trainer.accelerator.set_trigger()
-            requested = self.trainer.accelerator.check_trigger()
+                self.accelerator.set_trigger()
+            requested = self.accelerator.check_trigger()
         if requested:
             self.writes_extra = not control.should_save
             self.obeyed = control.should_save = control.should_training_stop = True
@@ -162,10 +203,6 @@ class TrainingProgressCallback(ProgressCallback):
             )
         self.current_step = state.global_step
 
-    def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if sys.stderr.isatty():
-            super().on_prediction_step(args, state, control, **kwargs)
-
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if not state.is_world_process_zero or self.training_bar is None or logs is None:
             return
@@ -176,4 +213,4 @@ class TrainingProgressCallback(ProgressCallback):
             if self.training_bar.disable:
                 tqdm.write(f"step {state.global_step:,}: {shown}")
         elif "eval_loss" in logs:
-            tqdm.write(f"step {state.global_step:,}: validation {describe_scores(logs, 'eval')}")
+            tqdm.write(f"step {state.global_step:,}: validation {SplitScores.from_metrics(logs, 'eval').describe()}")

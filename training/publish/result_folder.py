@@ -5,36 +5,33 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
-from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError
+from transformers import TrainerState
 
-from training.arguments import RecipeError, TrainingArguments
-from training.checkpoints import UNFINISHED
-from training.recipe import Recipe
-from training.robustness import Robustness, table
+from training.engine.arguments import TrainingArguments
+from training.engine.callbacks import StopwatchCallback
+from training.engine.checkpoints import UNFINISHED
+from training.engine.task import Task
+from training.engine.trainer import VanillaTransformerTrainer
+from training.log import logger
+from training.recipe.parse import Recipe
+from training.recipe.resolve import base_facts
+from training.tasks.robustness import table
+from vanilla_transformer.errors import RecipeError
 from vanilla_transformer.loading import share_weights, store_in_half
 from vanilla_transformer.model_card import (
-    FACTS,
-    MEASURES,
     PICTURES,
     RESULTS,
-    SCORES,
-    ModelCardError,
     ModelCardFacts,
     ModelPlace,
-    describe_scores,
     folder_card,
-    splits_of,
 )
+from vanilla_transformer.scores import MEASURES, Results
 from vanilla_transformer.visualization import plot_attention
-
-if TYPE_CHECKING:
-    from training.trainer import VanillaTransformerTrainer
 
 CURVES, ATTENTION = PICTURES
 # Files of a result that not every one has.
@@ -52,46 +49,48 @@ LOSS_UNITS = {
 }
 
 
-def base_facts(init_from: str) -> ModelCardFacts:
-    """What the card of the model that training starts from says, if it says anything."""
-    try:
-        if Path(init_from).is_dir():
-            return ModelCardFacts.load(init_from)
-        return ModelCardFacts.load(Path(hf_hub_download(init_from, FACTS)).parent)
-    except (ModelCardError, OSError, ValueError):
-        return ModelCardFacts()
+@dataclass(frozen=True)
+class Course:
+    """
+    How a training goes.
 
+    Attributes:
+        args: what Trainer goes by.
+        train_rows: rows of the encoded training text.
+        stopwatch: of the training.
+    """
 
-def adopt_languages(recipe: Recipe) -> None:
-    """Fill in the languages that the recipe does not name, as the card of the model that it starts from has them."""
-    if recipe.model.init_from is None:
-        return
-    base, data = base_facts(recipe.model.init_from), recipe.data
-    data.source_lang = data.source_lang or base.source_lang
-    if "target_lang" in recipe.task.fields:
-        data.target_lang = data.target_lang or base.target_lang
+    args: TrainingArguments
+    train_rows: int
+    stopwatch: StopwatchCallback
+
+    @property
+    def seconds(self) -> float:
+        """The time of the training so far."""
+        return round(self.stopwatch.seconds, 1)
 
 
 def describe_run(
     recipe: Recipe,
-    trainer: "VanillaTransformerTrainer",
-    results: dict[str, Any],
+    course: Course,
+    state: TrainerState,
+    results: Results,
     example: str | list[str],
     averaged: int | None = None,
 ) -> ModelCardFacts:
     """What the model card says of a training."""
-    args, data = recipe.training, recipe.data
+    args, training, data = course.args, recipe.training, recipe.data
     init_from, name = recipe.model.init_from, data.dataset_name
     folder = Path(name) if name is not None and Path(name).exists() else None
     on_hub = init_from is not None and not Path(init_from).exists()
-    regularization = [f"BPE-dropout {args.bpe_dropout:g}"] if args.bpe_dropout else []
-    if args.augmentation_shares:
-        shares = ", ".join(f"{name} {share:g}" for name, share in args.augmentation_shares.items() if share)
+    regularization = [f"BPE-dropout {training.bpe_dropout:g}"] if training.bpe_dropout else []
+    if training.augmentation_shares:
+        shares = ", ".join(f"{name} {share:g}" for name, share in training.augmentation_shares.items() if share)
         regularization.append(f"augmentation of everyday input ({shares})")
-    warmup_steps = args.get_warmup_steps(trainer.state.max_steps)
+    warmup_steps = args.get_warmup_steps(state.max_steps)
     base = base_facts(init_from) if init_from is not None else ModelCardFacts(preset=recipe.model.preset)
     return ModelCardFacts(
-        task=recipe.task.name,
+        task=recipe.model.task,
         preset=base.preset,
         base_model=init_from if init_from is None or on_hub else Path(init_from).resolve().name,
         base_model_on_hub=on_hub,
@@ -101,21 +100,21 @@ def describe_run(
         datasets=[name] if name is not None and folder is None else [],
         data_description=data.data_description or (folder.resolve().name if folder else name),
         limits=data.limits,
-        train_rows=len(trainer.train_dataset),
-        steps=trainer.state.global_step,
-        tokens_per_step=args.tokens_per_step,
-        warmup_steps=int(args.warmup_steps) if args.noam else None,
-        noam_scale=args.noam_scale,
+        train_rows=course.train_rows,
+        steps=state.global_step,
+        tokens_per_step=training.tokens_per_step,
+        warmup_steps=int(args.warmup_steps) if training.noam else None,
+        noam_scale=training.noam_scale,
         seed=args.seed,
         averaged=averaged,
         schedule=None
-        if args.noam
+        if training.noam
         else f"{args.learning_rate:g} at most, {args.lr_scheduler_type.value}, {warmup_steps:,} warm-up steps",
         optimizer=f"Adam, β1 {args.adam_beta1:g}, β2 {args.adam_beta2:g}, ε {args.adam_epsilon:g}"
         + (f", decoupled weight decay {args.weight_decay:g}" if args.weight_decay else ""),
         regularization=", ".join(regularization) or None,
         precision="bfloat16 mixed" if args.bf16 else "float16 mixed" if args.fp16 else "float32",
-        seconds=round(trainer.stopwatch.seconds, 1),
+        seconds=course.seconds,
         hardware=describe_hardware(args),
         example=example,
         results=results,
@@ -123,41 +122,42 @@ def describe_run(
 
 
 def describe_progress(
-    recipe: Recipe, trainer: "VanillaTransformerTrainer", example: str | list[str]
+    recipe: Recipe, task: Task, course: Course, state: TrainerState, example: str | list[str]
 ) -> ModelCardFacts:
-    """What the card of a checkpoint says; it has a score if it was evaluated."""
-    step = trainer.state.global_step
-    evaluations = (entry for entry in trainer.state.log_history if "eval_loss" in entry and entry["step"] == step)
-    scored: dict[str, float] = next(evaluations, {})
-    results: dict[str, Any] = {
-        f"validation_{kind}": scored[f"eval_{kind}"] for kind in ("loss", *MEASURES) if f"eval_{kind}" in scored
-    }
-    if "validation_bleu" in results:
-        results["bleu_signature"] = trainer.bleu_signature
-    return describe_run(recipe, trainer, results, example)
+    """Return what the card of a checkpoint says; it has a score if it was evaluated."""
+    step = state.global_step
+    evaluations = (entry for entry in state.log_history if "eval_loss" in entry and entry["step"] == step)
+    scored = next(evaluations, None)
+    splits = {} if scored is None else {"validation": task.scores_in_training(scored)}
+    return describe_run(recipe, course, state, Results(splits), example)
 
 
 def save_result(
-    trainer: "VanillaTransformerTrainer", facts: ModelCardFacts, place: ModelPlace, say: Callable[..., None]
+    trainer: VanillaTransformerTrainer, facts: ModelCardFacts, repositories: tuple[str, str | None] | None
 ) -> None:
     """
-    Write the model, its tokenizer, its scores, pictures and card: what a repository on the Hub holds.
+    Write the model, its tokenizer, its scores, pictures and card, in the first process: what a repository holds.
 
     All of it is written aside first: a model that lies there already stays whole if something fails.
 
     Raises:
         RecipeError: if it cannot be written.
     """
+    if trainer.args.process_index != 0:
+        return
+    trainer.restore_settings()
     output_dir = Path(trainer.args.output_dir)
     unfinished = output_dir / UNFINISHED
+    name = repositories[0] if repositories is not None else trainer.args.hub_model_id
+    place = ModelPlace(name or output_dir.as_posix())
     model, tokenizer = trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class
     try:
         model.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
-        if trainer.args.save_dtype == "float16":
+        if trainer.args.recipe.save_dtype == "float16":
             store_in_half(unfinished)
         share_weights(unfinished)
-        (unfinished / RESULTS).write_text(json.dumps(facts.results, indent=2) + "\n", encoding="utf-8")
+        (unfinished / RESULTS).write_text(json.dumps(facts.results.to_json(), indent=2) + "\n", encoding="utf-8")
         facts.save(unfinished)
         try:
             smoothed = model.config.is_encoder_decoder and model.config.label_smoothing > 0
@@ -165,7 +165,7 @@ def save_result(
             if model.config.is_encoder_decoder:
                 plot_attention(model, tokenizer, str(facts.example), unfinished / ATTENTION)
         except (RuntimeError, ValueError) as error:  # no picture is worth the result
-            say(f"a picture is missing: {error}")
+            logger.info(f"a picture is missing: {error}")
         folder_card(unfinished, place).save(unfinished / "README.md")
         written = [file.name for file in unfinished.iterdir()]
         for name in written:
@@ -229,23 +229,21 @@ def describe_hardware(args: TrainingArguments) -> str:
     return f"{args.device.type.upper()}, {processes}{threads} thread{'s' if threads > 1 else ''}"
 
 
-def summarize(recipe: Recipe, results: dict[str, Any], example: str | list[str], say: Callable[..., None]) -> None:
+def summarize(recipe: Recipe, results: Results, example: str | list[str]) -> None:
     """One screen: what came out, and what to do with it."""
     output_dir = Path(recipe.training.output_dir)
-    say(f"\n{results['steps']:,} steps in {results['train_seconds']:,.0f} s")
-    for split in splits_of(results):
-        before = describe_scores(results, split, "_before")
-        say(f"{split}: {describe_scores(results, split)}" + (f" (before: {before})" if before else ""))
-    for key in SCORES:
-        if f"{key}_signature" in results:
-            say(results[f"{key}_signature"])
-    if "robustness" in results:
-        say(f"\n{table([Robustness(**row) for row in results['robustness']])}\n")
-    say(f"model: {output_dir}\ncurves: {output_dir / CURVES}")
-    if recipe.task.name == "translation":
-        say(f"translate: {translate_command(output_dir, str(example))}")
+    logger.info(f"\n{results.steps:,} steps in {results.train_seconds:,.0f} s")
+    for split in results.splits:
+        logger.info(f"{split}: {results.describe(split)}")
+    for signature in results.signatures.values():
+        logger.info(signature)
+    if results.robustness:
+        logger.info(f"\n{table(results.robustness)}\n")
+    logger.info(f"model: {output_dir}\ncurves: {output_dir / CURVES}")
+    if recipe.model.task == "translation":
+        logger.info(f"translate: {translate_command(output_dir, str(example))}")
     else:
-        say(f"how to use it: {output_dir / 'README.md'}")
+        logger.info(f"how to use it: {output_dir / 'README.md'}")
 
 
 def translate_command(model: Path, text: str) -> str:

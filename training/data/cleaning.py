@@ -6,8 +6,9 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from training.arguments import DataArguments, RecipeError
-from training.data import ParallelText
+from training.data.texts import ParallelText
+from training.recipe.fields import DataFields
+from vanilla_transformer.errors import RecipeError
 
 HELD_OUT_SHARE = 50  # a held-out part is at most one pair in so many
 COUNTED_PAIRS = 200_000  # enough to know the words of a language
@@ -15,7 +16,7 @@ COUNTED_PAIRS = 200_000  # enough to know the words of a language
 RATIO_SLACK = 10
 
 
-def clean(text: ParallelText, arguments: DataArguments, split: str) -> ParallelText:
+def clean(text: ParallelText, arguments: DataFields, split: str) -> ParallelText:
     """
     Leave out pairs with an empty side, and of training text also what the recipe asks for: pairs whose lengths are too
     different, and pairs that stand there already.

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Sequence
 
-from training.arguments import RecipeError
-from training.data import ParallelText
+from training.data.texts import ParallelText
 from training.metrics.segmentation import two_letters
+from vanilla_transformer.errors import RecipeError
 
 READ_LINES = 2_000  # spread over the text
 ENOUGH_WORDS = 200

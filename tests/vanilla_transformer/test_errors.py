@@ -1,0 +1,52 @@
+import pickle
+
+import pytest
+
+from vanilla_transformer import errors
+from vanilla_transformer.errors import ConversionError, SettingsError, UserError, run_command, settings_of_the_user
+
+KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, UserError)]
+
+
+def fail(error):
+    def command():
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_user_s_error_is_one_line(kind, capsys):
+    assert run_command(fail(kind("`field` must be 1, but is 2."))) == 2
+    assert capsys.readouterr().err == "error: `field` must be 1, but is 2.\n"
+
+
+def test_what_the_machine_says_is_one_line(capsys):
+    assert run_command(fail(FileNotFoundError(2, "No such file or directory", "x"))) == 2
+    assert capsys.readouterr().err == "error: [Errno 2] No such file or directory: 'x'\n"
+
+
+@pytest.mark.parametrize("bug", [ValueError("shapes"), KeyError("x"), RuntimeError("x"), AssertionError()])
+def test_a_bug_keeps_its_traceback(bug):
+    with pytest.raises(type(bug)):
+        run_command(fail(bug))
+
+
+def test_an_interruption_has_its_own_line_and_status(capsys):
+    assert run_command(fail(KeyboardInterrupt()), "interrupted. Repeat the command.") == 130
+    assert capsys.readouterr().err == "interrupted. Repeat the command.\n"
+
+
+def test_what_a_library_says_of_settings_is_the_user_s():
+    with pytest.raises(SettingsError, match="num_beams"), settings_of_the_user(ValueError):
+        raise ValueError("num_beams")
+    with pytest.raises(ConversionError), settings_of_the_user(ValueError):
+        raise ConversionError("kept")
+    with pytest.raises(TypeError), settings_of_the_user(ValueError):
+        raise TypeError("a bug")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_errors_travel_between_processes(kind):
+    copied = pickle.loads(pickle.dumps(kind("said")))
+    assert type(copied) is kind and str(copied) == "said"

@@ -1,0 +1,1 @@
+"""Text: read, checked, cleaned, encoded, and cut into batches."""

@@ -1,0 +1,190 @@
+"""What a training starts from: a model, its tokenizer and perhaps a checkpoint."""
+
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers import AutoConfig
+from transformers.utils import logging
+
+from training.engine.arguments import TrainingArguments
+from training.engine.checkpoints import SHAPE, check_space, prepare_output_dir
+from training.engine.processes import first_process
+from training.engine.task import Task
+from training.log import logger
+from training.recipe.fields import FREE_FIELDS, ModelFields
+from training.recipe.parse import Recipe
+from vanilla_transformer import (
+    VanillaTransformerConfig,
+    VanillaTransformerPreTrainedModel,
+    VanillaTransformerTokenizer,
+)
+from vanilla_transformer.conversion import marian_config
+from vanilla_transformer.errors import ModelFolderError, RecipeError
+from vanilla_transformer.loading import auto_class_of, load_parts
+
+
+@dataclass(frozen=True)
+class Start:
+    """
+    What a training starts from.
+
+    Attributes:
+        model, tokenizer: new ones, or those of `init_from` or of the checkpoint.
+        new: the names of the tensors that `init_from` lacks.
+        checkpoint: to go on from, if any.
+    """
+
+    model: VanillaTransformerPreTrainedModel
+    tokenizer: VanillaTransformerTokenizer
+    new: tuple[str, ...]
+    checkpoint: Path | None
+
+
+def make_start(recipe: Recipe, task: Task, args: TrainingArguments, text: Any) -> Start:
+    """
+    Prepare the folder, and build or load the model and its tokenizer.
+
+    Args:
+        text: the training text, of which a new tokenizer is learned.
+
+    Raises:
+        RecipeError, ModelFolderError, ConversionError: for whatever would make the run fail later.
+    """
+    checkpoint = first_process(args, lambda: prepare_output_dir(recipe.training))
+    start = build_model(recipe, task, args, text, checkpoint)
+    model = start.model
+    for name in ("length_penalty", "length_penalty_type"):
+        if getattr(recipe.training, name) is not None:
+            setattr(model.generation_config, name, getattr(recipe.training, name))
+    check_space(args.output_dir, model.num_parameters())
+    if recipe.training.hub_native_model_id is not None:
+        marian_config(model.config)
+    return start
+
+
+def build_model(recipe: Recipe, task: Task, args: TrainingArguments, text: Any, checkpoint: Path | None) -> Start:
+    """Build or load a model and its tokenizer, and say what they are."""
+    arguments = recipe.model
+    if arguments.init_from is not None:
+        model, tokenizer, new = load_initial_model(recipe, task, text, str(checkpoint or arguments.init_from))
+    else:
+        tokenizer, new = load_tokenizer(recipe, task, args, text, checkpoint), []
+        fields = {**task.config_fields(text), **arguments.config_fields(), "vocab_size": len(tokenizer)}
+        try:
+            config = VanillaTransformerConfig.from_preset(arguments.preset, **fields)
+        except StrictDataclassError as error:  # its cause says it without a frame around
+            raise RecipeError(str(error.__cause__ or error)) from error
+        model = task.model_class(config)
+        if checkpoint is None and arguments.tokenizer is None and len(tokenizer) < arguments.vocab_size:
+            logger.info(
+                f"the vocabulary shrinks from {arguments.vocab_size:,} to {len(tokenizer):,}: no two tokens are left "
+                f"that stand side by side {arguments.min_frequency} times in the text"
+            )
+    name = arguments.preset if arguments.init_from is None else f"that of {arguments.init_from}"
+    logger.info(f"model: {name}, {model.num_parameters():,} parameters, vocabulary of {len(tokenizer):,}")
+    if new:
+        parts = dict.fromkeys(re.sub(r"\.(layers\.\d+|weight|bias)\b.*", "", tensor) for tensor in new)
+        logger.info(f"new parts, which {arguments.init_from} has not: {', '.join(parts)}")
+    return Start(model, tokenizer, tuple(new), checkpoint)
+
+
+def load_initial_model(
+    recipe: Recipe, task: Task, text: Any, folder: str
+) -> tuple[VanillaTransformerPreTrainedModel, VanillaTransformerTokenizer, list[str]]:
+    """
+    The model of `init_from` with its tokenizer, in float32, with the recipe's dropout and label smoothing, and the
+    names of its tensors that are new: a head, or a stack that the model there has not.
+
+    Args:
+        folder: `init_from`; where a run goes on its checkpoint, which has all of it: `init_from` may have changed.
+
+    Raises:
+        ModelFolderError, RecipeError: if it cannot be loaded, is another kind of model, or the recipe says that it has
+            another shape or vocabulary than it has.
+    """
+    arguments = recipe.model
+    changes = arguments.config_fields()
+    free = {name: changes[name] for name in changes if name in FREE_FIELDS}
+    auto_class = auto_class_of(task.model_class.__name__)
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # transformers' table of new parts, which we tell in a line
+    model, tokenizer, new = load_parts(folder, auto_class, **task.config_fields(text), **free)
+    logging.set_verbosity(verbosity)
+    if not isinstance(model, task.model_class):
+        raise RecipeError(
+            f"`init_from` {folder} is a model of type {model.config.model_type!r}. Name a folder that "
+            "this program wrote, or a repository made from one."
+        )
+    source = AutoConfig.from_pretrained(folder)
+    damaged = [name for name in new if is_part_of(name, source)]
+    if damaged:
+        raise ModelFolderError(f"The weights in {folder} lack {len(damaged)} tensors, such as {damaged[0]}.")
+    same = source.architectures == [task.model_class.__name__] and source.id2label == model.config.id2label
+    head = getattr(model, "classifier", None)
+    if head is not None and not new and not same:
+        torch.nn.init.xavier_uniform_(head.weight)  # what it told apart are other labels
+        torch.nn.init.zeros_(head.bias)
+        new = ["classifier.bias", "classifier.weight"]
+    try:
+        model.config.validate_architecture()
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
+    fixed = {name: value for name, value in changes.items() if name not in FREE_FIELDS}
+    if "preset" in recipe.given:
+        preset = VanillaTransformerConfig.from_preset(arguments.preset)
+        fixed = {**{name: getattr(preset, name) for name in SHAPE}, **fixed}
+    if "vocab_size" in recipe.given:
+        fixed["vocab_size"] = arguments.vocab_size
+    for name, value in fixed.items():
+        if getattr(model.config, name) != value:
+            cause = "the recipe" if name in changes or name == "vocab_size" else f"`preset` {arguments.preset}"
+            raise RecipeError(
+                f"`init_from` {folder} has `{name}` {getattr(model.config, name)} and {cause} says "
+                f"{value}. A trained model keeps what it was made with: leave this out, or train a new model."
+            )
+    if arguments.tokenizer is not None:
+        raise RecipeError(
+            f"`tokenizer` is {arguments.tokenizer} beside `init_from`, whose model knows its own tokenizer alone. "
+            "Leave `tokenizer` out."
+        )
+    return model.float(), tokenizer, new
+
+
+def is_part_of(name: str, config: VanillaTransformerConfig) -> bool:
+    """Whether a tensor belongs to a stack, or to the embeddings, of a model with that configuration."""
+    stacks = {"encoder": config.has_encoder, "decoder": config.has_decoder}
+    stack = name.removeprefix("model.").partition(".")[0]
+    if ".encoder_attn" in name:
+        return config.is_encoder_decoder
+    return stack == "shared" or stacks.get(stack, False)
+
+
+def load_tokenizer(
+    recipe: Recipe, task: Task, args: TrainingArguments, text: Any, checkpoint: Path | None
+) -> VanillaTransformerTokenizer:
+    """The tokenizer of the checkpoint, or the one the recipe names, or one learned from the text."""
+    arguments = recipe.model
+    folder = checkpoint or arguments.tokenizer
+    if folder is not None:
+        if not (Path(folder) / "tokenizer.json").is_file():
+            raise RecipeError(f"`tokenizer` is {folder}, which has no tokenizer.json.")
+        return VanillaTransformerTokenizer.from_pretrained(folder)
+    return first_process(args, lambda: learn_tokenizer(arguments, task.lines(text)))
+
+
+def learn_tokenizer(arguments: ModelFields, lines: list[str]) -> VanillaTransformerTokenizer:
+    """A tokenizer of some text; of parallel text a joint one (§5.1)."""
+    try:
+        return VanillaTransformerTokenizer.train(
+            lines,
+            arguments.vocab_size,
+            min_frequency=arguments.min_frequency,
+            show_progress=sys.stderr.isatty(),
+        )
+    except ValueError as error:
+        raise RecipeError(str(error)) from error

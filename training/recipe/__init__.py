@@ -1,0 +1,1 @@
+"""From a file and a command line to one frozen recipe."""

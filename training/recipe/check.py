@@ -1,0 +1,137 @@
+"""What the fields of a recipe say of each other."""
+
+from collections.abc import Callable, Set
+from pathlib import Path
+
+from training.recipe.fields import DataFields, ModelFields, TrainingFields
+from training.recipe.names import CONFIG_FIELDS
+from training.recipe.ranges import find_faults
+from training.recipe.refusal import refuse
+from vanilla_transformer import VanillaTransformerConfig
+from vanilla_transformer.errors import UserError
+from vanilla_transformer.model_card import check_language, check_license
+
+# With which a tokenizer is learned.
+TOKENIZER_FIELDS = ("vocab_size", "min_frequency")
+
+
+def check_values(
+    model: ModelFields, data: DataFields, training: TrainingFields, chosen: Set[str], given: Set[str]
+) -> None:
+    """
+    Refuse values that do not fit their fields or each other.
+
+    Args:
+        chosen: the fields that must have an effect.
+        given: all fields that have a value.
+
+    Raises:
+        RecipeError: naming all of them.
+    """
+    faults = [*find_faults(model), *find_faults(data), *find_faults(training)]
+    faults += find_faults_of_model(model, given)
+    faults += find_faults_of_data(data)
+    faults += find_faults_of_schedule(training, chosen)
+    faults += find_faults_of_folders(model, training)
+    if not any(name in fault for fault in faults for name in ("`patience`", "`average_checkpoints`")):
+        faults += find_faults_of_checkpoints(training)
+    refuse(faults)
+
+
+def find_faults_of_model(model: ModelFields, given: Set[str]) -> list[str]:
+    faults = []
+    for name in model.config_overrides if isinstance(model.config_overrides, dict) else ():
+        if name == "vocab_size":
+            faults.append("`config_overrides` has `vocab_size`. It is a field of the recipe: write it beside.")
+        elif name not in CONFIG_FIELDS:
+            hint = VanillaTransformerConfig.nearest_field(name)
+            faults.append(f"`config_overrides` has `{name}`, but the configuration has no such field.{hint}")
+    for start in ("init_from", "tokenizer"):
+        # The vocabulary of a model is compared with its own.
+        names = [name for name in TOKENIZER_FIELDS if name in given and (start, name) != ("init_from", "vocab_size")]
+        if getattr(model, start) is not None and names:
+            faults.append(f"`{names[0]}` has no effect beside `{start}`: no tokenizer is learned. Leave it out.")
+    return faults
+
+
+def find_faults_of_data(data: DataFields) -> list[str]:
+    faults: list[str] = []
+
+    def check(call: Callable[..., None], *arguments: str) -> None:
+        try:
+            call(*arguments)
+        except UserError as error:
+            faults.append(str(error))
+
+    if data.license is not None:
+        check(check_license, data.license)
+    for name in ("source_lang", "target_lang"):
+        if getattr(data, name) is not None:
+            check(check_language, getattr(data, name), name)
+    if data.text_columns is not None and not 1 <= len(data.text_columns) <= 2:
+        faults.append(f"`text_columns` is {data.text_columns}. Name one column, or two.")
+    for name, files in data.test_sets.items() if isinstance(data.test_sets, dict) else ():
+        several = isinstance(files, list) and all(isinstance(file, str) for file in files)
+        if not (several or isinstance(files, str)):
+            faults.append(f"`test_sets` has {files!r} under {name!r}. Name a file, or two: [source, target].")
+        if name in ("train", "validation", "test", "eval", "mean"):
+            faults.append(f"`test_sets` has the name {name!r}, which is taken. Choose another.")
+    return faults
+
+
+def find_faults_of_schedule(training: TrainingFields, chosen: Set[str]) -> list[str]:
+    faults = []
+    if training.noam and training.warmup_steps < 1:
+        faults.append(
+            f"`warmup_steps` is {training.warmup_steps}. The paper's schedule counts whole steps: give at least 1."
+        )
+    for name in ("learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs"):
+        if training.noam and name in chosen:
+            faults.append(
+                f"`{name}` has no effect beside the paper's schedule. Use `noam_scale`, or set `noam: false`."
+            )
+    if not training.noam and "noam_scale" in chosen:
+        faults.append("`noam_scale` has no effect with `noam: false`. Use `learning_rate`.")
+    return faults
+
+
+def find_faults_of_folders(model: ModelFields, training: TrainingFields) -> list[str]:
+    if not training.output_dir:
+        return ["`output_dir` is missing. Name the folder for the model and its checkpoints."]
+    faults = []
+    if model.init_from is not None:
+        base, output_dir = Path(model.init_from).resolve(), Path(training.output_dir).resolve()
+        if output_dir in (base, *base.parents):
+            faults.append(
+                f"`output_dir` {training.output_dir} holds the model of `init_from`, which would be written over. "
+                "Name another folder."
+            )
+    if training.hub_native_model_id is not None and not training.push_to_hub:
+        faults.append("`hub_native_model_id` has no effect without `push_to_hub: true`.")
+    return faults
+
+
+def find_faults_of_checkpoints(training: TrainingFields) -> list[str]:
+    """Find settings by which checkpoints would be deleted before they are averaged or compared."""
+    faults = []
+    if training.patience is not None and training.eval_strategy == "no":
+        faults.append(
+            f"`patience` is {training.patience} and `eval_strategy` no: nothing would be compared. "
+            "Set `eval_strategy: steps`, or `patience: null`."
+        )
+    kept, averaged = training.save_total_limit, training.average_checkpoints or 1
+    if training.load_best_model_at_end and kept is not None and training.patience is None:
+        faults.append(
+            f"`save_total_limit` is {kept} with `load_best_model_at_end` and without `patience`: the best checkpoint "
+            "may be any, and those before it deleted. Set `patience`, or unset the other: `save_total_limit: null`."
+        )
+        return faults
+    # The mean ends with the best one, which is as old as patience allows.
+    needed = averaged + (training.patience or 0) if training.load_best_model_at_end else averaged
+    if kept is not None and kept < needed:
+        beside = f" and `patience` {training.patience}" if needed > averaged else ""
+        faults.append(
+            f"`save_total_limit` is {kept} and `average_checkpoints` {averaged}{beside}: checkpoints would be deleted "
+            f"before they are averaged. Keep at least {needed}."
+        )
+    return faults

@@ -1,0 +1,128 @@
+"""The names of recipe fields: which there are, which this program sets itself, and which have an effect in a task."""
+
+import dataclasses
+import difflib
+import typing
+from typing import Any
+
+from transformers import Seq2SeqTrainingArguments
+
+from training.recipe.fields import DataFields, ModelFields, TrainingFields
+from training.recipe.refusal import refuse
+from vanilla_transformer import VanillaTransformerConfig
+from vanilla_transformer.errors import RecipeError
+
+CONFIG_FIELDS = {f.name for f in dataclasses.fields(VanillaTransformerConfig)} | {
+    *VanillaTransformerConfig.attribute_map
+}
+# Fields of transformers that this program sets itself, and what to use in their place.
+REPLACED = {
+    "per_device_train_batch_size": "`tokens_per_device`: batches are counted in tokens",
+    "per_device_eval_batch_size": "`tokens_per_device`: batches are counted in tokens",
+    "gradient_accumulation_steps": "`tokens_per_step` and `tokens_per_device`, from which it follows",
+    "label_smoothing_factor": "`label_smoothing`",
+    "use_cpu": "`run_on: cpu`",
+    "optim": "nothing: the optimizer is Adam, as in the paper",
+    "generation_max_length": "nothing: the length follows the source, as in the paper",
+    "prediction_loss_only": "`predict_with_generate: false`",
+    "metric_for_best_model": "nothing: the best model has the lowest validation NLL",
+    "greater_is_better": "nothing: the best model has the lowest validation NLL",
+    "enable_jit_checkpoint": "nothing: SIGTERM saves a checkpoint",
+    "train_sampling_strategy": "nothing: sentences of similar length stand together",
+    "sortish_sampler": "nothing: sentences of similar length stand together",
+    "dataloader_drop_last": "nothing: no sentence is dropped",
+    "dataloader_persistent_workers": "nothing: workers begin anew in each epoch, which they draw masks for",
+    "dataloader_prefetch_factor": "nothing: each of `dataloader_num_workers` prepares two batches",
+    "bf16_full_eval": "nothing: evaluation computes as training does",
+    "fp16_full_eval": "nothing: evaluation computes as training does",
+    "generation_config": "`generation_num_beams`, `length_penalty` and `length_penalty_type`",
+    "hub_token": "nothing: a token is a secret. Run `hf auth login`, or set HF_TOKEN",
+    "hub_revision": "nothing: the result is pushed to main and gets a tag",
+    "hub_always_push": "nothing: every save is pushed, one after the other",
+    "auto_find_batch_size": "`tokens_per_device`",
+    "eval_accumulation_steps": "nothing: evaluation keeps texts and sums alone",
+}
+
+# Fields that have an effect in some tasks only, by the Hub's names of the tasks.
+OF_TRANSLATION = frozenset(
+    {
+        *("source", "target", "validation_source", "validation_target", "test_source", "test_target"),
+        *("source_column", "target_column", "corpus", "target_lang", "example"),
+        *("hold_out", "check_alignment", "drop_duplicates", "max_length_ratio"),
+        *("label_smoothing", "augmentation", "bpe_dropout"),
+        *("predict_with_generate", "generation_num_beams", "length_penalty", "length_penalty_type"),
+        *("bleu_tokenize", "compound_bleu", "bootstrap_samples"),
+        *("hub_native_model_id", "preprocessing_num_workers"),
+    }
+)
+OF_LANGUAGE_MODELS = frozenset({"text_columns", "turn_separator", "example"})
+TASK_FIELDS = {
+    "translation": OF_TRANSLATION,
+    "summarization": OF_TRANSLATION
+    - {"bleu_tokenize", "compound_bleu", "bootstrap_samples", "augmentation", "corpus", "target_lang"},
+    "text-classification": frozenset({"text_columns", "label_column"}),
+    "question-answering": frozenset({"stride"}),
+    "fill-mask": OF_LANGUAGE_MODELS,
+    "text-generation": OF_LANGUAGE_MODELS,
+}
+
+
+def find_other_fields() -> list[tuple[str, Any, Any]]:
+    """Return name, type and definition of each field of transformers' arguments that a recipe may set besides."""
+    ours = {f.name for f in dataclasses.fields(TrainingFields)}
+    types = typing.get_type_hints(Seq2SeqTrainingArguments)
+    return [
+        (
+            f.name,
+            types[f.name],
+            dataclasses.field(default=f.default, metadata=f.metadata)
+            if f.default_factory is dataclasses.MISSING
+            else dataclasses.field(default_factory=f.default_factory, metadata=f.metadata),
+        )
+        for f in dataclasses.fields(Seq2SeqTrainingArguments)
+        if f.name not in ours and f.name not in REPLACED
+    ]
+
+
+OtherFields = dataclasses.make_dataclass("OtherFields", find_other_fields(), frozen=True)
+FIELD_CLASSES: tuple[Any, ...] = (ModelFields, DataFields, TrainingFields, OtherFields)
+
+
+def check_names(given: set[str]) -> None:
+    """
+    Refuse fields that do not exist or that this program sets itself.
+
+    Raises:
+        RecipeError: naming all of them.
+    """
+    fields = {f.name for arguments in FIELD_CLASSES for f in dataclasses.fields(arguments)}
+    faults = []
+    for name in sorted(given):
+        if name in REPLACED:
+            faults.append(f"`{name}` is not set in a recipe. Use {REPLACED[name]}.")
+        elif not {name, name.removeprefix("no_")} & {*fields, "help", "help_all"}:
+            close = difflib.get_close_matches(name, fields, n=1)
+            hint = f" Did you mean `{close[0]}`?" if close else " `--help` lists all."
+            if name in CONFIG_FIELDS:
+                hint = f" It is one of the configuration: write `config_overrides: {{{name}: ...}}`."
+            faults.append(f"There is no recipe field `{name}`.{hint}")
+    refuse(faults)
+
+
+def check_task(name: str, given: set[str]) -> None:
+    """
+    Refuse a task that does not exist, and fields that have no effect in it.
+
+    Raises:
+        RecipeError: naming all of them.
+    """
+    if name not in TASK_FIELDS:
+        close = difflib.get_close_matches(name, TASK_FIELDS, n=1)
+        hint = f"Did you mean {close[0]}?" if close else f"Choose one of: {', '.join(TASK_FIELDS)}."
+        raise RecipeError(f"`task` is {name!r}. {hint}")
+    of_some = {field for fields in TASK_FIELDS.values() for field in fields}
+    faults = []
+    for field in sorted(given & (of_some - TASK_FIELDS[name])):
+        tasks = " and ".join(task for task in TASK_FIELDS if field in TASK_FIELDS[task])
+        faults.append(f"`{field}` has no effect in {name}, only in {tasks}. Leave it out.")
+    refuse(faults)

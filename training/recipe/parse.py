@@ -1,0 +1,243 @@
+"""
+From a YAML file and the command line, which wins, to one frozen recipe.
+
+`null` leaves a field unset, in a recipe, and on the command line whatever the recipe says. Text that the command line
+names takes the place of text that the recipe names for the same by other fields.
+
+A recipe may leave fields to the size of the corpus, by a table under `by_corpus_size`, and name under `needs` those
+that the command line has to give.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import HfArgumentParser
+
+from training.recipe.augmentation import read_mapping, read_shares
+from training.recipe.check import TOKENIZER_FIELDS, check_values
+from training.recipe.corpus_size import ROW_NOTES, choose_row
+from training.recipe.fields import FREE_FIELDS, DataFields, ModelFields, TrainingFields
+from training.recipe.help import describe_fields
+from training.recipe.names import FIELD_CLASSES, check_names, check_task
+from vanilla_transformer.errors import RecipeError, UserError
+
+# Words that leave a field unset, as in YAML.
+NULLS = ("null", "Null", "NULL", "~", "")
+
+DATASET = ("dataset_name", "dataset_config_name", "train_split", "validation_split", "test_split")
+FILES = ("source", "target", "validation_source", "validation_target", "test_source", "test_target")
+# Fields that the command line may give, and those of a recipe that then give way, as the two contradict each other. A
+# corpus is added to files, and stays.
+GIVE_WAY: dict[str, tuple[str, ...]] = {
+    "source": ("train_file", *DATASET),
+    "target": ("train_file", *DATASET),
+    "train_file": ("source", "target", *DATASET),
+    "corpus": DATASET,
+    "dataset_name": (*FILES, "train_file", "validation_file", "test_file", "corpus", *DATASET),
+    "validation_source": ("validation_file",),
+    "validation_target": ("validation_file",),
+    "validation_file": ("validation_source", "validation_target"),
+    "test_source": ("test_file",),
+    "test_target": ("test_file",),
+    "test_file": ("test_source", "test_target"),
+    "num_train_epochs": ("max_steps",),
+}
+
+# Fields that the command line may unset, and those of a recipe that then give way.
+UNSET_WITH = {"patience": ("save_total_limit",)}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """
+    A recipe as it is run.
+
+    Attributes:
+        model, data, training: its fields.
+        others: more fields of transformers' arguments, by their names.
+        given: names of the fields that the recipe or the command line sets to a value, by the table of sizes or
+            without.
+        has_table: whether fields depend on the size of the corpus.
+        row: the fields of that table's row that are in force.
+    """
+
+    model: ModelFields
+    data: DataFields
+    training: TrainingFields
+    others: Mapping[str, Any]
+    given: frozenset[str]
+    has_table: bool
+    row: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """
+    The values of a file, a row of its table and a command line, before they have a type.
+
+    Attributes:
+        values: of the file and the row.
+        words: of the command line.
+        on_command_line: the names of its fields.
+        has_table, row: as in `Recipe`.
+    """
+
+    values: Mapping[str, Any]
+    words: tuple[str, ...]
+    on_command_line: frozenset[str]
+    has_table: bool
+    row: Mapping[str, Any]
+
+    @property
+    def given(self) -> frozenset[str]:
+        return frozenset({*self.values, *self.on_command_line})
+
+
+def parse_recipe(arguments: list[str], pairs: int | None = None) -> Recipe:
+    """
+    Read `RECIPE.yaml [--field value ...]`.
+
+    Args:
+        arguments: the command line without the program's name. The recipe may be left out.
+        pairs: the size of the training text, which chooses a row of the recipe's table `by_corpus_size`; its fields
+            hold where neither the recipe nor the command line says otherwise. Unknown, it is the last row.
+
+    Raises:
+        RecipeError: for a file that is not there or not YAML, and for fields that do not exist or do not fit; all of
+            them are named.
+    """
+    if {"-h", "--help"} & set(arguments):
+        print(describe_fields())
+        raise SystemExit(0)
+    settings = merge(["--help" if word == "--help_all" else word for word in arguments], pairs)
+    model, data, training, others = read_fields(settings)
+    if training.average_checkpoints is None:
+        training = dataclasses.replace(training, average_checkpoints=20 if model.preset == "big" else 5)
+    # Where the command line chooses another schedule than the recipe, the recipe's fields for its own are idle.
+    chosen = settings.on_command_line if {"noam", "no_noam"} & settings.on_command_line else settings.given
+    check_values(model, data, training, chosen, settings.given)
+    check_task(model.task, set(settings.given))
+    return Recipe(model, data, training, vars(others), settings.given, settings.has_table, settings.row)
+
+
+def merge(arguments: list[str], pairs: int | None) -> Settings:
+    """Read the file, choose the row of its table, and let the command line win."""
+    settings: dict[str, Any] = {}
+    if arguments and not arguments[0].startswith("-"):
+        settings = read_recipe(Path(arguments[0]))
+        arguments = arguments[1:]
+    table, needed = settings.pop("by_corpus_size", None), settings.pop("needs", [])
+    row = choose_row(table, pairs) if table is not None else {}
+    options = group_words(arguments)
+    unset = {name for name, words in options.items() if is_null(words)}
+    check_names(unset | {name for name, value in settings.items() if value is None})
+    on_command_line = set(options) - unset - {""}
+    arguments = [word for name, words in options.items() if name not in unset for word in words]
+    giving_way = unset | {other for name in on_command_line for other in GIVE_WAY.get(name, ())}
+    giving_way |= {other for name in unset for other in UNSET_WITH.get(name, ())}
+    row = {name: value for name, value in row.items() if name not in {*settings, *giving_way}}
+    settings = {name: value for name, value in settings.items() if value is not None and name not in giving_way}
+    from_model = new_model_fields({name for name, value in settings.items() if value} | on_command_line)
+    idle = new_model_fields(on_command_line)  # in a recipe for new models, which says what they are
+    settings = {name: value for name, value in settings.items() if name not in idle}
+    if "init_from" in on_command_line:
+        overrides = settings.get("config_overrides")
+        if isinstance(overrides, dict):
+            settings["config_overrides"] = {name: overrides[name] for name in overrides if name in FREE_FIELDS}
+    row = {name: value for name, value in row.items() if name not in {*on_command_line, *from_model}}
+    fields = {name: value for name, value in row.items() if name not in ROW_NOTES and value is not None}
+    given = {*fields, *settings, *on_command_line}
+    check_names({*given, *needed})
+    for name in needed:
+        if name not in given:
+            raise RecipeError(
+                f"`{name}` is missing, which this recipe needs. Give it on the command line: --{name} ..."
+            )
+
+    return Settings({**fields, **settings}, tuple(arguments), frozenset(on_command_line), table is not None, row)
+
+
+def read_fields(settings: Settings) -> tuple[ModelFields, DataFields, TrainingFields, Any]:
+    """Give every value the type of its field."""
+    boolean = {f.name for arguments in FIELD_CLASSES for f in dataclasses.fields(arguments) if "bool" in str(f.type)}
+    boolean.add("resume_from_checkpoint")
+    words: list[str] = []
+    for name, value in settings.values.items():
+        if value is False and name not in boolean:
+            value = "no"  # as it was written: YAML takes it for false
+        if isinstance(value, list):
+            words += [f"--{name}", *map(str, value)]
+        else:  # in one word: it may begin with a dash
+            words.append(f"--{name}={json.dumps(value) if isinstance(value, dict) else value}")
+    parser = HfArgumentParser(
+        FIELD_CLASSES, prog="python -m training.train", usage="%(prog)s RECIPE.yaml [--field value ...]"
+    )
+    try:
+        model, data, training, others = parser.parse_args_into_dataclasses([*words, *settings.words])
+    except UserError:
+        raise
+    except ValueError as error:  # of words that belong to no field
+        raise RecipeError(str(error)) from error
+    overrides = read_mapping(model.config_overrides, "config_overrides", "{norm_first: true}")
+    sets = read_mapping(data.test_sets, "test_sets", "{news: [news.en, news.de]}")
+    return (
+        dataclasses.replace(model, config_overrides=overrides),
+        dataclasses.replace(data, test_sets=sets),
+        dataclasses.replace(training, augmentation=read_shares(training.augmentation)),
+        others,
+    )
+
+
+def group_words(arguments: list[str]) -> dict[str, list[str]]:
+    """The words of each option of a command line, its own first; of one that is repeated, the last time."""
+    options: dict[str, list[str]] = {}
+    name = ""
+    for word in arguments:
+        if word.startswith("--"):
+            name = word[2:].split("=")[0].replace("-", "_")
+            options[name] = []
+        options.setdefault(name, []).append(word)
+    return options
+
+
+def is_null(words: list[str]) -> bool:
+    """Whether an option of a command line, `--field null` or `--field=null`, leaves its field unset."""
+    _, equals, value = words[0].partition("=")
+    values = [value, *words[1:]] if equals else words[1:]
+    return len(values) == 1 and values[0] in NULLS
+
+
+def new_model_fields(given: set[str]) -> tuple[str, ...]:
+    """Fields that say what a new model or its tokenizer is, where one is given that was made before."""
+    if "init_from" in given:
+        return ("preset", *TOKENIZER_FIELDS)
+    return TOKENIZER_FIELDS if "tokenizer" in given else ()
+
+
+class RecipeLoader(yaml.SafeLoader):
+    """YAML in which no field stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value]
+        for name in names:
+            if names.count(name) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"`{name}` stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The fields of one YAML file."""
+    try:
+        settings = yaml.load(path.read_text(encoding="utf-8"), RecipeLoader)
+    except OSError as error:
+        raise RecipeError(f"Recipe {path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"Recipe {path} is not YAML: {error}") from error
+    if not isinstance(settings, dict) or not all(isinstance(name, str) for name in settings):
+        raise RecipeError(f"Recipe {path} holds no fields. Write lines such as `preset: base`.")
+    return settings

@@ -1,0 +1,59 @@
+"""What a recipe field may be, declared on the field: `stride: Annotated[int, at_least(1)]`."""
+
+import dataclasses
+import math
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Range:
+    """
+    Values that a field may have.
+
+    Attributes:
+        fits: whether a value is one of them.
+        remedy: what to give instead of another.
+    """
+
+    fits: Callable[[Any], bool]
+    remedy: str
+
+
+def at_least(least: int) -> Range:
+    return Range(lambda value: value >= least, f"Give at least {least}")
+
+
+def more_than(limit: int, example: str = "") -> Range:
+    return Range(lambda value: limit < value < math.inf, f"Give more than {limit}{example}")
+
+
+def zero_or_more(example: str = "") -> Range:
+    return Range(lambda value: 0 <= value < math.inf, f"Give 0 or more{example}")
+
+
+def one_of(*values: str) -> Range:
+    choices = " or ".join(values) if len(values) == 2 else f"one of: {', '.join(values)}"
+    return Range(lambda value: value in values, f"Choose {choices}")
+
+
+PROBABILITY = Range(lambda value: 0 <= value < 1, "Give at least 0 and less than 1")
+FINITE = Range(math.isfinite, "Give a number, such as 0.6")
+SEED = Range(lambda value: 0 <= value < 2**32, "Give a number from 0 to 4,294,967,295")
+
+
+def find_faults(fields: Any) -> list[str]:
+    """Return what is wrong with the values of a dataclass, a sentence each; `None` fits where it is the default."""
+    faults = []
+    types = typing.get_type_hints(type(fields), include_extras=True)
+    for field in dataclasses.fields(fields):
+        value, declared = getattr(fields, field.name), getattr(types[field.name], "__metadata__", ())
+        allowed = next((each for each in declared if isinstance(each, Range)), None)
+        if allowed is None or (value is None and field.default is None) or allowed.fits(value):
+            continue
+        shown = repr(value) if isinstance(value, str) else value
+        null = ", or null to leave it unset" if field.default is None else ""
+        faults.append(f"`{field.name}` is {shown}. {allowed.remedy}{null}.")
+    return faults
