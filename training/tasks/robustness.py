@@ -84,7 +84,10 @@ def share_copied(sources: list[str], items: list[str], translations: list[str]) 
 
 
 def translate_both(translator: VanillaTransformerTranslationPipeline, sources: Sequence[str]) -> list[list[str]]:
-    """Translations by the pipeline, and by it with all that it does for everyday input switched off."""
+    """
+    Translations by the pipeline, and by it with all that can be switched off of what it does for everyday input: what
+    plain `generate` makes of the text without the white space around it.
+    """
     results: list[list[dict[str, Any]]] = [translator(list(sources)), translator(list(sources), **OFF)]
     return [[each[translator.text_key] for each in result] for result in results]
 
