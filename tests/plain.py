@@ -37,6 +37,16 @@ class PlainLoop:
             self, input_ids, logits_processor, stopping_criteria, generation_config, **kwargs
         )
 
+    def _get_top_k_continuations(self, *, do_sample, **kwargs):
+        # transformers before 5.24 leaves drawn candidates in the order of the draw, so that a hypothesis that ends
+        # counts only if it was drawn early. In 5.24, and on every version in the search of this package, the best
+        # come first.
+        found = GenerationMixin._get_top_k_continuations(self, do_sample=do_sample, **kwargs)
+        if not do_sample:
+            return found
+        order = found[0].argsort(dim=-1, descending=True, stable=True)
+        return tuple(self._gather_beams(each, order) for each in found)
+
     def _update_finished_beams(self, *, topk_log_probs, decoder_prompt_len, length_penalty, **kwargs):
         if isinstance(length_penalty, GNMTLengthPenalty):
             topk_log_probs = topk_log_probs * 6.0 ** float(length_penalty)
