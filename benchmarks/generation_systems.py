@@ -13,7 +13,7 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
-from vanilla_transformer.conversion import to_marian
+from vanilla_transformer.conversion.marian import to_marian
 
 PADDING, START, END = 1, 0, 2
 # Of the length, and the end of the search, as MarianMTModel has them.

@@ -32,7 +32,7 @@ from training.engine.arguments import runs_on_cpu
 from training.recipe.parse import parse_recipe
 from training.train import make_task
 from vanilla_transformer import VanillaTransformerTokenizer
-from vanilla_transformer.conversion import marian_config
+from vanilla_transformer.conversion.marian import marian_config
 
 
 class Deadline(TrainerCallback):

@@ -18,7 +18,7 @@ from transformers.trainer_pt_utils import LabelSmoother
 from benchmarks.text import Batch
 from training.engine.processes import keep_freed_memory
 from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
-from vanilla_transformer.conversion import marian_config
+from vanilla_transformer.conversion.marian import marian_config
 
 SMOOTHING, PADDING, START = 0.1, 1, 0
 MARIAN_RANDOM = "marian, 8 random sentences"  # batches as Trainer makes them unasked

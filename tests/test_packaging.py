@@ -36,7 +36,11 @@ def wheel(tmp_path_factory):
 
 def test_it_holds_the_model_and_nothing_of_the_training_program(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {"vanilla_transformer/model_card.md", "vanilla_transformer/py.typed", "vanilla_transformer/cli.py"} <= names
+    assert {
+        "vanilla_transformer/model_card.md",
+        "vanilla_transformer/py.typed",
+        "vanilla_transformer/cli/__init__.py",
+    } <= names
     assert "vanilla_transformer_launcher.py" in names
     assert not [name for name in names if name.startswith(("training", "tests", "benchmarks"))]
 

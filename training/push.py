@@ -16,7 +16,7 @@ from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-def
 from transformers.utils import logging
 
 from training.publish.hub import check_folder, prepare_repositories, push_model
-from vanilla_transformer.conversion import marian_config
+from vanilla_transformer.conversion.marian import marian_config
 from vanilla_transformer.errors import run_command
 from vanilla_transformer.model_card import ModelPlace, folder_card
 

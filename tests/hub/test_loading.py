@@ -14,7 +14,7 @@ from transformers import AutoModelForSeq2SeqLM
 
 from tests.hub.server import HubServer
 from vanilla_transformer.configuration_vanilla_transformer import AUTO_MAP
-from vanilla_transformer.conversion import to_marian
+from vanilla_transformer.conversion.marian import to_marian
 from vanilla_transformer.loading import load_model
 
 TEXTS = ["How are you?", "", "The house is red.", "Where is the boat?"]

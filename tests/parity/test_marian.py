@@ -9,7 +9,7 @@ import torch
 from transformers import MarianMTModel
 
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
-from vanilla_transformer.conversion import to_marian
+from vanilla_transformer.conversion.marian import to_marian
 from vanilla_transformer.errors import ConversionError
 
 

@@ -23,7 +23,7 @@ from vanilla_transformer import (
     VanillaTransformerPreTrainedModel,
     VanillaTransformerTokenizer,
 )
-from vanilla_transformer.conversion import marian_config
+from vanilla_transformer.conversion.marian import marian_config
 from vanilla_transformer.errors import ModelFolderError, RecipeError
 from vanilla_transformer.loading import auto_class_of, load_parts
 

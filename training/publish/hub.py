@@ -21,7 +21,7 @@ from transformers.dynamic_module_utils import get_relative_imports
 
 import vanilla_transformer
 from vanilla_transformer import VanillaTransformerConfig
-from vanilla_transformer.conversion import export_marian
+from vanilla_transformer.conversion.marian import export_marian
 from vanilla_transformer.errors import HubError, ModelCardError, ModelFolderError
 from vanilla_transformer.loading import auto_class_of, check_model_folder, load_model
 from vanilla_transformer.model_card import FACTS, PICTURES, RESULTS, ModelPlace, folder_card

@@ -1,16 +1,8 @@
 """
-The command line.
+Text in, translations out, a sentence a line.
 
-    vanilla-transformer translate --model runs/demo "How are you?" "The house is red."
-    vanilla-transformer translate --model runs/demo --input source.txt --output translation.txt
-    vanilla-transformer translate --model runs/demo --input source.txt --output translation.txt --resume
-    cat source.txt | vanilla-transformer translate --model runs/demo
-    vanilla-transformer translate --model runs/demo --num_return_sequences 4 --return_scores "How are you?"
-    vanilla-transformer translate --model runs/demo
-    vanilla-transformer export runs/demo runs/demo-marian --to marian
-
-Translations are written in order while the work goes on. Without text, `--input` or a pipe, `translate` asks for a
-sentence at a time.
+Translations are written in order while the work goes on. Without text, `--input` or a pipe, a sentence at a time is
+asked for.
 """
 
 import argparse
@@ -20,7 +12,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -28,11 +20,11 @@ import torch
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
-from .errors import SettingsError, TextError, run_command, settings_of_the_user
-from .kernels_vanilla_transformer import WEIGHT_PRECISIONS
-from .loading import load_model
-from .pipeline_vanilla_transformer import VanillaTransformerTranslationPipeline, chunks, into_sentences
-from .text import check_plain_text, read_plain_text, split_lines
+from ..errors import SettingsError, TextError, settings_of_the_user
+from ..kernels_vanilla_transformer import WEIGHT_PRECISIONS
+from ..loading import load_model
+from ..pipeline_vanilla_transformer import VanillaTransformerTranslationPipeline, chunks, into_sentences
+from ..text import check_plain_text, read_plain_text, split_lines
 
 # Arguments of `generate` that are options of `translate` under the same name: their type, the least and the largest
 # value, and their help. A value of `None` is no limit.
@@ -56,73 +48,45 @@ OF_SAMPLING = ("temperature", "top_k", "top_p", "seed")
 MOST_BYTES = 1 << 16  # of standard input that are read, and sorted by length, at once
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="vanilla-transformer", description="The original Transformer.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    translate = commands.add_parser("translate", help="translate text, a sentence a line")
-    translate.add_argument("text", nargs="*", help="sentences; without any, --input or standard input is read")
-    translate.add_argument("--model", required=True, help="a folder, or a repository on the Hub")
-    translate.add_argument("--input", type=Path, help="file with a sentence a line, UTF-8")
-    translate.add_argument("--output", type=Path, help="file for the translations; standard output without it")
-    translate.add_argument(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this verb."""
+    parser.add_argument("text", nargs="*", help="sentences; without any, --input or standard input is read")
+    parser.add_argument("--model", required=True, help="a folder, or a repository on the Hub")
+    parser.add_argument("--input", type=Path, help="file with a sentence a line, UTF-8")
+    parser.add_argument("--output", type=Path, help="file for the translations; standard output without it")
+    parser.add_argument(
         "--resume", action="store_true", help="go on with what an interrupted run has left beside --output"
     )
-    translate.add_argument(
+    parser.add_argument(
         "--output_format",
         choices=["text", "jsonl"],
         default="text",
         help="text: a translation a line, with --return_scores its score and a tab before it; jsonl: an object a line "
         'of the input, {"source": ..., "translations": [{"translation_text": ..., "score": ...}, ...]} (text)',
     )
-    translate.add_argument(
-        "--return_scores", action="store_true", help="with each translation what beam search ranks by"
-    )
+    parser.add_argument("--return_scores", action="store_true", help="with each translation what beam search ranks by")
     for name, (kind, _, _, text) in GENERATE_OPTIONS.items():
-        translate.add_argument(f"--{name}", type=kind, help=text)
-    translate.add_argument(
+        parser.add_argument(f"--{name}", type=kind, help=text)
+    parser.add_argument(
         "--do_sample", action="store_true", help="sample, within the beams; --num_beams 1 for plain sampling"
     )
-    translate.add_argument("--seed", type=int, help="of sampling: the same draws again")
-    translate.add_argument("--tokens_per_batch", type=int, default=2048, help="source tokens in a batch (2048)")
-    translate.add_argument(
+    parser.add_argument("--seed", type=int, help="of sampling: the same draws again")
+    parser.add_argument("--tokens_per_batch", type=int, default=2048, help="source tokens in a batch (2048)")
+    parser.add_argument(
         "--weight_precision",
         choices=[name for name in WEIGHT_PRECISIONS if name],
         help="of the decoder's weights, faster on a CPU; their own without it",
     )
     for name, text in PIPELINE_SWITCHES.items():
-        translate.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=f"{text}; what the model says")
-    translate.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
-    translate.add_argument("--num_threads", type=int, help="threads on a CPU; torch's own number without it")
-    export = commands.add_parser("export", help="write a model for another implementation")
-    export.add_argument("model", type=Path, help="the folder of the model")
-    export.add_argument("output", type=Path, help="a folder to make")
-    export.add_argument(
-        "--to", required=True, choices=["marian"], help="marian: a stock MarianMTModel of transformers"
-    )
-    return parser
+        parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=f"{text}; what the model says")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
+    parser.add_argument("--num_threads", type=int, help="threads on a CPU; torch's own number without it")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status."""
-    parser = build_parser()
-    options = parser.parse_args(arguments)
-    if options.command == "translate":
-        check_translate(parser, options)
-        again = [parser.prog, *(sys.argv[1:] if arguments is None else arguments)]
-        options.resume_command = shlex.join(again if options.resume else [*again, "--resume"])
-
-    def run() -> int:
-        try:
-            return run_translate(options) if options.command == "translate" else run_export(options)
-        except BrokenPipeError:  # whoever reads the output has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
-
-    return run_command(run)
-
-
-def check_translate(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """Refuse what the options say together."""
+def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Refuse options that do not fit each other."""
+    again = options.command_line
+    options.resume_command = shlex.join(again if options.resume else [*again, "--resume"])
     if options.text and options.input:
         parser.error("give sentences or --input, not both")
     if options.input and options.output and options.input.resolve() == options.output.resolve():
@@ -147,18 +111,8 @@ def check_translate(parser: argparse.ArgumentParser, options: argparse.Namespace
             parser.error(f"--{name} is of sampling: give --do_sample too")
 
 
-def run_export(options: argparse.Namespace) -> int:
-    from .conversion import export_marian  # with the libraries of a model card
-
-    logging.disable_progress_bar()
-    differences = export_marian(options.model, options.output)
-    print(f"{options.output}: a MarianMTModel, which plain transformers loads. What does not travel:")
-    for difference in differences:
-        print(f"  {difference}")
-    return 0
-
-
-def run_translate(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
+    """Translate what the options name and return the exit status."""
     texts = read_texts(options)
     device = options.device
     if device == "auto":
@@ -364,7 +318,3 @@ def keep_whole_texts(path: Path, lines_per_text: int) -> int:
     if kept < len(content):
         os.truncate(path, kept)
     return texts
-
-
-if __name__ == "__main__":
-    sys.exit(main())

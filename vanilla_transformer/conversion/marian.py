@@ -1,5 +1,5 @@
 """
-To other implementations: the same model as a stock `MarianMTModel`, which transformers loads without remote code.
+The same model as a stock `MarianMTModel`, which transformers loads without remote code.
 
 Marian's sinusoids are the paper's with all sines before all cosines, so that its residual channels are ours in another
 order: every weight that reads or writes them is permuted. Its layer norms add ε = 1e-5 and ours 1e-6; since
@@ -24,10 +24,10 @@ from transformers import (
     TokenizersBackend,
 )
 
-from .configuration_vanilla_transformer import VanillaTransformerConfig
-from .errors import ConversionError
-from .loading import check_model_folder, load_model, share_weights
-from .model_card import FACTS, PICTURES, RESULTS, ModelPlace, folder_card
+from ..configuration_vanilla_transformer import VanillaTransformerConfig
+from ..errors import ConversionError
+from ..loading import check_model_folder, load_model, share_weights
+from ..model_card import FACTS, PICTURES, RESULTS, ModelPlace, folder_card
 
 MARIAN_LAYER_NORM_EPS = 1e-5
 # Positions that the exported model has: sinusoids need no table here and have one there.

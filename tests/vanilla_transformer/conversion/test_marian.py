@@ -11,7 +11,7 @@ from transformers import GenerationConfig
 from training.data.phrasebook import phrasebook
 from vanilla_transformer import VanillaTransformerForMaskedLM
 from vanilla_transformer.cli import main
-from vanilla_transformer.conversion import export_marian
+from vanilla_transformer.conversion.marian import export_marian
 from vanilla_transformer.errors import ConversionError
 from vanilla_transformer.loading import load_model
 from vanilla_transformer.model_card import ModelCardFacts
