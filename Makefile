@@ -7,28 +7,48 @@ VENV := .venv
 ENVIRONMENT := .venv/.installed
 endif
 
-.PHONY: demo test lint conformance test-oldest test-newest bench
+# Tests run in this many processes, of one thread each.
+WORKERS ?= 2
+PARALLEL = -n $(WORKERS) --dist worksteal
+PYTEST = $(VENV)/bin/python -m pytest $(PARALLEL)
 
-demo: $(ENVIRONMENT)
+.PHONY: help demo test test-slow test-all coverage lint format conformance test-oldest test-newest bench
+
+help:  ## what there is to make
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+
+demo: $(ENVIRONMENT)  ## translate with the model that comes along, then train one
 	$(VENV)/bin/python -m training.demo checkpoints/tiny-en-es
 	$(VENV)/bin/python -m training.train training/recipes/demo.yaml --run_on $(DEVICE)
 	$(VENV)/bin/python -m training.demo runs/demo
 
-test: $(ENVIRONMENT)
-	$(VENV)/bin/python -m pytest
+test: $(ENVIRONMENT)  ## what a change needs to pass: 4 minutes on two cores
+	$(PYTEST) -m "not slow"
 
-lint: $(ENVIRONMENT)
+test-slow: $(ENVIRONMENT)  ## the tests that `make test` leaves out
+	$(PYTEST) -m slow
+
+test-all: test test-slow  ## both: 12 minutes on two cores
+
+coverage: $(ENVIRONMENT)  ## all tests, and which lines they run: coverage.xml
+	$(PYTEST) --cov --cov-report term --cov-report xml
+
+format: $(ENVIRONMENT)  ## let ruff put the code in order
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+
+lint: $(ENVIRONMENT)  ## ruff, mypy and the conventions of transformers' models
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/python tests/conformance/lint.py
 
-conformance: $(ENVIRONMENT)
+conformance: $(ENVIRONMENT)  ## the tests that transformers has for all of its models
 	$(VENV)/bin/python tests/conformance/run.py
 
 BENCH := benchmarks/results
 
-bench: $(ENVIRONMENT)
+bench: $(ENVIRONMENT)  ## measure speed again: benchmarks/results/
 	rm -f $(addprefix $(BENCH)/,training.md programs.md generation.md imports.md waiting.md scaling.md)
 	$(VENV)/bin/python -m benchmarks.training --shape tiny --output $(BENCH)/training.md
 	$(VENV)/bin/python -m benchmarks.training --shape base --steps 1 --rounds 5 --output $(BENCH)/training.md
@@ -43,16 +63,16 @@ bench: $(ENVIRONMENT)
 	$(VENV)/bin/python -m benchmarks.waiting --output $(BENCH)/waiting.md
 	$(VENV)/bin/python -m benchmarks.scaling --output $(BENCH)/scaling.md
 
-test-oldest: .venv-oldest/.installed
-	.venv-oldest/bin/python -m pytest tests/vanilla_transformer tests/parity
+test-oldest: .venv-oldest/.installed  ## with the oldest versions that pyproject.toml allows
+	.venv-oldest/bin/python -m pytest $(PARALLEL) tests/vanilla_transformer tests/parity
 
 # The newest that pyproject.toml allows of everything but torch, whose newest may come with CUDA only.
-test-newest: .venv-newest/.installed
+test-newest: .venv-newest/.installed  ## with the newest versions that pyproject.toml allows
 	grep '^torch==' constraints.txt > .venv-newest/torch.txt
 	.venv-newest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager \
 	    -c .venv-newest/torch.txt -e ".[dev]"
 	.venv-newest/bin/python -m pip list --format freeze | grep -E '^(torch|transformers|tokenizers|huggingface.hub|accelerate|datasets|peft)=='
-	.venv-newest/bin/python -m pytest tests/vanilla_transformer tests/parity tests/hub tests/training/test_trainer.py \
+	.venv-newest/bin/python -m pytest $(PARALLEL) tests/vanilla_transformer tests/parity tests/hub tests/training/test_trainer.py \
 	    tests/test_checkpoint.py
 	.venv-newest/bin/python tests/conformance/run.py --maxfail=20
 

@@ -10,8 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+# Before torch is loaded: several processes run tests, of one thread each, and none of them asks the Hub.
+for setting, value in {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}.items():
+    os.environ.setdefault(setting, value)
+
 import pytest
 import torch
+from filelock import FileLock
 
 from vanilla_transformer import (
     VanillaTransformerConfig,
@@ -21,6 +26,28 @@ from vanilla_transformer import (
 )
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """
+    Return the folder of a name, made by the first of the processes of pytest-xdist that asks for it.
+
+    Nobody may write into it: take a copy.
+    """
+    root = tmp_path_factory.getbasetemp()
+    shared = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        folder = shared / f"made-once-{name}"
+        with FileLock(f"{folder}.lock"):
+            if not (folder / "is-whole").exists():
+                folder.mkdir()
+                fill(folder)
+                (folder / "is-whole").touch()
+        return folder
+
+    return make
 
 
 @pytest.fixture

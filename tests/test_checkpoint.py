@@ -76,6 +76,7 @@ def test_the_tutorials_sentence_is_translated(model, tokenizer):
     assert translator("How are you?")[0]["translation_text"] == "¿Cómo estás?"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_beams", [1, 4])
 def test_the_fast_search_translates_real_sentences_as_the_plain_one_does(model, tokenizer, num_beams):
     """500 sentences, in batches as they come, and in others by length."""
@@ -98,6 +99,7 @@ def test_the_fast_search_translates_real_sentences_as_the_plain_one_does(model, 
     assert translate(by_length, 37) == plain
 
 
+@pytest.mark.slow
 def test_weights_of_less_precision_translate_as_well(model, tokenizer):
     """500 sentences: BLEU within 0.3."""
     if not TATOEBA.is_file():
@@ -137,6 +139,7 @@ def test_its_card_says_what_it_is_made_of_and_what_it_cannot_do():
     assert (FOLDER / "curves.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_a_plain_trainer_goes_on_from_it(model, tokenizer, tmp_path):
     """What it learns in three epochs helps with sentences of the same subject that it was not shown."""
 

@@ -16,6 +16,7 @@ from vanilla_transformer import generation_vanilla_transformer
 EXAMPLES = sorted((REPOSITORY / "examples").glob("*.py"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_they_are_short_and_run(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) < 40
@@ -43,6 +44,7 @@ def test_they_decode_on_the_fast_steps_as_the_called_model_does(config, batch, m
     assert torch.equal(model.generate(**source, num_beams=beams, max_new_tokens=40), own) and len(steps) == taken
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_class", [RotaryTransformer, RMSNormTransformer])
 def test_they_train_save_and_load(config, batch, tmp_path, model_class):
     config.dropout = 0.0

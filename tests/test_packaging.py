@@ -45,6 +45,7 @@ def test_it_holds_the_model_and_nothing_of_the_training_program(wheel):
     assert not [name for name in names if name.startswith(("training", "tests", "benchmarks"))]
 
 
+@pytest.mark.slow
 def test_it_loads_translates_saves_and_renders_a_card_without_any_extra(wheel, model_folder, tmp_path, fresh_python):
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     code = f"""

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from benchmarks.averaging import main
 from tests.training.small import write_recipe
 from training.engine.checkpoints import EXTRA
@@ -9,6 +11,7 @@ from training.train import main as train
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
 
 
+@pytest.mark.slow
 def test_means_and_length_penalties_make_a_table(tmp_path, capsys, monkeypatch):
     assert train([str(write_recipe(tmp_path)), "--max_steps", "6", "--average_checkpoints", "2"]) == 0
     (tmp_path / "run" / "checkpoint-7").mkdir()  # of an interruption; it takes no part

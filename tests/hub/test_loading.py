@@ -38,6 +38,7 @@ def translate(folder: Path) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_every_auto_class_loads_the_same_tensors_and_translates_the_same(pushed, fresh_process, tmp_path):
     code = f"""
 import json, torch, transformers
@@ -93,6 +94,7 @@ except ValueError as error:
     assert "contains custom code" in refusal and "trust_remote_code=True" in refusal
 
 
+@pytest.mark.slow
 def test_a_classifier_is_pushed_and_its_card_runs(pushed, fresh_process, run_module, tmp_path):
     rows = [f"{'red' if i % 2 else 'new'} car {i}\t{'colour' if i % 2 else 'age'}" for i in range(60)]
     (tmp_path / "train.tsv").write_text("sentence\tlabel\n" + "\n".join(rows) + "\n")
@@ -119,6 +121,7 @@ def test_a_classifier_is_pushed_and_its_card_runs(pushed, fresh_process, run_mod
     assert re.search(r"'label': '(age|colour)'", printed)
 
 
+@pytest.mark.slow
 def test_a_pinned_revision_stays_what_it_was(pushed, fresh_process, run_module, tmp_path):
     folder = tmp_path / "later"
     shutil.copytree(pushed.folder, folder, ignore=shutil.ignore_patterns("checkpoint-*"))
@@ -148,6 +151,7 @@ for name, settings in (("first", {{"revision": "v1"}}), ("commit", {{"revision":
         assert torch.equal(torch.load(tmp_path / f"{name}.pt"), expected), name
 
 
+@pytest.mark.slow
 def test_fine_tuned_with_a_plain_trainer_and_pushed_again_it_loads_again(pushed, fresh_process, tmp_path):
     fresh_process(
         pushed.hub,
@@ -193,6 +197,7 @@ AutoModelForMaskedLM.from_pretrained("alice/tuned", trust_remote_code=True)
     assert json.loads(output[1]) == [translations[0], "", *translations[1:]]
 
 
+@pytest.mark.slow
 def test_the_native_form_needs_no_code(pushed, fresh_process, tmp_path):
     assert "|X| + 50" in pushed.output
     assert not [name for name in pushed.hub.commits(pushed.native)[-1].files if name.endswith(".py")]
@@ -213,6 +218,7 @@ torch.save((dict(batch), model(**batch).logits.detach()), {str(tmp_path / "logit
     torch.testing.assert_close(ours[real], logits[real], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_code_on_both_cards_runs_as_printed(pushed, fresh_process):
     model, tokenizer = load_model(pushed.folder)
     for repo, number, form in ((pushed.repo, 2, model), (pushed.native, 1, to_marian(model))):
@@ -227,6 +233,7 @@ def test_the_code_on_both_cards_runs_as_printed(pushed, fresh_process):
             assert expected and expected in fresh_process(pushed.hub, snippet)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("xet", [False, True], ids=["LFS", "Xet"])
 def test_the_command_line_of_the_hub_brings_it_back_as_it_was(pushed, tmp_path, xet):
     if xet:

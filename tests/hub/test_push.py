@@ -56,6 +56,7 @@ def test_training_pushes_everything_in_one_commit_with_a_tag(pushed):
     assert not [name for name in files if name.startswith(("checkpoint", "logs", "training_args"))]
 
 
+@pytest.mark.slow
 def test_cards_hold_what_was_measured_and_pass_the_hub(pushed, fresh_process):
     results = json.loads((pushed.folder / "all_results.json").read_text())
     for repo in (pushed.repo, pushed.native):
@@ -71,6 +72,7 @@ def test_cards_hold_what_was_measured_and_pass_the_hub(pushed, fresh_process):
     assert measured.count("signature: BLEU|nrefs:1") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "token", "said"),
     [
@@ -101,6 +103,7 @@ def test_what_cannot_be_pushed_is_refused_in_words(hub, folder, run_module, argu
     assert content(folder) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -141,6 +144,7 @@ def test_a_folder_that_others_could_not_load_is_refused(folder, capsys, file, co
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_push_replaces_what_the_last_one_brought(hub, folder, run_module):
     for name in ("model-00001-of-00002.safetensors", "model.safetensors.index.json", "LICENSE"):
         (folder / name).write_bytes(b"{}")
@@ -157,6 +161,7 @@ def test_a_push_replaces_what_the_last_one_brought(hub, folder, run_module):
     assert "attention.png" not in second.files["README.md"].decode()
 
 
+@pytest.mark.slow
 def test_a_push_cut_off_anywhere_leaves_all_or_nothing_and_can_be_repeated(hub, folder, run_module, fresh_process):
     """The connection is dropped at the first request of the first push, the second of the second, and so on."""
     before = content(folder)
@@ -221,6 +226,7 @@ print(json.dumps(results))
     assert content(folder) == before
 
 
+@pytest.mark.slow
 def test_saving_faster_than_pushing_loses_nothing(hub, run_module, tmp_path):
     """Every checkpoint arrives, in order, with its own weights, though a push takes longer than all the training."""
     hub.delay(0.5, lambda method, path, index: "/commit/" in path)
@@ -249,6 +255,7 @@ def test_saving_faster_than_pushing_loses_nothing(hub, run_module, tmp_path):
     assert not (tmp_path / "run" / "pushing").exists()
 
 
+@pytest.mark.slow
 def test_a_push_that_fails_during_training_does_not_end_it(hub, run_module, tmp_path):
     failures = iter([500])
     hub.fail(lambda method, path, index: next(failures, None) if "/commit/" in path else None)
@@ -260,6 +267,7 @@ def test_a_push_that_fails_during_training_does_not_end_it(hub, run_module, tmp_
     assert [commit.title for commit in hub.commits("alice/fast")[1:]] == ["Training in progress, step 12", "Add run"]
 
 
+@pytest.mark.slow
 def test_a_result_that_does_not_arrive_is_kept_with_the_command_that_pushes_it(hub, run_module, tmp_path):
     hub.fail(lambda method, path, index: 403 if "/commit/" in path else None)
     recipe = write_recipe(tmp_path)

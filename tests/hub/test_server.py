@@ -110,6 +110,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in files.items() if not name.startswith(".cache/")}
 
 
+@pytest.mark.slow
 def test_a_folder_comes_back_as_it_was_pushed(client: Callable[..., Any], folder: Path, tmp_path: Path) -> None:
     """Also: what has not changed is neither uploaded nor committed again, and a change uploads what changed alone."""
     local = content(folder)
@@ -145,6 +146,7 @@ show([first, again, push()])
         assert sum(path.startswith("/uploads/") for path in sent) == len(large)
 
 
+@pytest.mark.slow
 def test_what_a_repository_tells(client: Callable[..., Any], folder: Path) -> None:
     """Sizes, ids, tags and parts of files as the real client reads them. git itself gives the ids to compare with."""
     with HubServer() as hub:
@@ -209,6 +211,7 @@ show({
         refusal.value.close()
 
 
+@pytest.mark.slow
 def test_who_may_do_what(client: Callable[..., Any]) -> None:
     """Each refusal is the one that the real client tells apart, and none has an effect."""
     users = {"hf_alice": "alice", "hf_bob": "bob", "hf_reader": "alice"}
@@ -284,6 +287,7 @@ show({
         assert len(hub.commits("alice/open")) == 2 and not hub.repositories["models/alice/open"].tags
 
 
+@pytest.mark.slow
 def test_history(client: Callable[..., Any], folder: Path) -> None:
     """Pinned revisions, tags, branches, deletions, copies, and a push that did not see the last commit."""
     with HubServer() as hub:
@@ -354,6 +358,7 @@ show(state)
         }
 
 
+@pytest.mark.slow
 def test_a_large_file_that_changes_during_the_upload_is_refused(client: Callable[..., Any]) -> None:
     with HubServer() as hub:
         told = client(
@@ -380,6 +385,7 @@ show([*told, refused(api.create_commit, "alice/model", [lie], commit_message="Li
         assert not repository.large and len(repository.commits) == 1
 
 
+@pytest.mark.slow
 def test_faults(client: Callable[..., Any]) -> None:
     """A fault has no effect on the repository. The client repeats a failed upload, not a failed commit."""
     with HubServer() as hub:
@@ -423,6 +429,7 @@ show(refused(api.upload_file, repo_id="alice/model", path_in_repo="a.bin", path_
     kept.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("field", "message"),
     [
@@ -447,6 +454,7 @@ def test_a_wrong_model_card_is_refused(field: str, message: str) -> None:
     assert len(errors) == 1 and errors[0].startswith(message), errors
 
 
+@pytest.mark.slow
 def test_model_cards_at_the_client(client: Callable[..., Any], folder: Path) -> None:
     """The real client must stop before the upload, and must accept what it builds itself."""
     assert check_card(README) == ([], [])
@@ -483,6 +491,7 @@ show([loaded.data.eval_results[0].metric_value, message, refused(ModelCard("---\
         assert len(hub.commits("alice/model")) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("hf_xet") is None, reason="hf_xet is not installed")
 def test_xet(client: Callable[..., Any], folder: Path, tmp_path: Path) -> None:
     """Large files go through hf_xet and come back, by Xet in one process and without it in another."""

@@ -38,6 +38,7 @@ def written(files):
     return list(zip(sources, targets, strict=True)), json.loads((files / "out" / "augment.json").read_text())
 
 
+@pytest.mark.slow
 def test_pairs_of_both_models_are_added_and_counted_by_origin(files, model_folder, capsys):
     arguments = command(files, model_folder, "--repeat", 2, "--max_length_ratio", 1000, "--num_processes", 2)
     assert main([*arguments, "--target_text", str(files / "more.es")]) == 0
@@ -54,6 +55,7 @@ def test_pairs_of_both_models_are_added_and_counted_by_origin(files, model_folde
     assert "real: 6 read, 1 in excluded text, 10 written" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_translates_only_what_is_not_done(files, model_folder, monkeypatch):
     monkeypatch.setattr(augment, "PART_SIZE", 2)
     arguments = command(files, model_folder, "--max_length_ratio", 1000, "--num_processes", 1)

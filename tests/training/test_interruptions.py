@@ -63,6 +63,7 @@ def checkpoint(tmp_path_factory):
     return folder / "run" / "checkpoint-2"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_kills_at_random_moments_leave_no_trace_in_the_curve(recipe, launch, tmp_path, processes):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -101,6 +102,7 @@ def kill_all(process: subprocess.Popen[str]) -> None:
     process.stdout.close()
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_ends_with_0(recipe, tmp_path):
     run = tmp_path / "run"
     process = start([str(recipe), "--max_steps", "100000", "--save_steps", "7", "--eval_strategy", "no"])
@@ -126,6 +128,7 @@ def test_sigterm_before_the_first_step_ends_with_0_as_well(recipe, monkeypatch, 
     assert "stopped by SIGTERM while nothing was being trained" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_sigterm_reaches_both_processes(recipe, tmp_path):
     run = tmp_path / "run"
     process = start([str(recipe), "--max_steps", "100000", "--save_steps", "7", "--eval_strategy", "no"], processes=2)
@@ -137,6 +140,7 @@ def test_sigterm_reaches_both_processes(recipe, tmp_path):
     assert find_damage(run / f"checkpoint-{last}") is None
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_told_and_passed_over(recipe, tmp_path, capsys):
     assert main([str(recipe), "--max_steps", "8"]) == 0
     run = tmp_path / "run"
@@ -185,6 +189,7 @@ def test_every_file_of_a_checkpoint_is_looked_at(checkpoint, tmp_path, name, con
     assert (find_damage(copy) or "").startswith(damage)
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_takes_no_part_in_the_mean(recipe, tmp_path, capsys):
     run = tmp_path / "run"
     assert main([str(recipe), "--max_steps", "6"]) == 0
@@ -230,6 +235,7 @@ def test_out_of_memory_names_the_batch_and_the_remedy(recipe, capsys, monkeypatc
     assert "Out of memory with a batch of source " in shown and "Set `tokens_per_device: 200`" in shown
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_and_harms_nothing(recipe, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 1000, 1000))
     assert main([str(recipe)]) == 2
@@ -252,6 +258,7 @@ def test_a_full_disk_is_told_and_harms_nothing(recipe, tmp_path, capsys, monkeyp
     assert not (tmp_path / "run" / "unfinished").exists()
 
 
+@pytest.mark.slow
 def test_a_full_disk_at_the_end_leaves_the_older_result_whole(recipe, tmp_path, full_disk, capsys):
     assert main([str(recipe)]) == 0
     run = tmp_path / "run"

@@ -27,6 +27,7 @@ def losses(run: Path) -> list[float]:
     return [entry["loss"] for entry in history if "loss" in entry]
 
 
+@pytest.mark.slow
 def test_processes_and_accumulation_share_a_step_in_any_way(recipe, launch, tmp_path):
     """1 x 4, 2 x 2 and 4 x 1: dropout is off, since each process draws its own."""
     settings = ["--dropout", "0.0", "--tokens_per_step", "404", "--tokens_per_device", "101", "--max_steps", "20"]
@@ -135,6 +136,7 @@ def train_remainders(folder: str) -> None:
     end_process_group()
 
 
+@pytest.mark.slow
 def test_a_remainder_of_one_sentence_is_learned_from_alike_in_any_number_of_processes(
     launch, config, tokenizer, tmp_path, capsys
 ):
@@ -176,6 +178,7 @@ def fail_first(kind: str) -> None:
     end_process_group()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "in_the_first", "in_the_other"),
     [
@@ -212,6 +215,7 @@ def predict(folder: str) -> None:
     end_process_group()
 
 
+@pytest.mark.slow
 def test_predictions_are_the_same_in_every_process(launch, config, tokenizer, tmp_path):
     config.vocab_size = len(tokenizer)
     torch.manual_seed(0)
@@ -230,6 +234,7 @@ def test_predictions_are_the_same_in_every_process(launch, config, tokenizer, tm
     assert seen[0] == seen[1] == seen[2] and len(set(seen[0])) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 def test_freed_memory_is_not_cleared_again():
     program = textwrap.dedent(

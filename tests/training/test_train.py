@@ -75,6 +75,7 @@ def test_a_run_leaves_a_folder_that_is_ready_for_the_hub(recipe, tmp_path, capsy
     model.generate(**tokenizer(["How are you?"], return_tensors="pt"))
 
 
+@pytest.mark.slow
 def test_a_sentence_too_long_for_training_is_not_the_example_of_the_card(recipe, tmp_path, capsys):
     for side in ("en", "es"):
         path = tmp_path / f"train.{side}"
@@ -108,12 +109,14 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(recipe, tmp_path):
     assert 0 < seconds < json.loads((tmp_path / "again" / "all_results.json").read_text())["train_seconds"]
 
 
+@pytest.mark.slow
 def test_auto_goes_on_where_there_is_something_to_go_on_from(recipe, tmp_path):
     for steps in ("4", "6"):
         assert main([str(recipe), "--max_steps", steps, "--resume_from_checkpoint", "auto"]) == 0
         assert json.loads((tmp_path / "run" / "all_results.json").read_text())["steps"] == int(steps)
 
 
+@pytest.mark.slow
 def test_resuming_what_is_finished_trains_no_further(recipe, tmp_path, capsys):
     assert main([str(recipe), "--max_steps", "11"]) == 0  # in the middle of an epoch
     expected = load_file(tmp_path / "run" / "model.safetensors")
@@ -127,6 +130,7 @@ def test_resuming_what_is_finished_trains_no_further(recipe, tmp_path, capsys):
     assert after == before
 
 
+@pytest.mark.slow
 def test_going_on_with_other_settings_is_refused(recipe, capsys):
     assert main([str(recipe), "--max_steps", "4"]) == 0
     for arguments, named in (
@@ -148,6 +152,7 @@ def test_going_on_with_other_settings_is_refused(recipe, capsys):
         assert named in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_best_of_the_saved_checkpoints_is_found_where_evaluations_are_more(recipe, tmp_path):
     settings = ["--eval_steps", "2", "--save_steps", "4", "--max_steps", "12", "--load_best_model_at_end", "true"]
     assert main([str(recipe), *settings, "--noam_scale", "30", "--average_checkpoints", "1"]) == 0
@@ -159,6 +164,7 @@ def test_the_best_of_the_saved_checkpoints_is_found_where_evaluations_are_more(r
     assert all(torch.equal(tensor, result[name]) for name, tensor in expected.items())
 
 
+@pytest.mark.slow
 def test_the_scores_are_those_of_the_weights_as_they_are_saved(recipe, tmp_path):
     """A training in bfloat16 ends with scores in float32."""
     settings = ["--bf16", "true", "--run_on", "cpu", "--compound_bleu", "true", "--bootstrap_samples", "0"]
@@ -179,6 +185,7 @@ def test_the_scores_are_those_of_the_weights_as_they_are_saved(recipe, tmp_path)
     assert results["validation_loss"] != pytest.approx(losses["bfloat16"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_more_texts_are_scored(recipe, tmp_path):
     sets = f"{{again: [{tmp_path}/validation.en, {tmp_path}/validation.es]}}"
     assert main([str(recipe), "--max_steps", "2", "--test_sets", sets]) == 0
@@ -186,6 +193,7 @@ def test_more_texts_are_scored(recipe, tmp_path):
     assert results["again_loss"] == pytest.approx(results["validation_loss"])
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_is_kept_and_patience_ends_the_training(recipe, tmp_path, capsys):
     settings = ["--save_steps", "2", "--eval_steps", "2", "--save_total_limit", "5"]
     settings += ["--load_best_model_at_end", "true", "--average_checkpoints", "3"]
@@ -206,6 +214,7 @@ def test_the_best_checkpoint_is_kept_and_patience_ends_the_training(recipe, tmp_
     assert again["validation_loss"] == results["validation_loss"]
 
 
+@pytest.mark.slow
 def test_fine_tuning_starts_where_the_model_is(recipe, tmp_path, capsys):
     assert main([str(recipe), "--max_steps", "6"]) == 0
     first = json.loads((tmp_path / "run" / "all_results.json").read_text())
@@ -241,6 +250,7 @@ def test_fine_tuning_starts_where_the_model_is(recipe, tmp_path, capsys):
         assert named in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_scores_at_the_end_are_those_of_the_saved_model(recipe, tmp_path, monkeypatch):
     """`generation_num_beams` is for evaluations in training, and is not saved."""
     generate, seen = VanillaTransformerForConditionalGeneration.generate, []
@@ -272,6 +282,7 @@ def test_a_folder_of_another_kind_of_model_is_refused(recipe, tmp_path, capsys, 
         assert named in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_two_files_are_all_that_own_files_needs(tmp_path, capsys):
     own = str(REPOSITORY / "training" / "recipes" / "own_files.yaml")
     english, spanish = zip(*phrasebook()["train"][-200:], strict=True)
@@ -327,6 +338,7 @@ def test_what_cannot_work_is_one_line_before_training(recipe, tmp_path, capsys, 
     assert named.replace("{tmp}", str(tmp_path)) in error
 
 
+@pytest.mark.slow
 def test_checkpoints_of_another_run_are_not_averaged_in(recipe, tmp_path, capsys):
     other = ["--output_dir", str(tmp_path / "other"), "--max_steps", "4"]
     assert main([str(recipe), *other]) == 0
@@ -347,6 +359,7 @@ def test_files_of_others_are_not_written_over(recipe, tmp_path, capsys):
     assert (tmp_path / "run" / "README.md").read_text() == "my notes"
 
 
+@pytest.mark.slow
 def test_a_model_is_not_overwritten_unasked(recipe, tmp_path, capsys):
     run = tmp_path / "run"
     assert main([str(recipe), "--max_steps", "2", "--save_strategy", "no"]) == 0
@@ -370,6 +383,7 @@ def test_a_model_is_not_overwritten_unasked(recipe, tmp_path, capsys):
     assert (run / "notes.txt").read_text() == "mine" and (run / "attention.png").exists()
 
 
+@pytest.mark.slow
 def test_a_fine_tuning_goes_on_with_what_it_began_with(recipe, tmp_path):
     """The model of `init_from` may be another by then, or gone."""
     assert main([str(recipe), "--max_steps", "2"]) == 0
@@ -391,6 +405,7 @@ def test_an_earlier_run_is_not_overwritten_unasked(recipe, tmp_path, capsys):
     assert (tmp_path / "run" / "checkpoint-4").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not MULTI30K.is_dir(), reason=f"needs the Multi30k text, and {MULTI30K} is missing")
 def test_the_multi30k_recipe_starts_on_the_real_files(tmp_path):
     arguments = [

@@ -1,5 +1,6 @@
 import json
 
+import pytest
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer
 
@@ -53,6 +54,7 @@ for folder in ({str(model_folder)!r}, {str(again)!r}):
     }
 
 
+@pytest.mark.slow
 def test_an_older_transformers_gets_one_line(fresh_python):
     code = """
 import transformers
@@ -76,6 +78,7 @@ def test_with_the_package_imported_the_code_in_a_folder_is_not_run(model_folder)
         assert torch.equal(model.generate(**inputs), expected)
 
 
+@pytest.mark.slow
 def test_the_folder_of_an_earlier_version_loads_and_is_saved_with_the_names_of_files_that_are_there(
     model_folder, fresh_python
 ):

@@ -194,6 +194,7 @@ def examples():
     return {"input_ids": ids, "attention_mask": mask}
 
 
+@pytest.mark.slow
 def test_every_head_overfits_50_examples(small_config, examples):
     torch.manual_seed(0)
     config = small_config(dropout=0.0, num_labels=3)
@@ -273,6 +274,7 @@ def test_padding_is_no_answer(small_config):
         model(input_ids=ids, attention_mask=torch.ones(2, 1, 1, 7, dtype=torch.bool))
 
 
+@pytest.mark.slow
 def test_the_masked_head_reads_both_sides_and_the_causal_one_only_the_left(small_config):
     """The hidden token stands again two places to its right, and nothing to its left tells of it."""
     torch.manual_seed(0)
@@ -422,6 +424,7 @@ def test_pipelines_run_on_saved_folders(head, task, text, small_config, tokenize
         assert len(result[0][0]) == 32
 
 
+@pytest.mark.slow
 def test_every_head_loads_without_the_package(folders, fresh_python):
     """As code that came with the folder."""
     code = "import torch, transformers\n"
@@ -462,6 +465,7 @@ def test_a_subclass_keeps_the_loss_of_its_head(head, small_config):
     assert misleading.loss_function is model.loss_function
 
 
+@pytest.mark.slow
 def test_nothing_false_is_said_of_the_loss_of_a_subclass(model_folder, fresh_python):
     said = fresh_python(f"""
 import sys

@@ -110,6 +110,7 @@ def test_positions_equal_the_papers_formula_to_ten_thousand():
     assert np.abs(encoding.numpy() - formula(positions, 512)).max() < 1e-6
 
 
+@pytest.mark.slow
 def test_positions_survive_a_bf16_round_trip_in_a_fresh_process(config, tmp_path, fresh_python):
     VanillaTransformerForConditionalGeneration(config).to(torch.bfloat16).save_pretrained(tmp_path / "bf16")
     code = f"""
@@ -297,6 +298,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(model, batch):
         torch.testing.assert_close(parameter.grad, expected[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "backend",
     [

@@ -330,6 +330,7 @@ def test_a_model_of_one_stack_does_not_translate(model_folder, tokenizer):
         VanillaTransformerTranslationPipeline(model=model, tokenizer=tokenizer, device="cpu")
 
 
+@pytest.mark.slow
 def test_transformers_finds_it_in_a_folder(model_folder, translator, fresh_python):
     """By the task's name and without one, where the package cannot be imported; what is saved there works again."""
     again = model_folder.parent / "again"
@@ -385,6 +386,7 @@ def test_models_of_other_types_translate_under_the_name_as_well(translator):
     assert [len(result) for result in found(TEXTS, num_beams=2, max_new_tokens=3, num_return_sequences=2)] == [2] * 7
 
 
+@pytest.mark.slow
 def test_importing_the_package_leaves_other_pipelines_as_they_are(fresh_python):
     """Those of other tasks, and one that somebody has registered under the name of a task of ours."""
     code = """

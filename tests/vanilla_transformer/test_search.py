@@ -232,6 +232,7 @@ def test_autocast_rounds_the_weights_of_the_search(config, steps, num_beams):
     assert torch.equal(exact, model.generate(**source, num_beams=num_beams))  # nothing of it stays
 
 
+@pytest.mark.slow
 def test_new_weights_are_seen(config, steps):
     model, source = ending_model(config), ragged_source()
     before = model.generate(**source)
@@ -421,6 +422,7 @@ def test_what_is_changed_inside_takes_effect_in_fast_steps(config, steps, change
     assert steps and same(own, expected) and not same(own, before)
 
 
+@pytest.mark.slow
 def test_what_is_changed_outside_is_called(config, steps):
     calls = []
 
@@ -499,6 +501,7 @@ def test_tuned_prefixes_and_prompts_translate(config, kind):
     assert not same(own, ending_model(config).generate(**ragged_source(), max_new_tokens=6))
 
 
+@pytest.mark.slow
 def test_copies_files_and_threads_translate_the_same(config):
     model, source = ending_model(config), ragged_source()
     expected = plain(model, **source)

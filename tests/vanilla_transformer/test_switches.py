@@ -277,6 +277,7 @@ def test_forward_is_one_graph_for_every_head(head, build, batch):
     torch.testing.assert_close(compiled(**inputs)[0], expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS[:2])
 def test_generation_runs_on_a_compiled_forward(head, build, batch):
     """With a static cache, whose shapes do not change from step to step."""

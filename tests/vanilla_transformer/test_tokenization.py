@@ -286,6 +286,7 @@ def test_a_vocabulary_without_room_for_bytes_is_refused():
         VanillaTransformerTokenizer.train(["ab"], vocab_size=100)
 
 
+@pytest.mark.slow
 def test_a_saved_folder_gives_the_same_ids_with_and_without_the_package(model_folder, tokenizer, fresh_python):
     expected = [tokenizer(text, split_special_tokens=split).input_ids for text in SAMPLES for split in (False, True)]
     loaded = AutoTokenizer.from_pretrained(model_folder)

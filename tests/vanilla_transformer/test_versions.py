@@ -209,6 +209,7 @@ def test_a_keyword_that_nothing_reads_is_named_once_with_the_nearest_argument(mo
     assert messages == []
 
 
+@pytest.mark.slow
 def test_nothing_is_said_of_deprecated_names(fresh_python):
     folder = REPOSITORY / "checkpoints" / "tiny-en-es"
     said = fresh_python(f"""
@@ -228,6 +229,7 @@ model(**inputs, decoder_input_ids=inputs.input_ids, cache=outputs.cache)
     assert said == ""
 
 
+@pytest.mark.slow
 def test_a_newer_transformers_is_said_once_even_by_remote_code(model_folder, fresh_python):
     said = fresh_python(
         f"""

@@ -134,6 +134,7 @@ def test_a_run_leaves_a_folder_that_is_ready_for_use(train, task):
     exec(code, {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["text-classification", "fill-mask", "text-generation"])
 def test_transformers_own_pipelines_run(train, task):
     _, folder, _, _ = train(task)
@@ -152,6 +153,7 @@ def test_transformers_own_pipelines_run(train, task):
     assert len(features[0][0]) == 32
 
 
+@pytest.mark.slow
 def test_tasks_follow_each_other(train, tmp_path):
     """Fill in masks, then classify, then classify other labels: the encoder stays, the head is new."""
     _, masked, _, _ = train("fill-mask", "masked")
@@ -224,6 +226,7 @@ def test_what_cannot_work_is_one_line_before_training(train, task, changes, mess
     assert not list(folder.glob("checkpoint-*"))
 
 
+@pytest.mark.slow
 def test_a_test_text_without_labels_is_left_out(train, tmp_path):
     path = tmp_path / "unlabelled.tsv"
     path.write_text("premise\thypothesis\tlabel\na\tb\t-\n")
@@ -243,6 +246,7 @@ def test_labels_that_cannot_be_learned_are_named(train, tmp_path):
     assert not list(folder.glob("checkpoint-*"))
 
 
+@pytest.mark.slow
 def test_answers_in_no_window_are_counted(train, tmp_path):
     content = json.loads(squad(SENTENCES[:40]))
     paragraph = content["data"][0]["paragraphs"][0]
@@ -257,6 +261,7 @@ def test_answers_in_no_window_are_counted(train, tmp_path):
     assert "test: 1 questions whose answer is whole in no window of 40 tokens, kept" in output
 
 
+@pytest.mark.slow
 def test_text_comes_from_a_data_set(train, tmp_path):
     """Labels that are numbers with names get their names; a data set may hold the splits that no file is named for."""
     features = datasets.Features(
@@ -281,6 +286,7 @@ def test_text_comes_from_a_data_set(train, tmp_path):
     assert status == 0, errors
 
 
+@pytest.mark.slow
 def test_splits_of_a_data_set_have_names(train, tmp_path):
     """Other names than ours, and a test part whose labels are not published."""
     folder = tmp_path / "texts"
@@ -317,6 +323,7 @@ def test_every_task_has_a_card_and_fields():
     assert list(TASKS) == list(ON_CARDS) == list(TASK_FIELDS)
 
 
+@pytest.mark.slow
 def test_turns_of_a_dialogue_are_told_apart(train, tmp_path):
     path = tmp_path / "dialogues.jsonl"
     rows = [{"turns": [english, "Yes.", None][:2]} for english in SENTENCES[:60]]
@@ -330,6 +337,7 @@ def test_turns_of_a_dialogue_are_told_apart(train, tmp_path):
     assert status == 2 and "line 8 has no text under 'turns'" in errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["fill-mask", "text-classification"])
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(train, task):
     _, whole, _, _ = train(task, "whole", save_total_limit=5)
@@ -343,6 +351,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(train, task):
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["text-classification", "question-answering", "fill-mask"])
 def test_two_processes_or_accumulation_end_where_one_batch_does(train, launch, tmp_path, task):
     """The same steps: each row counts the same, whichever batch has it."""

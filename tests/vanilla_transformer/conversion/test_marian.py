@@ -27,6 +27,7 @@ def pairs(number):
     return [(TATOEBA / f"test.{side}").read_text(encoding="utf-8").split("\n")[:number] for side in ("en", "es")]
 
 
+@pytest.mark.slow
 def test_plain_transformers_translates_the_same(model_folder, tmp_path, fresh_python, capsys):
     output = tmp_path / "native"
     assert main(["export", str(model_folder), str(output), "--to", "marian"]) == 0
