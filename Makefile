@@ -50,18 +50,18 @@ BENCH := benchmarks/results
 
 bench: $(ENVIRONMENT)  ## measure speed again: benchmarks/results/
 	rm -f $(addprefix $(BENCH)/,training.md programs.md generation.md imports.md waiting.md scaling.md)
-	$(VENV)/bin/python -m benchmarks.training --shape tiny --output $(BENCH)/training.md
-	$(VENV)/bin/python -m benchmarks.training --shape base --steps 1 --rounds 5 --output $(BENCH)/training.md
-	$(VENV)/bin/python -m benchmarks.training --shape base --steps 1 --rounds 5 --precision bfloat16 \
+	$(VENV)/bin/python -m benchmarks.speed.training --shape tiny --output $(BENCH)/training.md
+	$(VENV)/bin/python -m benchmarks.speed.training --shape base --steps 1 --rounds 5 --output $(BENCH)/training.md
+	$(VENV)/bin/python -m benchmarks.speed.training --shape base --steps 1 --rounds 5 --precision bfloat16 \
 	    --systems ours marian marian-eager "marian, memory kept" marian-fp32 --output $(BENCH)/training.md
-	$(VENV)/bin/python -m benchmarks.programs --output $(BENCH)/programs.md
-	$(VENV)/bin/python -m benchmarks.generation --shape base --output $(BENCH)/generation.md
-	$(VENV)/bin/python -m benchmarks.generation --shape base --threads 2 --output $(BENCH)/generation.md
-	$(VENV)/bin/python -m benchmarks.generation --model checkpoints/tiny-en-es --batch 64 --tokens 100 \
+	$(VENV)/bin/python -m benchmarks.speed.programs --output $(BENCH)/programs.md
+	$(VENV)/bin/python -m benchmarks.speed.generation --shape base --output $(BENCH)/generation.md
+	$(VENV)/bin/python -m benchmarks.speed.generation --shape base --threads 2 --output $(BENCH)/generation.md
+	$(VENV)/bin/python -m benchmarks.speed.generation --model checkpoints/tiny-en-es --batch 64 --tokens 100 \
 	    --output $(BENCH)/generation.md
-	$(VENV)/bin/python -m benchmarks.imports --output $(BENCH)/imports.md
-	$(VENV)/bin/python -m benchmarks.waiting --output $(BENCH)/waiting.md
-	$(VENV)/bin/python -m benchmarks.scaling --output $(BENCH)/scaling.md
+	$(VENV)/bin/python -m benchmarks.speed.imports --output $(BENCH)/imports.md
+	$(VENV)/bin/python -m benchmarks.speed.waiting --output $(BENCH)/waiting.md
+	$(VENV)/bin/python -m benchmarks.speed.scaling --output $(BENCH)/scaling.md
 
 test-oldest: .venv-oldest/.installed  ## with the oldest versions that pyproject.toml allows
 	.venv-oldest/bin/python -m pytest $(PARALLEL) tests/vanilla_transformer tests/parity

@@ -47,7 +47,7 @@ def test_programs_limit_spinning_before_torch_is_loaded(settings_when_torch_is_l
 
 @pytest.mark.parametrize(
     "words",
-    [["-c", "import vanilla_transformer"], ["-c", "import training.train"], ["-m", "benchmarks.imports"]],
+    [["-c", "import vanilla_transformer"], ["-c", "import training.train"], ["-m", "benchmarks.speed.imports"]],
     ids=" ".join,
 )
 def test_importing_leaves_the_environment_as_it_is(settings_when_torch_is_loaded, words):

@@ -1,9 +1,9 @@
 """
 How fast systems train, side by side: the same batches of real text, the same shape, one process each, in turn.
 
-    python -m benchmarks.training --shape tiny --threads 1
-    python -m benchmarks.training --shape base --precision bfloat16 --systems ours marian marian-eager marian-fp32
-    python -m benchmarks.training --shape tiny --profile
+    python -m benchmarks.speed.training --shape tiny --threads 1
+    python -m benchmarks.speed.training --shape base --precision bfloat16 --systems ours marian marian-fp32
+    python -m benchmarks.speed.training --shape tiny --profile
 
 Every step is forward, label-smoothed loss, backward and fused Adam. Speed is source and target tokens a second,
 without padding; memory is the highest that a process takes above what importing takes; the part of the ceiling is the
@@ -23,11 +23,11 @@ from typing import Any
 import torch
 
 from benchmarks.machine import describe, matmul_ceiling, resident_bytes, show_profile, show_table
-from benchmarks.systems import MARIAN_RANDOM, SHAPES, TRAINING_SYSTEMS, count_operations
+from benchmarks.speed.systems import MARIAN_RANDOM, SHAPES, TRAINING_SYSTEMS, count_operations
+from benchmarks.speed.workers import Worker, rotated, serve
 from benchmarks.text import Batch, random_batches, sentence_pairs, token_batches
-from benchmarks.workers import Worker, rotated, serve
 
-MODULE = "benchmarks.training"
+MODULE = "benchmarks.speed.training"
 # Sentences in a batch and how they are drawn, as a Trainer does it unasked.
 TRAINER_BATCH = 8
 

@@ -1,7 +1,7 @@
 """
 A part of a file in the form of SQuAD, to see that a model can learn all of it.
 
-    python -m benchmarks.squad_subset dev-v1.1.json subset.json --questions 100
+    python -m benchmarks.quality.squad_subset dev-v1.1.json subset.json --questions 100
 
 Half of its questions are on the longest contexts, with answers in the last tenth of them: where a context goes in
 several windows, these stand in the last one. The other half are the first of the file.
@@ -16,7 +16,9 @@ from training.tasks.question_answering import Question, read_squad
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.squad_subset", description="Take some questions.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.quality.squad_subset", description="Take some questions."
+    )
     parser.add_argument("file", type=Path, help="in the form of SQuAD")
     parser.add_argument("output", type=Path, help="file to write")
     parser.add_argument("--questions", type=int, default=100, help="(100)")

@@ -5,8 +5,8 @@ import importlib.util
 import pytest
 import torch
 
-from benchmarks.generation_systems import GENERATION_SYSTEMS
-from benchmarks.systems import TRAINING_SYSTEMS, Shape, count_operations, our_config
+from benchmarks.speed.generation_systems import GENERATION_SYSTEMS
+from benchmarks.speed.systems import TRAINING_SYSTEMS, Shape, count_operations, our_config
 from benchmarks.text import Batch
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
 
@@ -24,7 +24,9 @@ def batch():
 
 @pytest.mark.parametrize("name", TRAINING_SYSTEMS)
 def test_systems_learn_the_same_batch(name, batch, monkeypatch):
-    monkeypatch.setattr("benchmarks.systems.keep_freed_memory", lambda: None)  # it would hold for all other tests
+    monkeypatch.setattr(
+        "benchmarks.speed.systems.keep_freed_memory", lambda: None
+    )  # it would hold for all other tests
     module = {"x-transformers": "x_transformers", "opennmt-py": "onmt"}.get(name)
     if module is not None and importlib.util.find_spec(module) is None:
         pytest.skip(f"{name} is not installed")

@@ -1,7 +1,7 @@
 """
 A peer for comparisons of quality: MarianMTModel under a plain Seq2SeqTrainer, on the text of one of our recipes.
 
-    python -m benchmarks.marian_peer training/recipes/tatoeba_en_es.yaml --source train.en ... \
+    python -m benchmarks.quality.marian_peer training/recipes/tatoeba_en_es.yaml --source train.en ... \
         --tokenizer checkpoints/tiny-en-es --epochs 40 --seconds 2700 --output_dir runs/marian
 
 It has our vocabulary, our shape (of the model beside the tokenizer) and our time; batches, schedule and loss are the
@@ -54,7 +54,9 @@ class Deadline(TrainerCallback):
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.marian_peer", description="Train MarianMTModel.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.quality.marian_peer", description="Train MarianMTModel."
+    )
     parser.add_argument("--seconds", type=float, required=True, help="of training")
     parser.add_argument("--batch_size", type=int, default=64, help="sentences in a batch of a process (64)")
     parser.add_argument("--learning_rate", type=float, default=1e-3, help="the highest (0.001)")

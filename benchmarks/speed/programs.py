@@ -1,7 +1,7 @@
 """
 How fast whole programs train: ours by the recipe of the paper's base model, MarianMTModel by Trainer's defaults.
 
-    python -m benchmarks.programs --threads 2
+    python -m benchmarks.speed.programs --threads 2
 
 Both read the same text, of which ours leaves out what the recipe does (repeated pairs, those that are 4 times as long
 on one side, those for its scores), and have the base shape; they run in turn, in one process each (`--processes 2
@@ -33,12 +33,12 @@ from transformers import (
 )
 
 from benchmarks.machine import describe, show_table
-from benchmarks.systems import SHAPES, marian_model
+from benchmarks.speed.systems import SHAPES, marian_model
+from benchmarks.speed.workers import rotated
 from benchmarks.text import encoded, learn_tokenizer, sentence_pairs
-from benchmarks.workers import rotated
 
-MODULE = "benchmarks.programs"
-RECIPE = Path(__file__).resolve().parents[1] / "training" / "recipes" / "wmt14_en_de_base.yaml"
+MODULE = "benchmarks.speed.programs"
+RECIPE = Path(__file__).resolve().parents[2] / "training" / "recipes" / "wmt14_en_de_base.yaml"
 HELD_OUT = 100  # pairs, so that our program has something to translate at its end
 SYSTEMS = ("ours, bfloat16", "ours, float32", "MarianMTModel, bfloat16", "MarianMTModel, float32")
 SPEED = re.compile(r"([\d,]+) tokens/s")

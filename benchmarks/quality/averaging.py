@@ -1,7 +1,7 @@
 """
 What averaging checkpoints is worth, and which length penalty: NLL and BLEU of a validation text for several of both.
 
-    python -m benchmarks.averaging runs/multi30k_en_de --source val.en --reference val.de --tokenize none \
+    python -m benchmarks.quality.averaging runs/multi30k_en_de --source val.en --reference val.de --tokenize none \
         --windows 1 5 10 20 --length_penalties 0 0.6 1
 """
 
@@ -23,7 +23,7 @@ from vanilla_transformer.loading import load_model
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.averaging", description="Compare means of checkpoints."
+        prog="python -m benchmarks.quality.averaging", description="Compare means of checkpoints."
     )
     parser.add_argument("model", metavar="run", type=Path, help="the folder of a training, with its checkpoints")
     parser.add_argument("--source", required=True, help="file with the source, a sentence a line, UTF-8; .gz is read")

@@ -1,9 +1,9 @@
 """
 How fast systems translate, side by side: the same sentences, the same weights, one process each, in turn.
 
-    python -m benchmarks.generation --shape base --batch 1 16 64 --beams 4 --threads 1
-    python -m benchmarks.generation --model checkpoints/tiny-en-es --batch 64 --tokens 100
-    python -m benchmarks.generation --systems ours-int8 --batch 64 --profile
+    python -m benchmarks.speed.generation --shape base --batch 1 16 64 --beams 4 --threads 1
+    python -m benchmarks.speed.generation --model checkpoints/tiny-en-es --batch 64 --tokens 100
+    python -m benchmarks.speed.generation --systems ours-int8 --batch 64 --profile
 
 Without `--model` the weights are random, `</s>` is never chosen, and every system generates `--tokens` tokens for each
 sentence. With one, sentences end where they end.
@@ -19,15 +19,15 @@ from typing import Any
 import torch
 from transformers.utils import logging
 
-from benchmarks.generation_systems import END, GENERATION_SYSTEMS, PADDING
 from benchmarks.machine import describe, reset_peak, resident_bytes, show_profile, show_table
-from benchmarks.systems import SHAPES, our_config
+from benchmarks.speed.generation_systems import END, GENERATION_SYSTEMS, PADDING
+from benchmarks.speed.systems import SHAPES, our_config
+from benchmarks.speed.workers import Worker, rotated, serve
 from benchmarks.text import pad, sentence_pairs
-from benchmarks.workers import Worker, rotated, serve
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
 from vanilla_transformer.loading import load_model
 
-MODULE = "benchmarks.generation"
+MODULE = "benchmarks.speed.generation"
 TOKENS = 28  # of a sentence, in source and target, of random weights
 
 

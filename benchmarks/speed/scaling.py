@@ -1,7 +1,7 @@
 """
 How time and memory of our model grow with the length of sentences, the batch, the beam and the layers.
 
-    python -m benchmarks.scaling --output benchmarks/results/scaling.md
+    python -m benchmarks.speed.scaling --output benchmarks/results/scaling.md
 
 Each point is measured in a process of its own, on a tiny model of random weights. Beside it stands what is expected:
 the terms that theory gives (§4, Table 1 for the length), with the factors that fit all points but the largest, which
@@ -22,13 +22,13 @@ import numpy as np
 import torch
 from scipy.optimize import nnls
 
-from benchmarks.generation_systems import END
 from benchmarks.machine import describe, resident_bytes, show_table
-from benchmarks.systems import SHAPES, our_config
-from benchmarks.workers import Worker, serve
+from benchmarks.speed.generation_systems import END
+from benchmarks.speed.systems import SHAPES, our_config
+from benchmarks.speed.workers import Worker, serve
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
 
-MODULE = "benchmarks.scaling"
+MODULE = "benchmarks.speed.scaling"
 
 
 @dataclass(frozen=True)

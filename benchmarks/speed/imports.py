@@ -1,7 +1,7 @@
 """
 How long `import vanilla_transformer` takes, beside what it needs of transformers, in fresh processes in turn.
 
-    python -m benchmarks.imports
+    python -m benchmarks.speed.imports
 """
 
 import argparse
@@ -31,7 +31,9 @@ def seconds(statement: str) -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.imports", description="Compare times of importing.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.speed.imports", description="Compare times of importing."
+    )
     parser.add_argument("--rounds", type=int, default=9, help="in which each has its turn (9)")
     parser.add_argument("--output", type=Path, help="file that the table is added to")
     options = parser.parse_args()

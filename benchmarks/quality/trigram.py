@@ -1,7 +1,7 @@
 """
 A trigram model to compare a causal language model with: interpolated with Witten and Bell's weights, by NLTK.
 
-    python -m benchmarks.trigram runs/causal_lm --train_file train.txt --test_file valid.txt
+    python -m benchmarks.quality.trigram runs/causal_lm --train_file train.txt --test_file valid.txt
 
 It has the tokenizer of the model in the folder, and predicts the same tokens: all of each block of the recipe's length
 but the first, from the one or two before it in the block.
@@ -20,7 +20,9 @@ from training.tasks.language_modeling import CausalLanguageModeling, encode_bloc
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.trigram", description="Perplexity of a trigram model.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.quality.trigram", description="Perplexity of a trigram model."
+    )
     parser.add_argument("model", help="folder of a model, for its tokenizer")
     parser.add_argument("--train_file", required=True, help="plain text, a text a line")
     parser.add_argument("--test_file", required=True, help="the text to predict")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.scaling import fit
+from benchmarks.speed.scaling import fit
 
 
 def test_the_last_point_is_foretold():

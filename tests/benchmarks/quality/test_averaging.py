@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks.averaging import main
+from benchmarks.quality.averaging import main
 from tests.training.small import write_recipe
 from training.engine.checkpoints import EXTRA
 from training.train import main as train

@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from benchmarks.workers import Worker, rotated
+from benchmarks.speed.workers import Worker, rotated
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def worker(tmp_path, monkeypatch):
         textwrap.dedent(
             """
             import os, sys
-            from benchmarks.workers import serve
+            from benchmarks.speed.workers import serve
 
             def answer(request):
                 if request["number"] == 0:

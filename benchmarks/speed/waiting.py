@@ -1,7 +1,7 @@
 """
 How fast our programs are on quiet and on busy cores, by how the threads of GNU OpenMP wait for each other.
 
-    python -m benchmarks.waiting
+    python -m benchmarks.speed.waiting
 
 Each program runs in a new process with each setting in turn, first with nothing beside it, then beside as many endless
 loops as there are cores. Speed and processor time are those of the work, without start and loading; steps are counted
@@ -23,14 +23,14 @@ from pathlib import Path
 import torch
 
 from benchmarks.machine import describe, show_table
-from benchmarks.workers import rotated
+from benchmarks.speed.workers import rotated
 from training.data.encoding import available_cores
 from training.data.phrasebook import phrasebook
 from vanilla_transformer import VanillaTransformerTranslationPipeline
 from vanilla_transformer.loading import load_model
 
-MODULE = "benchmarks.waiting"
-ROOT = Path(__file__).resolve().parents[1]
+MODULE = "benchmarks.speed.waiting"
+ROOT = Path(__file__).resolve().parents[2]
 SENTENCES, STEPS = 300, 20
 SETTINGS = {
     "300,000 turns, GNU OpenMP's own": {"GOMP_SPINCOUNT": "300000"},
