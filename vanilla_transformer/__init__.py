@@ -4,6 +4,7 @@ import transformers
 from transformers import AutoConfig, AutoTokenizer
 
 from .configuration_vanilla_transformer import AUTO_MAP, VanillaTransformerConfig
+from .loading import load_translator
 from .modeling_vanilla_transformer import (
     VanillaTransformerEncoderModel,
     VanillaTransformerForCausalLM,
@@ -65,4 +66,5 @@ __all__ = [
     "VanillaTransformerText2TextGenerationPipeline",
     "VanillaTransformerTokenizer",
     "VanillaTransformerTranslationPipeline",
+    "load_translator",
 ]

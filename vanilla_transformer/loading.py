@@ -5,18 +5,71 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from .configuration_vanilla_transformer import AUTO_MAP
-from .errors import ModelFolderError
+from .errors import ModelFolderError, SettingsError
+from .pipeline_vanilla_transformer import VanillaTransformerTranslationPipeline
+
+ENGINES = ("torch",)
 
 
 def auto_class_of(model_class: str) -> Any:
     """The Auto class of one of this package's model classes, such as "VanillaTransformerForMaskedLM"."""
     names = {reference.rpartition(".")[2]: name for name, reference in AUTO_MAP.items()}
     return getattr(transformers, names.get(model_class, "AutoModel"))
+
+
+def load_translator(
+    folder: str | Path, engine: str = "torch", device: str | None = None
+) -> VanillaTransformerTranslationPipeline:
+    """
+    Load a translation model that is called with text.
+
+    Args:
+        folder: a folder, or a repository on the Hub.
+        engine: the library that computes; only "torch".
+        device: "cpu", "cuda" or "mps"; without it an accelerator where torch finds one, else the CPU.
+
+    Returns:
+        The translation pipeline. A string gives a list of `{"translation_text": ...}`, a list of strings gives one
+        such dict for each of them.
+
+    Raises:
+        SettingsError: if the engine is unknown, or torch does not find the device.
+        ModelFolderError: if the folder lacks a file or a tensor, or a file is damaged.
+
+    Example:
+
+        translate = load_translator("checkpoints/tiny-en-es")
+        print(translate("How are you?"))
+    """
+    if engine not in ENGINES:
+        raise SettingsError(f'`engine` must be one of {", ".join(ENGINES)}, but is "{engine}". Use "torch".')
+    device = choose_device(device)
+    model, tokenizer = load_model(folder, device)
+    return VanillaTransformerTranslationPipeline(model=model, tokenizer=tokenizer, device=device)
+
+
+def choose_device(device: str | None = None) -> str:
+    """
+    Return the device that is named, or the best one that torch finds.
+
+    Raises:
+        SettingsError: if torch does not find the one that is named.
+    """
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device is None:
+        return next(name for name, is_found in found.items() if is_found)
+    if not found.get(device.partition(":")[0], False):
+        here = ", ".join(name for name, is_found in found.items() if is_found)
+        raise SettingsError(
+            f'`device` must be a device that torch finds here ({here}), but is "{device}". Leave it out.'
+        )
+    return device
 
 
 def load_model(
