@@ -480,15 +480,19 @@ def test_adapters_translate_before_and_after_they_are_merged(config, steps, adap
     settings = LoraConfig(
         task_type=TaskType.SEQ_2_SEQ_LM, r=4, lora_alpha=64, init_lora_weights=False, **ADAPTERS[adapter]
     )
-    before = ending_model(config).generate(**ragged_source())
+    source = ragged_source()
+    before = ending_model(config).generate(**source, max_new_tokens=12)
     adapted = get_peft_model(ending_model(config), settings).eval()
     assert steps
     steps.clear()
-    own, expected = both_ways(adapted, ragged_source())
+    own, expected = both_ways(adapted, source, max_new_tokens=12)
     assert steps and torch.equal(own, expected) and not same(own, before)
-    assert adapted.generate(**ragged_source(), weight_precision="int8").shape[0] == len(LENGTHS)
-    merged = adapted.merge_and_unload()
-    assert same(*both_ways(merged, ragged_source()))
+    assert adapted.generate(**source, max_new_tokens=4, weight_precision="int8").shape[0] == len(LENGTHS)
+    for change in (adapted.merge_adapter, adapted.unmerge_adapter, adapted.merge_and_unload):
+        model = change() or adapted  # the first two write into the weights that are packed
+        steps.clear()
+        own, expected = both_ways(model, source, max_new_tokens=12)
+        assert steps and torch.equal(own, expected) and not same(own, before)
 
 
 @pytest.mark.parametrize("kind", [PrefixTuningConfig, PromptTuningConfig])
@@ -502,30 +506,41 @@ def test_tuned_prefixes_and_prompts_translate(config, kind):
 
 
 @pytest.mark.slow
-def test_copies_files_and_threads_translate_the_same(config):
-    model, source = ending_model(config), ragged_source()
-    expected = plain(model, **source)
-    for precision in (None, "int8"):
-        model.generate(**source, weight_precision=precision)
-    assert torch.equal(copy.deepcopy(model).generate(**source), expected)
+@pytest.mark.parametrize("precision", [None, "bfloat16", "int8"])
+def test_copies_and_files_translate_the_same(config, precision):
+    model, source = ending_model(config), {**ragged_source(), "max_new_tokens": 12}
+    expected = model.generate(**source, weight_precision=precision)
+    assert precision is not None or torch.equal(expected, plain(model, **source))
     file = io.BytesIO()
     torch.save(model, file)
     file.seek(0)
-    assert torch.equal(torch.load(file, weights_only=False).generate(**source), expected)
+    for copied in (copy.deepcopy(model), torch.load(file, weights_only=False)):
+        assert torch.equal(copied.generate(**source, weight_precision=precision), expected)
+        with torch.no_grad():
+            copied.model.decoder.layers[0].fc1.weight.normal_()
+        assert not torch.equal(copied.generate(**source, weight_precision=precision), expected)
+    assert torch.equal(model.generate(**source, weight_precision=precision), expected)
+
+
+def test_threads_translate_in_precisions_of_their_own(config):
+    model, source = ending_model(config), ragged_source()
+    precisions = (None, "bfloat16", "int8", None)
+    recorded = {"num_beams": 1, "return_dict_in_generate": True, "output_logits": True, "max_new_tokens": 6}
+    expected = {name: model.generate(**source, **recorded, weight_precision=name).logits[0] for name in precisions}
+    assert len({round(float(each.sum()), 4) for each in expected.values()}) == 3
     equal = []
 
     def translate(precision):
         for _ in range(5):
-            found = model.generate(**source, weight_precision=precision)
-            if precision is None:
-                equal.append(torch.equal(found, expected))
+            found = model.generate(**source, **recorded, weight_precision=precision).logits[0]
+            equal.append(torch.equal(found, expected[precision]))
 
-    threads = [threading.Thread(target=translate, args=(precision,)) for precision in (None, "bfloat16", None)]
+    threads = [threading.Thread(target=translate, args=(precision,)) for precision in precisions]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert equal == [True] * 10
+    assert equal == [True] * 20
 
 
 @pytest.mark.parametrize("beams", [4, 1])
@@ -540,10 +555,18 @@ def test_the_search_names_no_layer():
     assert not re.findall(r"[qkv]_proj|out_proj|fc[12]|encoder_attn|self_attn\b|layer_norm|LayerNorm", code)
 
 
-def test_every_product_is_of_torch_s_own_class(config):
-    """Libraries that quantise replace nothing else."""
-    linears = [each for each in ending_model(config).modules() if isinstance(each, nn.Linear)]
-    assert len(linears) == 2 * 6 + 3 * 10 + 1 and all(type(each) is nn.Linear for each in linears)
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("beams", [4, 1])
+def test_weights_quantised_by_torch_ao_translate_as_in_the_plain_loop(config, steps, beams):
+    model = ending_model(config)
+    request = {"num_beams": beams, "max_new_tokens": 12, **RECORDED}
+    before = model.generate(**ragged_source(), **request)
+    quantised = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+    assert sum(type(each).__module__.startswith("torch.ao.") for each in quantised.modules()) >= 2 * 6 + 3 * 10
+    steps.clear()
+    own, expected = both_ways(quantised, ragged_source(), **request)
+    assert torch.equal(own.sequences, expected.sequences) and same(own.scores, expected.scores) and not steps
+    assert not torch.equal(own.scores[0], before.scores[0])
 
 
 def test_positions_that_are_not_there_are_refused_when_they_are_reached(small_config, steps):
@@ -613,11 +636,10 @@ def test_weights_of_other_libraries_multiply_in_their_own_way(small_config, step
 def test_torchao_s_weights_translate(small_config, settings):
     quantization = pytest.importorskip("torchao.quantization")
     model = ending_model(small_config(tie_word_embeddings=False))
-    plain = model.generate(**ragged_source())
     quantization.quantize_(model, getattr(quantization, settings)())
     for beams in (4, 1):
-        outputs = model.generate(**ragged_source(), num_beams=beams)
-        assert outputs.shape[0] == len(LENGTHS) and (outputs[:, 0] == plain[:, 0]).all()
+        own, expected = both_ways(model, ragged_source(), num_beams=beams, max_new_tokens=12)
+        assert own.shape[0] == len(LENGTHS) and torch.equal(own, expected)
 
 
 @pytest.mark.parametrize("look", ["attentions", "hidden states", "weights", "tuple"])

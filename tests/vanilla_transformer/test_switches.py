@@ -25,6 +25,13 @@ HEADS = [
     VanillaTransformerForMaskedLM,
     VanillaTransformerForSequenceClassification,
 ]
+ALL_HEADS = [
+    *HEADS,
+    VanillaTransformerEncoderModel,
+    VanillaTransformerForQuestionAnswering,
+    VanillaTransformerForTokenClassification,
+    VanillaTransformerModel,
+]
 
 
 @pytest.fixture
@@ -258,16 +265,7 @@ def test_int8_weights_stay_close(head, build, batch):
         )
 
 
-@pytest.mark.parametrize(
-    "head",
-    [
-        *HEADS,
-        VanillaTransformerEncoderModel,
-        VanillaTransformerForQuestionAnswering,
-        VanillaTransformerForTokenClassification,
-        VanillaTransformerModel,
-    ],
-)
+@pytest.mark.parametrize("head", ALL_HEADS)
 def test_forward_is_one_graph_for_every_head(head, build, batch):
     model = build(head)
     inputs = inputs_of(model, batch)
@@ -275,6 +273,19 @@ def test_forward_is_one_graph_for_every_head(head, build, batch):
     torch._dynamo.reset()
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(**inputs)[0], expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("head", ALL_HEADS)
+def test_every_product_is_of_torch_s_own_class(head, build):
+    """Libraries that quantise, shard or adapt products look for that class and for no other."""
+    model = build(head)
+    products = [each for each in model.modules() if isinstance(each, nn.Linear)]
+    layers = len(model.get_encoder().layers) if model.config.has_encoder else 0
+    decoder_layers = 3 if model.config.has_decoder else 0
+    assert len(products) >= 6 * layers + (10 if layers else 6) * decoder_layers
+    assert all(type(each) is nn.Linear for each in products)
+    matrices = {id(each.weight) for each in model.modules() if isinstance(each, (nn.Linear, nn.Embedding))}
+    assert all(id(each) in matrices for each in model.parameters() if each.dim() == 2)
 
 
 @pytest.mark.slow
