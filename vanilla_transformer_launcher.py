@@ -7,7 +7,7 @@ It stands beside the package, since importing anything in that loads torch.
 import os
 
 # Turns of the loop in which a thread waits before it sleeps; GNU OpenMP's own are 300,000, some milliseconds. With far
-# fewer than these, programs get slower on quiet cores (benchmarks/results/waiting.md).
+# fewer than these, programs get slower on quiet cores (docs/performance.md).
 SPIN_COUNT = 10000
 
 

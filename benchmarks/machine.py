@@ -1,8 +1,12 @@
 """The machine that a measurement is made on: its name, its memory, and how fast it can multiply."""
 
 import contextlib
+import datetime
 import gc
 import platform
+import shlex
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,12 +33,31 @@ def describe(threads: int) -> str:
 
 
 def show_table(head: str, rows: list[dict[str, Any]], output: Path | None) -> None:
-    """Print a table below a line on how it was made, and add both to a file."""
-    text = f"{head}\n\n{tabulate(rows, headers='keys', disable_numparse=True, tablefmt='github')}\n"
-    print(text)
+    """
+    Print a table below a line on how it was made, and write both as a report.
+
+    Args:
+        head: the title, a semicolon, and the machine.
+        rows: of the table.
+        output: the file of the report, which holds this table only.
+    """
+    print(f"{head}\n\n{tabulate(rows, headers='keys', disable_numparse=True, tablefmt='github')}\n")
     if output is not None:
-        with output.open("a", encoding="utf-8") as file:
-            file.write(f"\n{text}")
+        title, _, machine = head.partition("; ")
+        output.write_text(format_report(title, machine, rows), encoding="utf-8")
+
+
+def format_report(title: str, machine: str, rows: list[dict[str, Any]]) -> str:
+    """Return a report in the form of every file in benchmarks/results/: date, commit, machine, command, one table."""
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
+    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
+    module = getattr(sys.modules["__main__"].__spec__, "name", Path(sys.argv[0]).name)
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(row.values() for row in rows)]
+    table = "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    return (
+        f"# {title[0].upper()}{title[1:]}\n\n- Date: {datetime.date.today()}\n- Commit: {commit or 'unknown'}\n"
+        f"- Machine: {machine}\n- Command: `python -m {module} {shlex.join(sys.argv[1:])}`\n\n{table}\n"
+    )
 
 
 def matmul_ceiling(dtype: torch.dtype, threads: int, rows: int = 2048, inner: int = 512, columns: int = 2048) -> float:

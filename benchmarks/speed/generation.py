@@ -135,7 +135,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1, help="of each system (1)")
     parser.add_argument("--rounds", type=int, default=5, help="in which each system has its turn (5)")
     parser.add_argument("--profile", action="store_true", help="show where the time of the first system goes")
-    parser.add_argument("--output", type=Path, help="file that the table is added to")
+    parser.add_argument("--output", type=Path, help="file for the table")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker or options.profile:
@@ -143,7 +143,7 @@ def main() -> int:
         work(options)
         return 0
     what = options.model or f"{options.shape}, random weights"
-    head = f"{what}, {options.beams} beams, {options.tokens} tokens; {describe(options.threads)}"
+    head = f"Translating: {what}, {options.beams} beams, {options.tokens} tokens; {describe(options.threads)}"
     show_table(f"{head}; median of {options.rounds} rounds", measure(options), options.output)
     return 0
 

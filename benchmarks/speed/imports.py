@@ -35,7 +35,7 @@ def main() -> int:
         prog="python -m benchmarks.speed.imports", description="Compare times of importing."
     )
     parser.add_argument("--rounds", type=int, default=9, help="in which each has its turn (9)")
-    parser.add_argument("--output", type=Path, help="file that the table is added to")
+    parser.add_argument("--output", type=Path, help="file for the table")
     options = parser.parse_args()
     found: dict[str, list[float]] = {name: [] for name in IMPORTS}
     for turn in range(options.rounds + 1):  # the first warms up

@@ -140,7 +140,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=2, help="in which each system has its turn (2)")
     parser.add_argument("--our_steps", type=int, default=3, help="of the 25,000 source tokens of the recipe (3)")
     parser.add_argument("--marian_steps", type=int, default=40, help="of 8 sentences (40)")
-    parser.add_argument("--output", type=Path, help="file that the table is added to")
+    parser.add_argument("--output", type=Path, help="file for the table")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--precision", help=argparse.SUPPRESS)
     options = parser.parse_args()

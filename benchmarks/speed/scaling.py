@@ -177,7 +177,7 @@ def main() -> int:
     parser.add_argument("--curves", nargs="+", choices=CURVES, default=list(CURVES))
     parser.add_argument("--threads", type=int, default=1, help="(1)")
     parser.add_argument("--repeats", type=int, default=3, help="of each point, after one to warm up (3)")
-    parser.add_argument("--output", type=Path, help="file that the tables are added to; the picture stands beside it")
+    parser.add_argument("--output", type=Path, help="the tables and the picture have names that begin like this one")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--point", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -199,7 +199,8 @@ def main() -> int:
             }
             for value, answer, seconds, size in zip(curve.values, found, times, memory, strict=True)
         ]
-        show_table(f"{name}: {curve.title}; tiny, {describe(options.threads)}", rows, options.output)
+        output = options.output and options.output.with_stem(f"{options.output.stem}_{name.replace(' ', '_')}")
+        show_table(f"{name}, {curve.title}, tiny; {describe(options.threads)}", rows, output)
     if options.output is not None:
         plot(results, options.output.with_suffix(".png"))
     return 0

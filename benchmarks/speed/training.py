@@ -127,7 +127,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=3, help="in a round (3)")
     parser.add_argument("--rounds", type=int, default=7, help="in which each system has its turn (7)")
     parser.add_argument("--profile", action="store_true", help="show where the time of the first system goes")
-    parser.add_argument("--output", type=Path, help="file that the table is added to")
+    parser.add_argument("--output", type=Path, help="file for the table")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--batches", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -157,7 +157,7 @@ def main() -> int:
             return 0
         rows = measure(options, paths)
     text = f"batches of {options.tokens:,} tokens a side of {sentence_pairs()[2]}"
-    head = f"{options.shape}, {options.precision}, {text}; {describe(options.threads)}"
+    head = f"Training: {options.shape}, {options.precision}, {text}; {describe(options.threads)}"
     show_table(f"{head}; median of {options.rounds} rounds", rows, options.output)
     return 0
 

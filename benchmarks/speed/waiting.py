@@ -110,7 +110,7 @@ def main() -> int:
     parser.add_argument(
         "--neighbours", type=int, nargs="+", default=[0, available_cores()], help="busy loops beside (0 and all cores)"
     )
-    parser.add_argument("--output", type=Path, help="file that the tables are added to")
+    parser.add_argument("--output", type=Path, help="the tables are written to files whose names begin like this one")
     parser.add_argument("--worker", choices=PROGRAMS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker is not None:
@@ -136,8 +136,10 @@ def main() -> int:
                         "times as fast as GNU OpenMP's own": f"{statistics.median(ratios):.2f}",
                     }
                 )
-            head = f"{PROGRAMS[program]}, {count} busy loops beside; {describe(torch.get_num_threads())}"
-            show_table(f"{head}; median of {options.rounds} rounds", rows, options.output)
+            name = f"_{program}_busy" if count else f"_{program}"
+            output = options.output and options.output.with_stem(options.output.stem + name)
+            head = f"How threads wait: {PROGRAMS[program]}, {count} busy loops beside"
+            show_table(f"{head}; {describe(torch.get_num_threads())}; median of {options.rounds} rounds", rows, output)
     return 0
 
 

@@ -139,7 +139,7 @@ def keep_freed_memory() -> None:
     Let glibc keep the memory that is freed, for this process.
 
     Otherwise it gives large blocks back to Linux, and the next step of a training, which asks for the same sizes,
-    waits while every page is cleared again: a tenth of the time of a step on a CPU (benchmarks/results/speed.md).
+    waits while every page is cleared again: a tenth of the time of a step on a CPU (docs/performance.md).
     What the largest step needs is then held until the process ends. Where the C library is another one this does
     nothing.
     """
