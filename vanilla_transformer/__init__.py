@@ -3,6 +3,7 @@
 import transformers
 from transformers import AutoConfig, AutoTokenizer
 
+from ._version import __version__
 from .configuration_vanilla_transformer import AUTO_MAP, VanillaTransformerConfig
 from .loading import load_translator
 from .modeling_vanilla_transformer import (
@@ -22,8 +23,6 @@ from .pipeline_vanilla_transformer import (
     VanillaTransformerTranslationPipeline,
 )
 from .tokenization_vanilla_transformer import VanillaTransformerTokenizer
-
-__version__ = "0.1.0"
 
 # For those who import this package the Auto classes find it. For those who do not, saving a model puts its code beside
 # it. Tokenizers need none: tokenizer.json holds them whole.
@@ -66,5 +65,6 @@ __all__ = [
     "VanillaTransformerText2TextGenerationPipeline",
     "VanillaTransformerTokenizer",
     "VanillaTransformerTranslationPipeline",
+    "__version__",
     "load_translator",
 ]
