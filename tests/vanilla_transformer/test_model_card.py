@@ -207,7 +207,7 @@ def test_only_the_papers_decoding_is_called_that(model_folder):
     path = model_folder / "generation_config.json"
     path.write_text(path.read_text().replace('"num_beams": 4', '"num_beams": 1'))
     text = str(folder_card(model_folder, REPOSITORY))
-    assert "as the paper does" not in text and "goes by `generation_config.json`" in text
+    assert "as the paper does" not in text and "uses `generation_config.json`" in text
 
 
 @pytest.mark.parametrize("code", ["german", "xx", "e", "", "EN", "EN-us", "zzz1"])
