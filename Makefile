@@ -12,7 +12,7 @@ WORKERS ?= 2
 PARALLEL = -n $(WORKERS) --dist worksteal
 PYTEST = $(VENV)/bin/python -m pytest $(PARALLEL)
 
-.PHONY: help demo test test-slow test-all coverage lint format conformance test-oldest test-newest bench
+.PHONY: help demo test test-slow test-all coverage lint format conformance test-oldest test-newest bench docs
 
 help:  ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -46,19 +46,23 @@ lint: $(ENVIRONMENT)  ## ruff, mypy and the conventions of transformers' models
 conformance: $(ENVIRONMENT)  ## the tests that transformers has for all of its models
 	$(VENV)/bin/python tests/conformance/run.py
 
+docs: $(ENVIRONMENT)  ## the pages of docs/ as a site in build/site
+	$(VENV)/bin/python -c 'import material, mkdocstrings' 2>/dev/null || \
+	    $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(VENV)/bin/python -m mkdocs build --strict
+
 BENCH := benchmarks/results
 
 bench: $(ENVIRONMENT)  ## measure speed again: benchmarks/results/
-	rm -f $(addprefix $(BENCH)/,training.md programs.md generation.md imports.md waiting.md scaling.md)
-	$(VENV)/bin/python -m benchmarks.speed.training --shape tiny --output $(BENCH)/training.md
-	$(VENV)/bin/python -m benchmarks.speed.training --shape base --steps 1 --rounds 5 --output $(BENCH)/training.md
+	$(VENV)/bin/python -m benchmarks.speed.training --shape tiny --output $(BENCH)/training_tiny.md
+	$(VENV)/bin/python -m benchmarks.speed.training --shape base --steps 1 --rounds 5 --output $(BENCH)/training_base.md
 	$(VENV)/bin/python -m benchmarks.speed.training --shape base --steps 1 --rounds 5 --precision bfloat16 \
-	    --systems ours marian marian-eager "marian, memory kept" marian-fp32 --output $(BENCH)/training.md
+	    --systems ours marian marian-eager "marian, memory kept" marian-fp32 --output $(BENCH)/training_base_bfloat16.md
 	$(VENV)/bin/python -m benchmarks.speed.programs --output $(BENCH)/programs.md
-	$(VENV)/bin/python -m benchmarks.speed.generation --shape base --output $(BENCH)/generation.md
-	$(VENV)/bin/python -m benchmarks.speed.generation --shape base --threads 2 --output $(BENCH)/generation.md
+	$(VENV)/bin/python -m benchmarks.speed.generation --shape base --output $(BENCH)/generation_base.md
+	$(VENV)/bin/python -m benchmarks.speed.generation --shape base --threads 2 --output $(BENCH)/generation_base_2_threads.md
 	$(VENV)/bin/python -m benchmarks.speed.generation --model checkpoints/tiny-en-es --batch 64 --tokens 100 \
-	    --output $(BENCH)/generation.md
+	    --output $(BENCH)/generation_tiny_en_es.md
 	$(VENV)/bin/python -m benchmarks.speed.imports --output $(BENCH)/imports.md
 	$(VENV)/bin/python -m benchmarks.speed.waiting --output $(BENCH)/waiting.md
 	$(VENV)/bin/python -m benchmarks.speed.scaling --output $(BENCH)/scaling.md

@@ -1,7 +1,7 @@
-"""What examples/ shows: short changes of the model that train, save, load and decode on the fast steps."""
+"""What examples/ shows runs, and its changes of the model train, save, load and decode on the fast steps."""
 
-import subprocess
-import sys
+import re
+import runpy
 
 import pytest
 import torch
@@ -13,16 +13,34 @@ from tests.conftest import REPOSITORY
 from tests.plain import plain
 from vanilla_transformer import generation_vanilla_transformer
 
+README = (REPOSITORY / "examples" / "README.md").read_text(encoding="utf-8")
 EXAMPLES = sorted((REPOSITORY / "examples").glob("*.py"))
+# What each prints, among other lines.
+PRINTED = {
+    "attention_picture": r"^picture: runs/attention\.png$",
+    "embeddings": r"^1\.00 -?\d\.\d\d -?\d\.\d\d Where is the house\?$",
+    "finetune_with_trainer": r"^The boat is red\. ->",
+    "forced_scores": r"^log P -\d+\.\d\d, perplexity \d+\.\d: ¿Cómo estás\?$",
+    "lora": r"^step 15: loss \d+\.\d+$",
+    "rms_norm": r"^\[\[0, ",
+    "rotary_positions": r"^\[\[0, ",
+    "translate": r"^How are you\? -> ",
+}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_they_are_short_and_run(path):
+def test_they_are_short_and_run(path, model_folder, tmp_path, monkeypatch, capfd):
     assert len(path.read_text(encoding="utf-8").splitlines()) < 40
-    result = subprocess.run([sys.executable, path], capture_output=True, text=True, cwd=REPOSITORY, timeout=200)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("[[0, ")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    model_folder.rename(tmp_path / "checkpoints" / "tiny-en-es")  # a smaller one in its place
+    runpy.run_path(str(path), run_name="__main__")
+    assert re.search(PRINTED[path.stem], capfd.readouterr().out, flags=re.MULTILINE)
+
+
+def test_each_has_its_row_in_the_table():
+    rows = re.findall(r"^\| .+\? \| \[(\w+)\.py\]\(\1\.py\) \|$", README, flags=re.MULTILINE)
+    assert sorted(rows) == [path.stem for path in EXAMPLES]
 
 
 @pytest.mark.parametrize("model_class", [RotaryTransformer, RMSNormTransformer])
