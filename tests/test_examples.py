@@ -15,6 +15,7 @@ from vanilla_transformer import generation_vanilla_transformer
 
 README = (REPOSITORY / "examples" / "README.md").read_text(encoding="utf-8")
 EXAMPLES = sorted((REPOSITORY / "examples").glob("*.py"))
+SLOW = {"finetune_with_trainer"}
 # What each prints, among other lines.
 PRINTED = {
     "attention_picture": r"^picture: runs/attention\.png$",
@@ -28,7 +29,9 @@ PRINTED = {
 }
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [pytest.param(path, marks=[pytest.mark.slow] * (path.stem in SLOW), id=path.stem) for path in EXAMPLES]
+)
 def test_they_are_short_and_run(path, model_folder, tmp_path, monkeypatch, capfd):
     assert len(path.read_text(encoding="utf-8").splitlines()) < 40
     monkeypatch.chdir(tmp_path)
