@@ -49,7 +49,8 @@ conformance: $(ENVIRONMENT)  ## the tests that transformers has for all of its m
 docs: $(ENVIRONMENT)  ## the pages of docs/ as a site in build/site
 	$(VENV)/bin/python -c 'import material, mkdocstrings' 2>/dev/null || \
 	    $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
-	$(VENV)/bin/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
+	@echo "Open build/site/index.html"
 
 BENCH := benchmarks/results
 

@@ -11,7 +11,6 @@ installed ones, for a tree that works with an older transformers only.
 """
 
 import argparse
-import datetime
 import itertools
 import json
 import os
@@ -225,8 +224,8 @@ def main() -> None:
             rows.append(row)
         versions = ", ".join(f"{name} with {tree.ask(work='version')['transformers']}" for name, tree in trees.items())
         machine = describe(1).rpartition(", transformers")[0]
-        head = f"{datetime.date.today()}: {machine}, transformers: {versions}. {options.note}".strip()
-        show_table(head, rows, options.output)
+        head = f"Two trees: {work}; {machine}, transformers: {versions}. {options.note}".strip()
+        show_table(head, rows, options.output and options.output.with_stem(f"{options.output.stem}_{work}"))
     for tree in trees.values():
         tree.process.kill()
 
