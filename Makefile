@@ -37,10 +37,11 @@ format: $(ENVIRONMENT)  ## let ruff put the code in order
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
 
-lint: $(ENVIRONMENT)  ## ruff, mypy and the conventions of transformers' models
+lint: $(ENVIRONMENT)  ## ruff, mypy, codespell and the conventions of transformers' models
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
+	$(VENV)/bin/codespell
 	$(VENV)/bin/python tests/conformance/lint.py
 
 conformance: $(ENVIRONMENT)  ## the tests that transformers has for all of its models

@@ -4,10 +4,13 @@ Run the tests that transformers has for all of its models over the models of thi
     make conformance
 
 The source distribution of the installed transformers comes from the package index and is unpacked to `.conformance/`;
-nothing of it is copied into the project. The result is written to benchmarks/results/conformance.md.
+nothing of it is copied into the project. The results are written to benchmarks/results/conformance.md and
+conformance_skipped.md.
 """
 
+import datetime
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -23,7 +26,7 @@ import transformers
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 WORK = REPOSITORY / ".conformance"
-RESULT = REPOSITORY / "benchmarks" / "results" / "conformance.md"
+RESULTS = REPOSITORY / "benchmarks" / "results"
 
 # What the common tests import and the source distribution leaves out. No test of ours is taken out by them: the mixins
 # behind these names are not published.
@@ -79,12 +82,23 @@ def main() -> int:
         cwd=WORK,
     ).returncode
     if not sys.argv[1:]:
-        write_result(report)
+        write_results(report)
     return status
 
 
-def write_result(report: Path) -> None:
-    """A table of classes, and one of the reasons for which tests were skipped."""
+def format_head(title: str) -> str:
+    """Return the head that every file in benchmarks/results/ has."""
+    git = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--exclude=*"]
+    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip() or "unknown"
+    versions = f"transformers {transformers.__version__}, torch {torch.__version__}"
+    return (
+        f"# {title}\n\n- Date: {datetime.date.today()}\n- Commit: {commit}\n"
+        f"- Machine: {platform.system()} {platform.machine()}, {versions}\n- Command: `make conformance`\n\n"
+    )
+
+
+def write_results(report: Path) -> None:
+    """Write a table of classes, and one of the reasons for which tests were skipped."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     reasons: dict[str, Counter[str]] = defaultdict(Counter)
     for case in ElementTree.parse(report).iter("testcase"):
@@ -96,11 +110,8 @@ def write_result(report: Path) -> None:
             reason = re.sub(r"<class '[\w.]+'>|\bVanillaTransformer\w+", "the class", skipped.get("message", ""))
             reasons[" ".join(reason.split())][case.get("name", "")] += 1
     lines = [
-        "# The common tests of transformers",
-        "",
-        f"`make conformance` with transformers {transformers.__version__} and torch {torch.__version__}. The tests",
-        "are those of its source distribution (`ModelTesterMixin`, `ConfigTester`, `TokenizerTesterMixin`,",
-        "`TrainingTesterMixin`); it does not publish those of generation and export.",
+        "The tests are those of the source distribution of transformers (`ModelTesterMixin`, `ConfigTester`,",
+        "`TokenizerTesterMixin`, `TrainingTesterMixin`); it does not publish those of generation and export.",
         "",
         "| class | passed | skipped | failed |",
         "| --- | --- | --- | --- |",
@@ -109,11 +120,16 @@ def write_result(report: Path) -> None:
         lines.append(f"| {name} | {count['passed']} | {count['skipped']} | {count['failed']} |")
     total = sum(counts.values(), Counter())
     lines.append(f"| all | {total['passed']} | {total['skipped']} | {total['failed']} |")
-    lines += ["", "Why tests were skipped, by the tests themselves:", "", "| reason | tests |", "| --- | --- |"]
+    text = format_head("The common tests of transformers") + "\n".join(lines) + "\n"
+    (RESULTS / "conformance.md").write_text(text, encoding="utf-8")
+    lines = ["| reason | tests |", "| --- | --- |"]
     for reason, names in sorted(reasons.items(), key=lambda item: -sum(item[1].values())):
         example = names.most_common(1)[0][0]
         lines.append(f"| {reason.replace('|', '/')} | {sum(names.values())}, such as `{example}` |")
-    RESULT.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    text = (
+        format_head("Why common tests of transformers were skipped, by the tests themselves") + "\n".join(lines) + "\n"
+    )
+    (RESULTS / "conformance_skipped.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
