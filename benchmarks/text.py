@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from training.data.phrasebook import phrasebook
 from vanilla_transformer import VanillaTransformerTokenizer
 from vanilla_transformer.text import read_lines
 
-NEWS = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "wmt_news_en_de"
+NEWS = Path(os.environ.get("VANILLA_TRANSFORMER_DATA", "")) / "wmt_news_en_de"
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Batch:
 
 
 def sentence_pairs(split: str = "train") -> tuple[list[str], list[str], str]:
-    """Sources, targets, and what they are: WMT news where it lies beside the project, else the phrasebook."""
+    """Return sources, targets, and what they are: WMT news of `VANILLA_TRANSFORMER_DATA`, else the phrasebook."""
     if NEWS.is_dir():
         return read_lines(NEWS / f"{split}.en"), read_lines(NEWS / f"{split}.de"), "WMT news English-German"
     pairs = phrasebook()["train" if split == "train" else "test"]

@@ -18,6 +18,7 @@ import pytest
 import torch
 from filelock import FileLock
 
+from tests.warm import WarmPrograms
 from vanilla_transformer import (
     VanillaTransformerConfig,
     VanillaTransformerForConditionalGeneration,
@@ -26,6 +27,25 @@ from vanilla_transformer import (
 )
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+# What a program imports that loads a model of transformers.
+TRANSFORMERS = (
+    "torch",
+    "transformers.modeling_utils",
+    "transformers.models.auto",
+    "transformers.pipelines",
+    "transformers.generation.utils",
+)
+
+
+DATA = REPOSITORY / "tests" / "data"
+
+
+def corpus(*parts: str) -> Path:
+    """Return a file or folder of the large corpora, or skip a test where they are not: see tests/data/README.md."""
+    folder = os.environ.get("VANILLA_TRANSFORMER_DATA")
+    if not folder or not (path := Path(folder, *parts)).exists():
+        pytest.skip(f"VANILLA_TRANSFORMER_DATA is {folder or 'not set'}: no {'/'.join(parts)}")
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -147,27 +167,42 @@ def full_disk() -> Callable[[], contextlib.AbstractContextManager[None]]:
     return limited
 
 
-@pytest.fixture
-def fresh_python(tmp_path: Path) -> Callable[..., str]:
-    """
-    Run code in a new process and return what it prints.
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., WarmPrograms]]:
+    """Return what starts programs that have modules imported; one process forks for all with the same modules."""
+    made: dict[tuple[str, ...], WarmPrograms] = {}
 
-    With `installed=False` the package cannot be imported there, as on a machine that has transformers alone.
+    def get(*modules: str) -> WarmPrograms:
+        if modules not in made:
+            home = str(tmp_path_factory.mktemp("warm") / "hf_home")
+            made[modules] = WarmPrograms(modules, {**os.environ, "HF_HOME": home, "HF_HUB_OFFLINE": "1"})
+        return made[modules]
+
+    yield get
+    for programs in made.values():
+        programs.end()
+
+
+@pytest.fixture
+def fresh_python(tmp_path: Path, warm: Callable[..., WarmPrograms]) -> Callable[..., str]:
+    """
+    Run code in a process that has not imported the package yet, and return what it prints.
+
+    With `installed=False` the package cannot be imported there, as on a machine that has only transformers. With
+    `blocked` modules it is a new interpreter, since transformers looks for what is installed when it is imported.
     """
 
     def run(code: str, installed: bool = True, blocked: tuple[str, ...] = ()) -> str:
         hidden = (*blocked, *(() if installed else ("vanilla_transformer",)))
-        prologue = "".join(f"import sys; sys.modules[{name!r}] = None\n" for name in hidden)
-        environment = {**os.environ, "HF_HOME": str(tmp_path / "hf_home"), "HF_HUB_OFFLINE": "1"}
-        result = subprocess.run(
-            [sys.executable, "-c", prologue + code],
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            cwd=tmp_path,
-            env=environment,
-            timeout=300,
-        )
+        code = "".join(f"import sys; sys.modules[{name!r}] = None\n" for name in hidden) + code
+        if blocked:
+            environment = {**os.environ, "HF_HOME": str(tmp_path / "hf_home"), "HF_HUB_OFFLINE": "1"}
+            words = [sys.executable, "-c", code]
+            result = subprocess.run(
+                words, capture_output=True, text=True, encoding="utf-8", cwd=tmp_path, env=environment, timeout=600
+            )
+        else:
+            result = warm(*TRANSFORMERS).start(["-c", code], tmp_path, cwd=tmp_path).complete()
         assert result.returncode == 0, result.stderr
         return result.stdout
 

@@ -18,8 +18,8 @@ from transformers import (
     pipeline,
 )
 
+from tests.conftest import DATA, corpus
 from tests.plain import plain_loop
-from training.data.phrasebook import phrasebook
 from training.demo import main
 from training.publish.hub import check_folder, package_code
 from vanilla_transformer.configuration_vanilla_transformer import AUTO_MAP
@@ -27,7 +27,6 @@ from vanilla_transformer.text import read_lines
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FOLDER = REPOSITORY / "checkpoints" / "tiny-en-es"
-TATOEBA = REPOSITORY.parent / "shared" / "data" / "tatoeba_en_es" / "test.en"
 # Of a subject that neither Tatoeba nor the phrasebook dwells on.
 SAILING = [
     ("The skipper hoists the mainsail.", "El patrón iza la vela mayor."),
@@ -79,9 +78,8 @@ def test_the_tutorials_sentence_is_translated(model, tokenizer):
 @pytest.mark.slow
 @pytest.mark.parametrize("num_beams", [1, 4])
 def test_the_fast_search_translates_real_sentences_as_the_plain_one_does(model, tokenizer, num_beams):
-    """500 sentences, in batches as they come, and in others by length."""
-    sentences = read_lines(TATOEBA) if TATOEBA.is_file() else [english for english, _ in phrasebook()["test"]]
-    sentences = sentences[:500]
+    """100 sentences, in batches as they come, and in others by length."""
+    sentences = [line.partition("\t")[0] for line in read_lines(DATA / "tatoeba_en_es.tsv")]
 
     def translate(order, size, **arguments):
         found = {}
@@ -93,18 +91,17 @@ def test_the_fast_search_translates_real_sentences_as_the_plain_one_does(model, 
         return found
 
     with plain_loop():
-        plain = translate(range(len(sentences)), 50)
+        plain = translate(range(len(sentences)), 25)
     by_length = sorted(range(len(sentences)), key=lambda i: len(sentences[i]))
-    assert translate(range(len(sentences)), 50) == plain
-    assert translate(by_length, 37) == plain
+    assert translate(range(len(sentences)), 25) == plain
+    assert translate(by_length, 17) == plain
 
 
 @pytest.mark.slow
 def test_weights_of_less_precision_translate_as_well(model, tokenizer):
     """500 sentences: BLEU within 0.3."""
-    if not TATOEBA.is_file():
-        pytest.skip("lacks the test set")
-    sentences, references = ([*read_lines(TATOEBA.with_suffix(side))][:500] for side in (".en", ".es"))
+    folder = corpus("tatoeba_en_es")
+    sentences, references = ([*read_lines(folder / f"test.{side}")][:500] for side in ("en", "es"))
     translator = pipeline("translation", model=model, tokenizer=tokenizer, device="cpu")
     scores = {}
     for precision in (None, "bfloat16", "int8"):

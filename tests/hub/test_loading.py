@@ -248,7 +248,7 @@ def test_the_command_line_of_the_hub_brings_it_back_as_it_was(pushed, tmp_path, 
                 capture_output=True,
                 text=True,
                 env=hub.environment(tmp_path / "home"),
-                timeout=200,
+                timeout=600,
             )
             assert result.returncode == 0, result.stdout + result.stderr
 

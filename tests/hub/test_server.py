@@ -72,7 +72,7 @@ def client(tmp_path: Path) -> Callable[..., Any]:
             encoding="utf-8",
             cwd=tmp_path,
             env=hub.environment(tmp_path / "hf_home", token, **settings),
-            timeout=120,
+            timeout=600,
         )
         assert result.returncode == 0, result.stderr
         return json.loads(result.stdout.rpartition("RESULT ")[2])

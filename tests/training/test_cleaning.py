@@ -18,16 +18,23 @@ from vanilla_transformer.errors import RecipeError
 
 def test_what_is_left_out_is_counted_by_reason():
     pairs = [(f"sentence number {i}", f"la frase número {i}") for i in range(20)]
-    pairs += [("", "x"), ("a", " "), pairs[3], pairs[3], ("short", "muy largo " * 30)]
+    pairs += [
+        ("", "x"),
+        ("a", " "),
+        pairs[3],
+        pairs[3],
+        ("short", "muy largo " * 30),
+        ("much too long " * 30, "corto"),
+    ]
     arguments = DataFields(drop_duplicates=True, max_length_ratio=3)
     text = clean(ParallelText.from_pairs(pairs), arguments, "train")
     assert text.rows == list(range(1, 21))
     assert describe(len(text), text.dropped, "train", "pairs") == (
-        "train: 20 pairs, 5 left out: 2 with an empty side, 1 with lengths more than 3 times off the usual ratio, "
+        "train: 20 pairs, 6 left out: 2 with an empty side, 2 with lengths more than 3 times off the usual ratio, "
         "2 that stand there already"
     )
     # Only what cannot be used leaves a test.
-    assert len(clean(ParallelText.from_pairs(pairs), arguments, "test")) == 23
+    assert len(clean(ParallelText.from_pairs(pairs), arguments, "test")) == 24
 
 
 def test_a_text_without_words_is_refused():

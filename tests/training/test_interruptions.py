@@ -1,6 +1,5 @@
 """Runs that end before they should: killed, told to stop, out of memory, out of space, out of numbers."""
 
-import contextlib
 import errno
 import json
 import os
@@ -8,24 +7,21 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.training.small import write_recipe
+from tests.warm import Program
 from training.engine.checkpoints import find_checkpoints, find_damage, step_of
 from training.train import main
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
 
 # How often the run of the first test is killed.
 KILLS = int(os.environ.get("KILLS", "2"))
-REPOSITORY = Path(__file__).resolve().parents[2]
-SETTINGS = ["--max_steps", "60", "--save_steps", "5", "--logging_steps", "3", "--eval_steps", "10"]
+SETTINGS = ["--max_steps", "30", "--save_steps", "5", "--logging_steps", "3", "--eval_steps", "15"]
 SETTINGS += ["--augmentation", "{upper: 0.1, lower: 0.2, no_stop: 0.3, copies: 0.3}"]
 
 
@@ -36,50 +32,32 @@ def history(run: Path) -> list[dict[str, float]]:
     return [{name: value for name, value in entry.items() if name not in timed} for entry in entries]
 
 
-def start(arguments: list[str], processes: int = 1) -> subprocess.Popen[str]:
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes)] if processes > 1 else []
-    return subprocess.Popen(
-        [sys.executable, *launcher, "-m", "training.train", *arguments],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-
-
-def wait_for_step(run: Path, step: int, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
+def wait_for_step(run: Path, step: int, process: Program | subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 600
     while not (run / f"checkpoint-{step}").exists():
-        assert process.poll() is None and time.monotonic() < deadline, process.stdout.read()
+        assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("whole")
-    assert main([str(write_recipe(folder)), "--max_steps", "2"]) == 0
-    return folder / "run" / "checkpoint-2"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
-def test_kills_at_random_moments_leave_no_trace_in_the_curve(recipe, launch, tmp_path, processes):
+def test_kills_at_random_moments_leave_no_trace_in_the_curve(recipe, start, launch, tmp_path, processes):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    result = launch(str(recipe), *SETTINGS, "--output_dir", str(whole), processes=processes)
+    program = {"processes": processes, "module": "tests.training.train_untyped"}
+    result = launch(str(recipe), *SETTINGS, "--output_dir", str(whole), **program)
     assert result.returncode == 0, result.stderr
+    settings = [str(recipe), *SETTINGS, "--output_dir", str(killed)]
     chance = random.Random(processes)
     for number in range(KILLS):
         found = find_checkpoints(killed)
         resume = ["--resume_from_checkpoint", "true"] if found else []
-        process = start([str(recipe), *SETTINGS, "--output_dir", str(killed), *resume], processes)
-        wait_for_step(killed, min(55, step_of(found[-1]) + 5 if found else 5), process)
+        ranks = start(*settings, *resume, **program)
+        wait_for_step(killed, min(25, step_of(found[-1]) + 5 if found else 5), ranks[0])
         time.sleep(chance.uniform(0, 0.5))
-        kill_all(process)
+        for rank in ranks:
+            rank.kill()
         assert all(find_damage(folder) is None for folder in find_checkpoints(killed)), f"kill {number}"
-    resume = ["--resume_from_checkpoint", "true"]
-    result = launch(str(recipe), *SETTINGS, "--output_dir", str(killed), *resume, processes=processes)
+    result = launch(*settings, "--resume_from_checkpoint", "true", **program)
     assert result.returncode == 0, result.stderr
     expected, got = history(whole), history(killed)
     assert len(got) == len(expected)
@@ -92,24 +70,15 @@ def test_kills_at_random_moments_leave_no_trace_in_the_curve(recipe, launch, tmp
             assert entry == pytest.approx(wanted, abs=1e-6)
 
 
-def kill_all(process: subprocess.Popen[str]) -> None:
-    """`kill -9` for the launcher and its workers, which torchrun puts into sessions of their own."""
-    launcher = psutil.Process(process.pid)
-    for each in (*launcher.children(recursive=True), launcher):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            each.kill()
-    process.wait()
-    process.stdout.close()
-
-
 @pytest.mark.slow
-def test_sigterm_saves_and_ends_with_0(recipe, tmp_path):
+def test_sigterm_saves_and_ends_with_0(recipe, start, tmp_path):
     run = tmp_path / "run"
-    process = start([str(recipe), "--max_steps", "100000", "--save_steps", "7", "--eval_strategy", "no"])
+    (process,) = start(str(recipe), "--max_steps", "100000", "--save_steps", "7", "--eval_strategy", "no")
     wait_for_step(run, 7, process)
     process.send_signal(signal.SIGTERM)
-    shown, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, shown
+    result = process.complete()
+    shown = result.stdout
+    assert result.returncode == 0, shown + result.stderr
     last = step_of(find_checkpoints(run)[-1])
     assert f"stopped by SIGTERM after step {last:,}, which is saved" in shown
     assert not (run / "model.safetensors").exists()
@@ -129,21 +98,20 @@ def test_sigterm_before_the_first_step_ends_with_0_as_well(recipe, monkeypatch, 
 
 
 @pytest.mark.slow
-def test_sigterm_reaches_both_processes(recipe, tmp_path):
+def test_sigterm_reaches_both_processes(recipe, torchrun, tmp_path):
     run = tmp_path / "run"
-    process = start([str(recipe), "--max_steps", "100000", "--save_steps", "7", "--eval_strategy", "no"], processes=2)
+    process = torchrun(str(recipe), "--max_steps", "100000", "--save_steps", "7", "--eval_strategy", "no")
     wait_for_step(run, 7, process)
     process.send_signal(signal.SIGTERM)
-    shown, _ = process.communicate(timeout=60)
+    shown, _ = process.communicate(timeout=600)
     last = step_of(find_checkpoints(run)[-1])
     assert f"stopped by SIGTERM after step {last:,}, which is saved" in shown
     assert find_damage(run / f"checkpoint-{last}") is None
 
 
 @pytest.mark.slow
-def test_a_damaged_checkpoint_is_told_and_passed_over(recipe, tmp_path, capsys):
-    assert main([str(recipe), "--max_steps", "8"]) == 0
-    run = tmp_path / "run"
+def test_a_damaged_checkpoint_is_told_and_passed_over(recipe, run_until, capsys):
+    run = run_until(8)
     cut = run / "checkpoint-8" / "model.safetensors"
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
     optimizer = run / "checkpoint-6" / "optimizer.pt"
@@ -180,8 +148,8 @@ def test_a_damaged_checkpoint_is_told_and_passed_over(recipe, tmp_path, capsys):
         ("optimizer.pt", "", "optimizer.pt cannot be read"),
     ],
 )
-def test_every_file_of_a_checkpoint_is_looked_at(checkpoint, tmp_path, name, content, damage):
-    copy = shutil.copytree(checkpoint, tmp_path / "checkpoint-2")
+def test_every_file_of_a_checkpoint_is_looked_at(finished, tmp_path, name, content, damage):
+    copy = shutil.copytree(finished / "run" / "checkpoint-2", tmp_path / "checkpoint-2")
     assert find_damage(copy) is None
     (copy / name).unlink()
     if content is not None:
@@ -190,9 +158,8 @@ def test_every_file_of_a_checkpoint_is_looked_at(checkpoint, tmp_path, name, con
 
 
 @pytest.mark.slow
-def test_a_damaged_checkpoint_takes_no_part_in_the_mean(recipe, tmp_path, capsys):
-    run = tmp_path / "run"
-    assert main([str(recipe), "--max_steps", "6"]) == 0
+def test_a_damaged_checkpoint_takes_no_part_in_the_mean(recipe, run_until, capsys):
+    run = run_until(6)
     cut = run / "checkpoint-4" / "model.safetensors"
     cut.write_bytes(cut.read_bytes()[:1000])
     assert main([str(recipe), "--max_steps", "8", "--resume_from_checkpoint", "true"]) == 0
@@ -259,9 +226,8 @@ def test_a_full_disk_is_told_and_harms_nothing(recipe, tmp_path, capsys, monkeyp
 
 
 @pytest.mark.slow
-def test_a_full_disk_at_the_end_leaves_the_older_result_whole(recipe, tmp_path, full_disk, capsys):
-    assert main([str(recipe)]) == 0
-    run = tmp_path / "run"
+def test_a_full_disk_at_the_end_leaves_the_older_result_whole(recipe, run_until, full_disk, capsys):
+    run = run_until(12)
     before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
     again = [str(recipe), "--resume_from_checkpoint", "true", "--report_to", "none"]  # no step is left to do
     with full_disk():

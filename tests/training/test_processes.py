@@ -18,6 +18,7 @@ from training.data.encoding import encode, lengths
 from training.data.texts import ParallelText
 from training.engine.checkpoints import find_checkpoints
 from training.engine.processes import end_process_group, first_process
+from training.train import main
 from vanilla_transformer import VanillaTransformerForConditionalGeneration, VanillaTransformerTokenizer
 from vanilla_transformer.errors import TextError
 
@@ -27,29 +28,47 @@ def losses(run: Path) -> list[float]:
     return [entry["loss"] for entry in history if "loss" in entry]
 
 
+SETTINGS = ["--dropout", "0.0", "--tokens_per_step", "404", "--logging_steps", "1", "--average_checkpoints", "1"]
+
+
+def check_same(run: Path, alone: Path) -> None:
+    """Check that two runs have the same curve, scores and weights."""
+    assert losses(run) == pytest.approx(losses(alone), abs=1e-5)
+    results, expected = (json.loads((folder / "all_results.json").read_text()) for folder in (run, alone))
+    for name in ("validation_loss", "validation_bleu"):
+        assert results[name] == pytest.approx(expected[name], abs=1e-5)
+    weights = load_file(alone / "model.safetensors")
+    for name, tensor in load_file(run / "model.safetensors").items():
+        torch.testing.assert_close(tensor, weights[name], rtol=0, atol=1e-5)
+
+
+def test_two_processes_take_the_steps_of_one(recipe, launch, tmp_path):
+    """Dropout is off, since each process draws its own."""
+    steps = ["--max_steps", "6", "--save_steps", "6", "--eval_steps", "6"]
+    assert main([str(recipe), *SETTINGS, *steps, "--output_dir", str(tmp_path / "1")]) == 0
+    result = launch(
+        str(recipe), *SETTINGS, *steps, "--tokens_per_device", "202", "--output_dir", str(tmp_path / "2"), processes=2
+    )
+    assert result.returncode == 0, result.stderr
+    assert "404 = 2 processes x 202 x 1" in result.stdout
+    assert len(losses(tmp_path / "1")) == 6
+    check_same(tmp_path / "2", tmp_path / "1")
+
+
 @pytest.mark.slow
 def test_processes_and_accumulation_share_a_step_in_any_way(recipe, launch, tmp_path):
-    """1 x 4, 2 x 2 and 4 x 1: dropout is off, since each process draws its own."""
-    settings = ["--dropout", "0.0", "--tokens_per_step", "404", "--tokens_per_device", "101", "--max_steps", "20"]
-    settings += ["--logging_steps", "1", "--save_steps", "10", "--eval_steps", "20", "--average_checkpoints", "1"]
-    settings += ["--augmentation", "{upper: 0.1, lower: 0.2, no_stop: 0.3, copies: 0.3}"]
+    """1 x 4, 2 x 2 and 4 x 1, with augmentation."""
+    settings = [*SETTINGS, "--tokens_per_device", "101", "--max_steps", "12", "--save_steps", "12"]
+    settings += ["--eval_steps", "12", "--augmentation", "{upper: 0.1, lower: 0.2, no_stop: 0.3, copies: 0.3}"]
     for processes in (1, 2, 4):
-        output = tmp_path / str(processes)
-        result = launch(str(recipe), *settings, "--output_dir", str(output), processes=processes)
+        output = ["--output_dir", str(tmp_path / str(processes))]
+        result = launch(str(recipe), *settings, *output, processes=processes, module="tests.training.train_untyped")
         assert result.returncode == 0, result.stderr
         world = f"{processes} process{'es' if processes > 1 else ''}"
         assert f"404 = {world} x 101 x {4 // processes}" in result.stdout
-    alone = json.loads((tmp_path / "1" / "all_results.json").read_text())
-    weights = load_file(tmp_path / "1" / "model.safetensors")
-    assert len(losses(tmp_path / "1")) == 20
+    assert len(losses(tmp_path / "1")) == 12
     for processes in ("2", "4"):
-        run = tmp_path / processes
-        assert losses(run) == pytest.approx(losses(tmp_path / "1"), abs=1e-5)
-        results = json.loads((run / "all_results.json").read_text())
-        for name in ("validation_loss", "validation_bleu"):
-            assert results[name] == pytest.approx(alone[name], abs=1e-5)
-        for name, tensor in load_file(run / "model.safetensors").items():
-            torch.testing.assert_close(tensor, weights[name], rtol=0, atol=1e-5)
+        check_same(tmp_path / processes, tmp_path / "1")
 
 
 def train_plainly(folder: str) -> None:
@@ -85,16 +104,20 @@ def train_plainly(folder: str) -> None:
     end_process_group()
 
 
-def test_a_plain_trainer_has_one_loss_in_one_and_two_processes(launch, config, tokenizer, tmp_path):
+@pytest.mark.slow
+def test_a_plain_trainer_has_one_loss_in_one_and_two_processes(launch, config, tokenizer, tmp_path, capsys):
     config.vocab_size, config.dropout = len(tokenizer), 0.0
     torch.manual_seed(0)
     VanillaTransformerForConditionalGeneration(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
+    train_plainly(str(tmp_path))
+    outputs = [capsys.readouterr().out]
+    result = launch("train", str(tmp_path), processes=2, module="tests.training.test_processes")
+    assert result.returncode == 0, result.stderr
+    outputs.append(result.stdout)
     curves = []
-    for processes in (1, 2):
-        result = launch("train", str(tmp_path), processes=processes, module="tests.training.test_processes")
-        assert result.returncode == 0, result.stderr
-        line = next(line for line in result.stdout.splitlines() if line.startswith("RESULT"))
+    for processes, output in zip((1, 2), outputs, strict=True):
+        line = next(line for line in output.splitlines() if line.startswith("RESULT"))
         world, curve = json.loads(line.removeprefix("RESULT"))
         assert world == processes
         curves.append(curve)
@@ -162,42 +185,36 @@ def test_a_remainder_of_one_sentence_is_learned_from_alike_in_any_number_of_proc
             assert curve == pytest.approx(alone, abs=1e-5)
 
 
-def fail_first(kind: str) -> None:
-    """An exception in the first process; every process prints what it gets."""
-    arguments = make_training_arguments(output_dir="unused", run_on="cpu", report_to="none")
+def fail_first(folder: str) -> None:
+    """Two exceptions in the first process; every process prints what it gets."""
+    arguments = make_training_arguments(output_dir=folder, run_on="cpu", report_to="none")
 
-    def work():
-        raise {"user": TextError("`source` is missing."), "bug": KeyError("row")}[kind]
+    for failure in (TextError("`source` is missing."), KeyError("row")):
 
-    try:
-        first_process(arguments, work)
-    except Exception as error:
-        print(
-            f"RESULT {json.dumps([arguments.process_index, type(error).__name__, str(error)])}\n", end="", flush=True
-        )
+        def work(failure=failure):
+            raise failure
+
+        try:
+            first_process(arguments, work)
+        except Exception as error:
+            seen = json.dumps([arguments.process_index, type(error).__name__, str(error)])
+            print(f"RESULT {seen}\n", end="", flush=True)
     end_process_group()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("kind", "in_the_first", "in_the_other"),
-    [
-        ("user", ["TextError", "`source` is missing."], ["TextError", "`source` is missing."]),
-        (
-            "bug",
-            ["KeyError", "'row'"],
-            [
-                "FirstProcessError",
-                "The first process failed with KeyError: 'row'. Its traceback says where.",
-            ],
-        ),
-    ],
-)
-def test_every_exception_of_the_first_process_reaches_the_others(launch, kind, in_the_first, in_the_other):
-    result = launch("fail", kind, processes=2, module="tests.training.test_processes")
+def test_every_exception_of_the_first_process_reaches_the_others(launch, tmp_path):
+    """A user's error as it is, a bug with the advice where to look."""
+    result = launch("fail", str(tmp_path), processes=2, module="tests.training.test_processes")
     assert result.returncode == 0, result.stderr
     lines = [line.removeprefix("RESULT") for line in result.stdout.splitlines() if line.startswith("RESULT")]
-    assert sorted(map(json.loads, lines)) == [[0, *in_the_first], [1, *in_the_other]]
+    advice = "The first process failed with KeyError: 'row'. Its traceback says where."
+    assert [json.loads(line) for line in lines] == [
+        [0, "TextError", "`source` is missing."],
+        [0, "KeyError", "'row'"],
+        [1, "TextError", "`source` is missing."],
+        [1, "FirstProcessError", advice],
+    ]
 
 
 def predict(folder: str) -> None:
@@ -216,16 +233,19 @@ def predict(folder: str) -> None:
 
 
 @pytest.mark.slow
-def test_predictions_are_the_same_in_every_process(launch, config, tokenizer, tmp_path):
+def test_predictions_are_the_same_in_every_process(launch, config, tokenizer, tmp_path, capsys):
     config.vocab_size = len(tokenizer)
     torch.manual_seed(0)
     VanillaTransformerForConditionalGeneration(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
+    predict(str(tmp_path))
+    outputs = [capsys.readouterr().out]
+    result = launch("predict", str(tmp_path), processes=2, module="tests.training.test_processes")
+    assert result.returncode == 0, result.stderr
+    outputs.append(result.stdout)
     seen = []
-    for processes in (1, 2):
-        result = launch("predict", str(tmp_path), processes=processes, module="tests.training.test_processes")
-        assert result.returncode == 0, result.stderr
-        lines = [line for line in result.stdout.splitlines() if line.startswith("RESULT")]
+    for processes, output in zip((1, 2), outputs, strict=True):
+        lines = [line for line in output.splitlines() if line.startswith("RESULT")]
         assert len(lines) == processes
         for line in lines:
             world, predictions = json.loads(line.removeprefix("RESULT"))

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,24 +12,24 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, MarianConfig, MarianMTModel
 
+from tests.conftest import corpus
 from training.data.phrasebook import phrasebook
 from training.score import main as score_files
 from training.train import main
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
+from vanilla_transformer.scores import Robustness
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-MULTI30K = REPOSITORY.parent / "shared" / "data" / "multi30k_tok"
 
 
-def test_a_run_leaves_a_folder_that_is_ready_for_the_hub(recipe, tmp_path, capsys):
-    assert main([str(recipe)]) == 0
-    run = tmp_path / "run"
+def test_a_run_leaves_a_folder_that_is_ready_for_the_hub(finished):
+    run = finished / "run"
     results = json.loads((run / "all_results.json").read_text())
     assert results["steps"] == 12
     assert 0 < results["validation_loss"] < 6
     for key in ("bleu", "chrf", "ter", "meteor"):
         assert results[f"validation_{key}"] >= 0 and "nrefs:1" in results[f"{key}_signature"]
-    shown = capsys.readouterr().out
+    shown = (finished / "output.txt").read_text(encoding="utf-8")
     assert "train: 200 pairs" in shown
     assert "400 = 1 process x 400 x 1" in shown
     assert f"vanilla-transformer translate --model {run}" in shown
@@ -79,7 +80,7 @@ def test_a_run_leaves_a_folder_that_is_ready_for_the_hub(recipe, tmp_path, capsy
 def test_a_sentence_too_long_for_training_is_not_the_example_of_the_card(recipe, tmp_path, capsys):
     for side in ("en", "es"):
         path = tmp_path / f"train.{side}"
-        path.write_text("word " * 3000 + "\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
+        path.write_text("word " * 500 + "\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
     assert main([str(recipe), "--max_steps", "2"]) == 0
     assert "1 pairs longer than 400 tokens left out" in capsys.readouterr().out
     assert main([str(recipe), "--max_steps", "2", "--overwrite_output_dir", "true", "--max_length", "100"]) == 0
@@ -90,15 +91,15 @@ def test_a_sentence_too_long_for_training_is_not_the_example_of_the_card(recipe,
     assert "A house." in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
 
 
-def test_a_resumed_run_ends_where_an_uninterrupted_one_does(recipe, tmp_path):
-    assert main([str(recipe)]) == 0
-    expected = load_file(tmp_path / "run" / "model.safetensors")
-    again = ["--output_dir", str(tmp_path / "again")]
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(recipe, finished, tmp_path):
+    """`auto` goes on where there is something to go on from."""
+    expected = load_file(finished / "run" / "model.safetensors")
+    again = ["--output_dir", str(tmp_path / "again"), "--resume_from_checkpoint", "auto"]
     # In the middle of an epoch; the schedule does not depend on `max_steps`.
     assert main([str(recipe), *again, "--max_steps", "8", "--average_checkpoints", "1"]) == 0
     cut = tmp_path / "again" / "checkpoint-100"
     cut.mkdir()  # what a kill in the middle of saving leaves behind
-    assert main([str(recipe), *again, "--resume_from_checkpoint", "true"]) == 0
+    assert main([str(recipe), *again]) == 0
     assert not cut.exists()
     resumed = load_file(tmp_path / "again" / "model.safetensors")
     for name, tensor in expected.items():
@@ -109,19 +110,11 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(recipe, tmp_path):
     assert 0 < seconds < json.loads((tmp_path / "again" / "all_results.json").read_text())["train_seconds"]
 
 
-@pytest.mark.slow
-def test_auto_goes_on_where_there_is_something_to_go_on_from(recipe, tmp_path):
-    for steps in ("4", "6"):
-        assert main([str(recipe), "--max_steps", steps, "--resume_from_checkpoint", "auto"]) == 0
-        assert json.loads((tmp_path / "run" / "all_results.json").read_text())["steps"] == int(steps)
-
-
-@pytest.mark.slow
-def test_resuming_what_is_finished_trains_no_further(recipe, tmp_path, capsys):
-    assert main([str(recipe), "--max_steps", "11"]) == 0  # in the middle of an epoch
+def test_resuming_what_is_finished_trains_no_further(recipe, run_until, tmp_path, capsys):
+    run_until(12)  # in the middle of an epoch
     expected = load_file(tmp_path / "run" / "model.safetensors")
     before = json.loads((tmp_path / "run" / "all_results.json").read_text())
-    assert main([str(recipe), "--max_steps", "11", "--resume_from_checkpoint", "true"]) == 0
+    assert main([str(recipe), "--resume_from_checkpoint", "true"]) == 0
     assert "no training is left" in capsys.readouterr().out
     again = load_file(tmp_path / "run" / "model.safetensors")
     assert all(torch.equal(tensor, again[name]) for name, tensor in expected.items())
@@ -130,9 +123,8 @@ def test_resuming_what_is_finished_trains_no_further(recipe, tmp_path, capsys):
     assert after == before
 
 
-@pytest.mark.slow
-def test_going_on_with_other_settings_is_refused(recipe, capsys):
-    assert main([str(recipe), "--max_steps", "4"]) == 0
+def test_going_on_with_other_settings_is_refused(recipe, run_until, capsys):
+    run_until(4)
     for arguments, named in (
         (["--config_overrides", "{encoder_layers: 2, decoder_layers: 1, hidden_size: 32}"], "has `encoder_layers` 1"),
         (
@@ -186,14 +178,6 @@ def test_the_scores_are_those_of_the_weights_as_they_are_saved(recipe, tmp_path)
 
 
 @pytest.mark.slow
-def test_more_texts_are_scored(recipe, tmp_path):
-    sets = f"{{again: [{tmp_path}/validation.en, {tmp_path}/validation.es]}}"
-    assert main([str(recipe), "--max_steps", "2", "--test_sets", sets]) == 0
-    results = json.loads((tmp_path / "run" / "all_results.json").read_text())
-    assert results["again_loss"] == pytest.approx(results["validation_loss"])
-
-
-@pytest.mark.slow
 def test_the_best_checkpoint_is_kept_and_patience_ends_the_training(recipe, tmp_path, capsys):
     settings = ["--save_steps", "2", "--eval_steps", "2", "--save_total_limit", "5"]
     settings += ["--load_best_model_at_end", "true", "--average_checkpoints", "3"]
@@ -215,8 +199,8 @@ def test_the_best_checkpoint_is_kept_and_patience_ends_the_training(recipe, tmp_
 
 
 @pytest.mark.slow
-def test_fine_tuning_starts_where_the_model_is(recipe, tmp_path, capsys):
-    assert main([str(recipe), "--max_steps", "6"]) == 0
+def test_fine_tuning_starts_where_the_model_is(recipe, run_until, tmp_path, capsys):
+    run_until(12)
     first = json.loads((tmp_path / "run" / "all_results.json").read_text())
     started = yaml.safe_load(recipe.read_text())
     for name in ("preset", "vocab_size", "config_overrides", "source_lang", "target_lang"):
@@ -252,7 +236,7 @@ def test_fine_tuning_starts_where_the_model_is(recipe, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_scores_at_the_end_are_those_of_the_saved_model(recipe, tmp_path, monkeypatch):
-    """`generation_num_beams` is for evaluations in training, and is not saved."""
+    """`generation_num_beams` is for evaluations in training, and is not saved. Further texts are scored as well."""
     generate, seen = VanillaTransformerForConditionalGeneration.generate, []
 
     def watch(model, *arguments, **settings):
@@ -260,9 +244,11 @@ def test_scores_at_the_end_are_those_of_the_saved_model(recipe, tmp_path, monkey
         return generate(model, *arguments, **settings)
 
     monkeypatch.setattr(VanillaTransformerForConditionalGeneration, "generate", watch)
-    assert main([str(recipe), "--max_steps", "6", "--generation_num_beams", "2"]) == 0
+    sets = f"{{again: [{tmp_path}/validation.en, {tmp_path}/validation.es]}}"
+    assert main([str(recipe), "--max_steps", "6", "--generation_num_beams", "2", "--test_sets", sets]) == 0
     assert seen == sorted(seen) and set(seen) == {2, 4}
     results = json.loads((tmp_path / "run" / "all_results.json").read_text())
+    assert results["again_loss"] == pytest.approx(results["validation_loss"])
     files = [f"--source={tmp_path}/validation.en", f"--reference={tmp_path}/validation.es", "--run_on=cpu"]
     assert score_files(["--model", str(tmp_path / "run"), *files, "--output", str(tmp_path / "scores")]) == 0
     scored = json.loads((tmp_path / "scores" / "scores.json").read_text())["texts"]["validation"]
@@ -283,7 +269,10 @@ def test_a_folder_of_another_kind_of_model_is_refused(recipe, tmp_path, capsys, 
 
 
 @pytest.mark.slow
-def test_two_files_are_all_that_own_files_needs(tmp_path, capsys):
+def test_two_files_are_all_that_own_files_needs(tmp_path, capsys, monkeypatch):
+    """Typed text is scored as well, which takes a model of a few steps a minute: here its scores are given."""
+    typed = [Robustness("upper", 4, 12.25, 2.5)]
+    monkeypatch.setattr("training.tasks.translation.measure", lambda *arguments: typed)
     own = str(REPOSITORY / "training" / "recipes" / "own_files.yaml")
     english, spanish = zip(*phrasebook()["train"][-200:], strict=True)
     for name, lines in (("en", english), ("es", spanish)):
@@ -294,6 +283,8 @@ def test_two_files_are_all_that_own_files_needs(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "validation: 4 pairs" in shown and "what to expect:" in shown
     assert "the vocabulary shrinks from 1,000 to" in shown
+    assert re.search(r"upper +4 +12\.2 +2\.5", shown)
+    assert "12.2" in (tmp_path / "own" / "README.md").read_text(encoding="utf-8")
     with Image.open(tmp_path / "own" / "curves.png") as picture:
         assert picture.format == "PNG" and min(picture.size) > 500
     assert main([own, *files, *settings, "--report_only", "true"]) == 0
@@ -339,12 +330,9 @@ def test_what_cannot_work_is_one_line_before_training(recipe, tmp_path, capsys, 
 
 
 @pytest.mark.slow
-def test_checkpoints_of_another_run_are_not_averaged_in(recipe, tmp_path, capsys):
-    other = ["--output_dir", str(tmp_path / "other"), "--max_steps", "4"]
-    assert main([str(recipe), *other]) == 0
-    assert main([str(recipe)]) == 0
+def test_checkpoints_of_another_run_are_not_averaged_in(recipe, run_until, tmp_path, capsys):
+    shutil.copytree(run_until(12), tmp_path / "other")
     resume = ["--resume_from_checkpoint", str(tmp_path / "other" / "checkpoint-2")]
-    capsys.readouterr()
     assert main([str(recipe), *resume]) == 2
     assert "run holds checkpoint-12 of an earlier run" in capsys.readouterr().err
     assert main([str(recipe), *resume, "--overwrite_output_dir", "true", "--max_steps", "6"]) == 0
@@ -360,9 +348,8 @@ def test_files_of_others_are_not_written_over(recipe, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_model_is_not_overwritten_unasked(recipe, tmp_path, capsys):
-    run = tmp_path / "run"
-    assert main([str(recipe), "--max_steps", "2", "--save_strategy", "no"]) == 0
+def test_a_model_is_not_overwritten_unasked(recipe, run_until, capsys):
+    run = run_until(0)
     before = (run / "model.safetensors").read_bytes()
     for arguments, named in (
         ([], f"`output_dir` {run} holds a model, which would be written over"),
@@ -384,9 +371,9 @@ def test_a_model_is_not_overwritten_unasked(recipe, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_fine_tuning_goes_on_with_what_it_began_with(recipe, tmp_path):
+def test_a_fine_tuning_goes_on_with_what_it_began_with(recipe, run_until, tmp_path):
     """The model of `init_from` may be another by then, or gone."""
-    assert main([str(recipe), "--max_steps", "2"]) == 0
+    run_until(12)
     tuning = [str(recipe), "--init_from", str(tmp_path / "run"), "--output_dir", str(tmp_path / "tuned")]
     assert main([*tuning, "--max_steps", "2"]) == 0
     (tmp_path / "run").rename(tmp_path / "moved")
@@ -406,8 +393,8 @@ def test_an_earlier_run_is_not_overwritten_unasked(recipe, tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not MULTI30K.is_dir(), reason=f"needs the Multi30k text, and {MULTI30K} is missing")
 def test_the_multi30k_recipe_starts_on_the_real_files(tmp_path):
+    folder = corpus("multi30k_tok")
     arguments = [
         str(REPOSITORY / "training" / "recipes" / "multi30k_en_de.yaml"),
         "--output_dir",
@@ -415,7 +402,7 @@ def test_the_multi30k_recipe_starts_on_the_real_files(tmp_path):
     ]
     for split, name in (("", "train"), ("validation_", "val"), ("test_", "test_2016_flickr")):
         for side, language in (("source", "en"), ("target", "de")):
-            path = MULTI30K / f"{name}.{language}"
+            path = folder / f"{name}.{language}"
             if split:  # a model of two steps writes as much as it may: a few sentences are enough
                 lines = path.read_text(encoding="utf-8").split("\n")[:10]
                 path = tmp_path / path.name

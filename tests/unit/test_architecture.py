@@ -1,6 +1,7 @@
 """How the house is built, read from its source without importing it: directions, circles, libraries, sizes."""
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
 
@@ -164,3 +165,14 @@ def test_files_classes_and_functions_fit_a_reader(module):
 
 def test_the_spine_is_short():
     assert len((ROOT / "training" / "train.py").read_text(encoding="utf-8").splitlines()) <= SPINE
+
+
+def test_no_file_reads_a_path_above_the_repository():
+    for path in (*ROOT.rglob("tests/**/*.py"), *ROOT.rglob("benchmarks/**/*.py"), *ROOT.glob("*/*.py")):
+        place = path.relative_to(ROOT)
+        if place.parts[0].startswith("."):
+            continue
+        code = path.read_text(encoding="utf-8")
+        for number, more in re.findall(r"__file__\)(?:\.resolve\(\))?\.parents\[(\d+)\]((?:\.parent\b)*)", code):
+            assert int(number) + 1 + more.count(".parent") <= len(place.parts), place
+        assert not re.search(r"\b(ROOT|REPOSITORY)\.parents?\b", code.replace("\\b(ROOT|REPOSITORY)", "")), place

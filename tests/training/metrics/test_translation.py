@@ -1,10 +1,10 @@
 import warnings
-from pathlib import Path
 
 import evaluate
 import pytest
 from sacrebleu.metrics import BLEU, CHRF, TER
 
+from tests.conftest import corpus
 from training.metrics import translation
 from training.metrics.translation import (
     Bleu,
@@ -23,8 +23,6 @@ from training.metrics.translation import (
 )
 from vanilla_transformer.scores import write_score
 
-ORACLES = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "oracles" / "newstest2017_en_de"
-
 
 def test_bleu_is_sacrebleus_with_its_signature():
     score = bleu(["the cat sat on the mat ."], ["the cat sat on a mat ."])
@@ -39,6 +37,7 @@ def test_tokenized_text_is_left_as_it_is():
     assert "tok:none" in score.signature
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("system", "expected_bleu", "expected_chrf"),
     [
@@ -50,10 +49,9 @@ def test_tokenized_text_is_left_as_it_is():
     ],
 )
 def test_published_systems_have_their_published_scores(system, expected_bleu, expected_chrf):
-    if not ORACLES.is_dir():
-        pytest.skip(f"{ORACLES} is not here")
+    folder = corpus("oracles", "newstest2017_en_de")
     lines = [
-        (ORACLES / name).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        (folder / name).read_text(encoding="utf-8").removesuffix("\n").split("\n")
         for name in (f"{system}.en-de.detok", "reference.de")
     ]
     assert round(bleu(*lines).value, 2) == expected_bleu

@@ -2,13 +2,12 @@
 
 import json
 import os
-from pathlib import Path
 
 import pytest
 import torch
 from transformers import GenerationConfig
 
-from training.data.phrasebook import phrasebook
+from tests.conftest import DATA
 from vanilla_transformer import VanillaTransformerForMaskedLM
 from vanilla_transformer.cli import main
 from vanilla_transformer.conversion.marian import export_marian
@@ -16,15 +15,13 @@ from vanilla_transformer.errors import ConversionError
 from vanilla_transformer.loading import load_model
 from vanilla_transformer.model_card import ModelCardFacts
 from vanilla_transformer.scores import Results, Score, SplitScores
-
-TATOEBA = Path(__file__).resolve().parents[3] / "shared" / "data" / "tatoeba_en_es"
+from vanilla_transformer.text import read_lines
 
 
 def pairs(number):
-    """Real sentences and their translations; those of the phrasebook where there is nothing better."""
-    if not TATOEBA.is_dir():
-        return list(zip(*phrasebook()["test"][:number], strict=True))
-    return [(TATOEBA / f"test.{side}").read_text(encoding="utf-8").split("\n")[:number] for side in ("en", "es")]
+    """Real sentences and their translations."""
+    lines = read_lines(DATA / "tatoeba_en_es.tsv")[:number]
+    return [list(side) for side in zip(*(line.split("\t") for line in lines), strict=True)]
 
 
 @pytest.mark.slow
@@ -33,7 +30,7 @@ def test_plain_transformers_translates_the_same(model_folder, tmp_path, fresh_py
     assert main(["export", str(model_folder), str(output), "--to", "marian"]) == 0
     shown = capsys.readouterr().out
     assert "log P / |Y|^α" in shown and "|X| + 50" in shown
-    sources, targets = pairs(200)
+    sources, targets = pairs(100)
     (tmp_path / "pairs.json").write_text(json.dumps([sources, targets]))
     fresh_python(
         f"""
