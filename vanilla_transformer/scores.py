@@ -24,6 +24,8 @@ MEASURES = {
     "f1": "F1",
 }
 COUNTED = ("unanswered",)  # kept beside them, and not shown
+# What is kept of a BLEU score beside its value, by the names of its fields: the names in results end with them.
+LENGTHS = ("brevity_penalty", "length_ratio")
 # Scores of translations. Each has a signature, which begins with its name.
 SIGNED = ("bleu", "chrf", "ter", "meteor", "compound_bleu")
 
@@ -37,16 +39,25 @@ class Score:
         value: in percent, or a share from 0 to 1; of TER and perplexity less is better, of all others more.
         signature: its name and how it was computed. Scores with other signatures cannot be compared.
         margin: half the width of its 95% interval by bootstrap resampling (Koehn 2004), if that was asked for.
+        brevity_penalty: of BLEU, what its precision is multiplied by: less than 1 where translations are too short.
+        length_ratio: of BLEU, tokens of the translations for each of the references.
     """
 
     value: float
     signature: str | None = None
     margin: float | None = None
+    brevity_penalty: float | None = None
+    length_ratio: float | None = None
 
     @property
     def name(self) -> str | None:
         """The name in its signature, such as "chrF2"."""
         return None if self.signature is None else self.signature.partition("|")[0]
+
+    @property
+    def lengths(self) -> dict[str, float]:
+        """The `LENGTHS` that are known of it."""
+        return {name: getattr(self, name) for name in LENGTHS if getattr(self, name) is not None}
 
 
 @dataclass(frozen=True)
@@ -78,7 +89,11 @@ class SplitScores:
         """
         start = "" if prefix is None else f"{prefix}_"
         keys = {f"{start}{key}": key for key in (*MEASURES, *COUNTED)}
-        scores = {keys[name]: Score(value) for name, value in metrics.items() if name in keys}
+        scores = {
+            key: Score(metrics[name], **{of: metrics[f"{name}_{of}"] for of in LENGTHS if f"{name}_{of}" in metrics})
+            for name, key in keys.items()
+            if name in metrics
+        }
         return cls(metrics[f"{start}loss"], scores, **fields)
 
     def without_details(self) -> "SplitScores":
@@ -167,8 +182,9 @@ class Results:
         """
         Return one flat table, as transformers' own training scripts write `all_results.json`.
 
-        Its names are `{split}_rows`, `{split}_loss`, `{split}_{key}`, `{split}_{key}_margin` and `{split}_parts`, with
-        `_before` of the model before the training; `{key}_signature`; `robustness`, `steps` and `train_seconds`.
+        Its names are `{split}_rows`, `{split}_loss`, `{split}_{key}`, `{split}_{key}_margin`, those of BLEU with
+        `_brevity_penalty` and `_length_ratio`, and `{split}_parts`, with `_before` of the model before the training;
+        `{key}_signature`; `robustness`, `steps` and `train_seconds`.
         """
         table: dict[str, Any] = {}
         for splits, suffix in ((self.before, "_before"), (self.splits, "")):
@@ -182,6 +198,7 @@ class Results:
                         table[f"{key}_signature"] = score.signature
                     if score.margin is not None:
                         table[f"{split}_{key}_margin{suffix}"] = score.margin
+                    table |= {f"{split}_{key}_{name}{suffix}": value for name, value in score.lengths.items()}
                 if scores.parts:
                     table[f"{split}_parts{suffix}"] = {name: dict(part) for name, part in scores.parts.items()}
         if self.robustness:
@@ -214,7 +231,7 @@ class Results:
                     key: Score(
                         number(f"{split}_{key}{suffix}"),
                         None if suffix else table.get(f"{key}_signature"),
-                        number(f"{split}_{key}_margin{suffix}"),
+                        *(number(f"{split}_{key}_{name}{suffix}") for name in ("margin", *LENGTHS)),
                     )
                     for key in (*MEASURES, *COUNTED)
                     if f"{split}_{key}{suffix}" in table
@@ -234,6 +251,8 @@ def write_value(key: str, value: float) -> str:
 
 
 def write_score(key: str, score: Score) -> str:
-    """Return a score as it is shown, with its interval if it has one."""
+    """Return a score as it is shown, with its interval and the lengths behind it if it has them."""
     margin = "" if score.margin is None else f" ± {write_value(key, score.margin)}"
-    return write_value(key, score.value) + margin
+    names = dict(zip(LENGTHS, ("BP", "ratio"), strict=True))  # sacreBLEU's
+    lengths = ", ".join(f"{names[name]} {value:.3f}" for name, value in score.lengths.items())
+    return write_value(key, score.value) + margin + (f" ({lengths})" if lengths else "")

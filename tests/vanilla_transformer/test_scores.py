@@ -44,6 +44,18 @@ def test_scores_are_described_by_the_names_of_their_signatures(results):
     assert results.signatures == {"meteor": SIGNATURE}
 
 
+def test_bleu_is_shown_and_kept_with_its_brevity_penalty_and_length_ratio():
+    bleu = Score(40.0, "BLEU|nrefs:1", 1.5, brevity_penalty=0.98765, length_ratio=0.9876)
+    results = Results({"test": SplitScores(1.5, {"bleu": bleu})})
+    assert write_score("bleu", bleu) == "40.00 ± 1.50 (BP 0.988, ratio 0.988)"
+    table = json.loads(json.dumps(results.to_json()))
+    assert (table["test_bleu_brevity_penalty"], table["test_bleu_length_ratio"]) == (0.98765, 0.9876)
+    assert Results.from_json(table) == results
+    logged = {"eval_loss": 1.5, "eval_bleu": 40.0, "eval_bleu_brevity_penalty": 1.0, "eval_bleu_length_ratio": 1.02}
+    expected = "NLL 1.5000, BLEU 40.00 (BP 1.000, ratio 1.020)"
+    assert SplitScores.from_metrics(logged, "eval").describe() == expected
+
+
 @pytest.mark.parametrize(
     ("key", "value", "shown"),
     [("accuracy", 0.5, "0.5000"), ("accuracy", 1.0, "1.00"), ("bleu", 0.5, "0.50"), ("perplexity", 0.5, "0.50")],

@@ -152,7 +152,8 @@ class TranslationObjective(Objective):
 
     def score_texts(self, texts: list[str], references: list[str]) -> dict[str, float]:
         """Return the scores of decoded texts in training."""
-        return {"bleu": self.bleu(texts, references).value}
+        score = self.bleu(texts, references)
+        return {"bleu": score.value, **{f"bleu_{name}": value for name, value in score.lengths.items()}}
 
     def bleu(self, texts: list[str], references: list[str]) -> Score:
         return bleu(texts, references, self.training.bleu_tokenize, target_lang=self.language)

@@ -217,7 +217,21 @@ def test_a_margin_is_half_of_an_interval_of_resampled_texts():
     for key, score in score_translations(hypotheses, references, "en", samples=200).items():
         assert 0.5 < score.margin < 20, key
         assert "bs:200|seed:12345" in score.signature
-        assert write_score("bleu", score) == f"{score.value:.2f} ± {score.margin:.2f}"
+        assert write_score("bleu", score).startswith(f"{score.value:.2f} ± {score.margin:.2f}")
+
+
+@pytest.mark.parametrize("samples", [0, 40])
+def test_bleu_tells_its_brevity_penalty_and_length_ratio_as_sacrebleu_does(samples):
+    references = ["the red cat sat on the mat", "a house is a house"]
+    hypotheses = ["the red cat sat", "a house is a house"]
+    expected = BLEU().corpus_score(hypotheses, [references])
+    scores = score_translations(hypotheses, references, "en", compounds=True, samples=samples)
+    for key in ("bleu", "compound_bleu"):
+        assert scores[key].lengths == {"brevity_penalty": expected.bp, "length_ratio": 9 / 12}
+    assert 0 < expected.bp < 1
+    assert not any(score.lengths for key, score in scores.items() if "bleu" not in key)
+    results = Bleu().compute(predictions=hypotheses, references=references)
+    assert (results["bleu_brevity_penalty"], results["bleu_length_ratio"]) == (expected.bp, 0.75)
 
 
 @pytest.mark.parametrize("metric", [BLEU(), CHRF(), TER()], ids=lambda metric: type(metric).__name__)

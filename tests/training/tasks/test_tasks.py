@@ -384,7 +384,9 @@ def test_translations_are_scored_in_their_language(tokenizer, config):
     hypotheses, references = ["今天天气很好，我们去散步。"], ["今天天气很好，我们去走走。"]
     task = Translation(DataFields(target_lang="zh"), TrainingFields(bootstrap_samples=0))
     scores = task.make_objective(tokenizer, config).score_texts(hypotheses, references)
-    logged = task.scores_in_training({"eval_loss": 1.0, "eval_bleu": scores["bleu"]}).scores["bleu"]
+    logged = task.scores_in_training(
+        {"eval_loss": 1.0, **{f"eval_{name}": value for name, value in scores.items()}}
+    ).scores["bleu"]
     assert scores["bleu"] > 50 and "|tok:zh|" in logged.signature
     final = task.final_scores(SplitScores(1.0), hypotheses, references)
     assert final["bleu"] == logged
