@@ -160,21 +160,27 @@ def test_the_best_of_the_saved_checkpoints_is_found_where_evaluations_are_more(r
 def test_the_scores_are_those_of_the_weights_as_they_are_saved(recipe, tmp_path):
     """A training in bfloat16 ends with scores in float32."""
     settings = ["--bf16", "true", "--run_on", "cpu", "--compound_bleu", "true", "--bootstrap_samples", "0"]
-    settings += ["--length_penalty", "1", "--length_penalty_type", "power"]
-    assert main([str(recipe), "--max_steps", "8", *settings]) == 0
+    settings += ["--length_penalty", "1", "--length_penalty_type", "power", "--early_stopping", "true"]
+    assert main([str(recipe), "--max_steps", "8", "--num_beams", "5", *settings]) == 0
     run = tmp_path / "run"
     results = json.loads((run / "all_results.json").read_text())
     saved = json.loads((run / "generation_config.json").read_text())
-    assert (saved["length_penalty"], saved["length_penalty_type"]) == (1, "power")
+    names = ("num_beams", "length_penalty", "length_penalty_type", "early_stopping")
+    assert [saved[name] for name in names] == [5, 1, "power", True]
+    assert 0 < results["validation_bleu_brevity_penalty"] <= 1 and results["validation_bleu_length_ratio"] > 0
     assert "validation_compound_bleu" in results and "validation_bleu_margin" not in results
     files = ["--source", f"{tmp_path}/validation.en", "--reference", f"{tmp_path}/validation.es", "--samples", "0"]
-    losses = {}
+    losses, scores = {}, {}
     for name, precision in (("float32", []), ("bfloat16", ["--bf16"])):
         output = tmp_path / name
         assert score_files(["--model", str(run), *files, *precision, "--run_on", "cpu", "--output", str(output)]) == 0
-        losses[name] = json.loads((output / "scores.json").read_text())["texts"]["validation"]["loss"]
+        scores[name] = json.loads((output / "scores.json").read_text())
+        losses[name] = scores[name]["texts"]["validation"]["loss"]
     assert results["validation_loss"] == pytest.approx(losses["float32"], rel=1e-6)
     assert results["validation_loss"] != pytest.approx(losses["bfloat16"], rel=1e-5)
+    # By the same search, which lies beside the model.
+    assert [scores["float32"]["settings"][name] for name in names] == [5, 1, "power", True]
+    assert scores["float32"]["texts"]["validation"]["scores"]["bleu"]["value"] == results["validation_bleu"]
 
 
 @pytest.mark.slow

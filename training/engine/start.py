@@ -58,9 +58,8 @@ def make_start(recipe: Recipe, task: Task, args: TrainingArguments, text: Any) -
     checkpoint = first_process(args, lambda: prepare_output_dir(recipe.training))
     start = build_model(recipe, task, args, text, checkpoint)
     model = start.model
-    for name in ("length_penalty", "length_penalty_type"):
-        if getattr(recipe.training, name) is not None:
-            setattr(model.generation_config, name, getattr(recipe.training, name))
+    for name, value in recipe.training.search_settings.items():
+        setattr(model.generation_config, name, value)
     check_space(args.output_dir, model.num_parameters())
     if recipe.training.hub_native_model_id is not None:
         marian_config(model.config)

@@ -16,6 +16,7 @@ PRESETS = (
     *("D-dropout0.0", "D-dropout0.2", "D-smoothing0.0", "D-smoothing0.2", "E-learned"),
 )
 LENGTH_PENALTY_TYPES = ("gnmt", "power")
+EARLY_STOPPING = {"true": True, "false": False, "never": "never"}  # as in transformers
 HUB_STRATEGIES = ("end", "every_save", "checkpoint", "all_checkpoints")
 # Of the configuration: fields that have no weights, and so may change in a trained model.
 FREE_FIELDS = ("dropout", "attention_dropout", "activation_dropout", "classifier_dropout", "label_smoothing")
@@ -305,6 +306,12 @@ class TrainingFields:
     predict_with_generate: bool = field(
         default=True, metadata={"help": "Whether evaluations in training decode, for BLEU. The last one always does."}
     )
+    num_beams: Annotated[int | None, at_least(1)] = field(
+        default=None,
+        metadata={
+            "help": "Beams of the search (§6.1), saved with the model; the paper's 4 if absent.",
+        },
+    )
     length_penalty: Annotated[float | None, FINITE] = field(
         default=None,
         metadata={
@@ -315,6 +322,14 @@ class TrainingFields:
         default=None,
         metadata={
             "help": "gnmt (§6.1), or power: log P(Y) / |Y|^α. Saved with the model; the paper's gnmt if absent.",
+        },
+    )
+    early_stopping: Annotated[str | None, one_of(*EARLY_STOPPING)] = field(
+        default=None,
+        metadata={
+            "help": "When the search of a sentence ends: true, with as many ended hypotheses as beams; false, when "
+            "none of the present length can be better than these; never, when none of any length can. Saved with the "
+            "model; the paper's never if absent.",
         },
     )
     bleu_tokenize: str | None = field(
@@ -370,6 +385,18 @@ class TrainingFields:
         default=100, metadata={"help": "Steps from one log line to the next."}
     )
     disable_tqdm: bool | None = field(default=False, metadata={"help": "Whether to hide progress bars."})
+
+    @property
+    def search_settings(self) -> dict[str, Any]:
+        """The settings of the search that the recipe changes, by their names in the generation configuration."""
+        stop = None if self.early_stopping is None else EARLY_STOPPING[self.early_stopping]
+        settings = {
+            "num_beams": self.num_beams,
+            "length_penalty": self.length_penalty,
+            "length_penalty_type": self.length_penalty_type,
+            "early_stopping": stop,
+        }
+        return {name: value for name, value in settings.items() if value is not None}
 
     @property
     def augmentation_shares(self) -> dict[str, float]:

@@ -35,7 +35,7 @@ REPLACED = {
     "dataloader_prefetch_factor": "nothing: each of `dataloader_num_workers` prepares two batches",
     "bf16_full_eval": "nothing: evaluation computes as training does",
     "fp16_full_eval": "nothing: evaluation computes as training does",
-    "generation_config": "`generation_num_beams`, `length_penalty` and `length_penalty_type`",
+    "generation_config": "`num_beams`, `length_penalty`, `length_penalty_type` and `early_stopping`",
     "hub_token": "nothing: a token is a secret. Run `hf auth login`, or set HF_TOKEN",
     "hub_revision": "nothing: the result is pushed to main and gets a tag",
     "hub_always_push": "nothing: every save is pushed, one after the other",
@@ -50,7 +50,8 @@ OF_TRANSLATION = frozenset(
         *("source_column", "target_column", "corpus", "target_lang", "example"),
         *("hold_out", "check_alignment", "drop_duplicates", "max_length_ratio"),
         *("label_smoothing", "augmentation", "bpe_dropout"),
-        *("predict_with_generate", "generation_num_beams", "length_penalty", "length_penalty_type"),
+        *("predict_with_generate", "generation_num_beams"),
+        *("num_beams", "length_penalty", "length_penalty_type", "early_stopping"),
         *("bleu_tokenize", "compound_bleu", "bootstrap_samples"),
         *("hub_native_model_id", "preprocessing_num_workers"),
     }

@@ -165,7 +165,7 @@ def merge(arguments: list[str], pairs: int | None) -> Settings:
 def read_fields(settings: Settings) -> tuple[ModelFields, DataFields, TrainingFields, Any]:
     """Give every value the type of its field."""
     boolean = {f.name for arguments in FIELD_CLASSES for f in dataclasses.fields(arguments) if "bool" in str(f.type)}
-    boolean.add("resume_from_checkpoint")
+    boolean |= {"resume_from_checkpoint", "early_stopping"}  # which have true and false beside other words
     words: list[str] = []
     for name, value in settings.values.items():
         if value is False and name not in boolean:
@@ -184,11 +184,12 @@ def read_fields(settings: Settings) -> tuple[ModelFields, DataFields, TrainingFi
     except ValueError as error:  # of words that belong to no field
         raise RecipeError(str(error)) from error
     overrides = read_mapping(model.config_overrides, "config_overrides", "{norm_first: true}")
+    stop = training.early_stopping and training.early_stopping.lower()  # "True" of YAML's true
     sets = read_mapping(data.test_sets, "test_sets", "{news: [news.en, news.de]}")
     return (
         dataclasses.replace(model, config_overrides=overrides),
         dataclasses.replace(data, test_sets=sets),
-        dataclasses.replace(training, augmentation=read_shares(training.augmentation)),
+        dataclasses.replace(training, augmentation=read_shares(training.augmentation), early_stopping=stop),
         others,
     )
 
