@@ -4,10 +4,13 @@ Score translations: BLEU, chrF2, TER and METEOR with their signatures, and a mod
     python -m training.score --model runs/own_files --source test.en --reference test.es
     python -m training.score --model runs/own_files --source news.en talks.en --reference news.es talks.es
     python -m training.score --hypothesis system.de --reference newstest2014.de --target_lang de --compounds
+    python -m training.score --hypothesis first.de second.de --reference newstest2014.de --target_lang de
+    python -m training.score --model runs/first runs/second --source test.en --reference test.de
 
-Several texts give one table with a row for each. `--robustness` scores each text also as people type it: in capitals,
-in small letters, without full stops, with spaces around, and with things that a translation copies. `--output` keeps
-the scores (scores.json), the translations, and a picture of BLEU by the length of the source.
+Several texts give one table with a row for each. Of several systems on one text each has a row, and sacreBLEU's paired
+tests tell by p-values whether its BLEU differs from that of the first. `--robustness` scores each text also as people
+type it: in capitals, in small letters, without full stops, with spaces around, and with things that a translation
+copies. `--output` keeps the scores (scores.json), the translations, and a picture of BLEU by the length of the source.
 """
 
 import argparse
@@ -33,17 +36,18 @@ from training.data.encoding import encode, lengths
 from training.data.texts import ParallelText, read_two_files
 from training.engine.arguments import make_arguments
 from training.engine.trainer import VanillaTransformerTrainer
-from training.metrics.segmentation import separate_characters, two_letters
+from training.metrics.segmentation import two_letters
+from training.metrics.significance import Difference, compare_systems
 from training.metrics.translation import (
     TOKENIZERS,
-    bleu,
     bleu_metric,
     check_compounds,
     check_samples,
     default_tokenizer,
     score_translations,
 )
-from training.recipe.fields import DataFields, TrainingFields
+from training.publish.length_plot import by_length, plot_by_length
+from training.recipe.fields import EARLY_STOPPING, DataFields, TrainingFields
 from training.tasks import robustness
 from training.tasks.translation import Translation
 from vanilla_transformer import (
@@ -63,20 +67,21 @@ from vanilla_transformer.scores import Robustness, Score, write_score
 from vanilla_transformer.text import read_plain_text
 
 BY_LENGTH = "bleu_by_length.png"
-# Words of the source up to which a bar of that picture reaches; the last has no end.
-LENGTHS = (5, 10, 15, 20, 30, 40, 60)
-FEW = 30  # sentences, of which BLEU says little
+# Settings of the search, which options change, and what transformers takes for those that a folder does not say.
+SEARCH = {"num_beams": 1, "length_penalty": 1.0, "length_penalty_type": "power", "early_stopping": False}
 
 
 @dataclass
 class Domain:
     """
-    A text to score.
+    A text to score, or a system to score on the one text.
 
     Attributes:
         name: of its row in the table.
         text: sources and references; without a source file the sources are empty.
+        model: the folder of the model that it is scored with, if any.
         hypotheses: the translations.
+        settings: of the model.
         loss, perplexity: of a model, per target token with `</s>`; none without a model.
         scores: by their keys.
         robustness: of the source as people type it.
@@ -84,57 +89,80 @@ class Domain:
 
     name: str
     text: ParallelText
+    model: Path | None = None
     hypotheses: list[str] | None = None
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     loss: float | None = None
     perplexity: float | None = None
     scores: dict[str, Score] = dataclasses.field(default_factory=dict)
     robustness: list[Robustness] = dataclasses.field(default_factory=list)
 
 
-def names_of_texts(options: argparse.Namespace) -> list[str]:
-    """The texts' names: as given, or the references'."""
-    return options.name or [Path(reference).stem for reference in options.reference]
+def compares_systems(options: argparse.Namespace) -> bool:
+    """Whether the command names several systems for one text."""
+    return len(options.reference) == 1 and max(len(options.hypothesis or []), len(options.model or [])) > 1
+
+
+def names_of_rows(options: argparse.Namespace) -> list[str]:
+    """The names of the systems or of the texts: as given, or their files' and folders'."""
+    if options.name:
+        return list(options.name)
+    if compares_systems(options):
+        return [Path(path).stem for path in options.hypothesis or []] or [path.name for path in options.model]
+    return [Path(reference).stem for reference in options.reference]
 
 
 def check_texts(options: argparse.Namespace) -> None:
     """
     Raises:
-        RecipeError: if the command does not name the files that it needs, or names texts alike.
+        RecipeError: if the command does not name the files that it needs, or names rows alike.
     """
-    count = len(options.reference)
-    for name in ("source", "hypothesis", "name"):
+    texts, models, systems = len(options.reference), len(options.model or []), len(options.hypothesis or [])
+    if models > 1 and (texts > 1 or systems):
+        beside = "--hypothesis" if systems else f"{texts} texts"
+        raise RecipeError(f"--model names {models} models beside {beside}. Compare models on one --reference.")
+    if systems > 1 and models and texts == 1:
+        raise RecipeError("--model has no place beside several systems in --hypothesis. Leave it out.")
+    rows = max(systems, models) if compares_systems(options) else texts
+    counts = {"source": texts, "hypothesis": rows, "name": rows}
+    for name, count in counts.items():
         given = getattr(options, name)
         if given is not None and len(given) != count:
-            raise RecipeError(
-                f"--{name} names {len(given)} and --reference {count} files. Name as many, in one order."
-            )
+            needed = f"--reference {texts} files" if count == texts else f"there are {count} systems"
+            raise RecipeError(f"--{name} names {len(given)} and {needed}. Name as many, in one order.")
     if options.hypothesis is None and (options.model is None or options.source is None):
         raise RecipeError("Give --model and --source to translate and score, or --hypothesis to score translations.")
     if options.model is not None and options.source is None:
         raise RecipeError("--model without --source: its NLL and its translations need the source. Name the files.")
-    names = names_of_texts(options)
+    names = names_of_rows(options)
     for name in names:
         if not name or Path(name).name != name:
             raise RecipeError(f"--name has {name!r}, which becomes the name of a file. Leave out folders.")
     if repeated := {name for name in names if names.count(name) > 1}:
-        raise RecipeError(f"Two texts are named {sorted(repeated)[0]!r}. Tell them apart with --name.")
+        kind = "systems" if compares_systems(options) else "texts"
+        raise RecipeError(f"Two {kind} are named {sorted(repeated)[0]!r}. Tell them apart with --name.")
 
 
 def read_domains(options: argparse.Namespace) -> list[Domain]:
     """
-    The texts that the command names.
+    The texts that the command names, or its one text for each system.
 
     Raises:
         RecipeError, TextError: if files are unreadable, or not aligned.
     """
-    names = names_of_texts(options)
-    domains = []
-    for index, (name, reference) in enumerate(zip(names, options.reference, strict=True)):
+    texts = []
+    for index, reference in enumerate(options.reference):
         if options.source is not None:
-            text = read_two_files(options.source[index], reference)
+            texts.append(read_two_files(options.source[index], reference))
         else:
-            text = ParallelText.from_pairs([("", line) for line in read_plain_text(reference)])
-        domain = Domain(name, text)
+            texts.append(ParallelText.from_pairs([("", line) for line in read_plain_text(reference)]))
+    names = names_of_rows(options)
+    several = compares_systems(options)
+    domains = []
+    for index, name in enumerate(names):
+        text, reference = (each[0 if several else index] for each in (texts, options.reference))
+        model = None if not options.model else options.model[index if several else 0]
+        domain = Domain(name, text, model)
         if options.hypothesis is not None:
             domain.hypotheses = read_hypotheses(options.hypothesis[index], reference, len(text))
         domains.append(domain)
@@ -162,12 +190,11 @@ def apply_model(
     tokenizer: VanillaTransformerTokenizer,
     domains: list[Domain],
     options: argparse.Namespace,
-) -> dict[str, Any]:
+) -> None:
     """
     Measure a model's NLL on every text, and translate those that have no hypotheses.
 
-    Returns:
-        "model" and "precision", and of translations "num_beams", "length_penalty" and "length_penalty_type".
+    The settings of each are "model" and "precision", and of translations those of the search (`SEARCH`).
     """
     if options.num_threads is not None:
         torch.set_num_threads(options.num_threads)
@@ -175,7 +202,7 @@ def apply_model(
     settings = model.generation_config
     if options.length_penalty_type == "gnmt" and not isinstance(model, VanillaTransformerGenerationMixin):
         raise RecipeError(f"--length_penalty_type is gnmt, which {type(model).__name__} does not know. Leave it out.")
-    for name in ("num_beams", "length_penalty", "length_penalty_type"):
+    for name in SEARCH:
         if getattr(options, name) is not None:
             setattr(settings, name, getattr(options, name))
     temporary = tempfile.mkdtemp()
@@ -207,15 +234,11 @@ def apply_model(
                 domain.hypotheses = [text if source.strip() else "" for text, source in pairs]
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    described = {"model": str(options.model), "precision": "bfloat16 mixed" if options.bf16 else "float32"}
-    if options.hypothesis is not None:
-        return described
-    return {
-        **described,
-        "num_beams": settings.num_beams or 1,
-        "length_penalty": 1.0 if settings.length_penalty is None else settings.length_penalty,
-        "length_penalty_type": getattr(settings, "length_penalty_type", None) or "power",
-    }
+    search = {name: getattr(settings, name, None) for name in SEARCH if options.hypothesis is None}
+    search = {name: SEARCH[name] if value is None else value for name, value in search.items()}
+    for domain in domains:
+        precision = "bfloat16 mixed" if options.bf16 else "float32"
+        domain.settings = {"model": str(domain.model), "precision": precision, **search}
 
 
 def check_positions(model: PreTrainedModel, dataset: datasets.Dataset, name: str) -> None:
@@ -235,106 +258,84 @@ def check_positions(model: PreTrainedModel, dataset: datasets.Dataset, name: str
         )
 
 
-def language_of(options: argparse.Namespace) -> str | None:
+def language_of(given: str | None, model: Path | None) -> str | None:
     """
-    The target language: as given, or as the model's card says.
+    The target language: as given, or as the card of the model says.
 
     Raises:
         ModelCardError: for what is no code of a language, with a script or a region or without.
     """
-    if options.target_lang is not None:
-        check_language(two_letters(options.target_lang) or "", "target_lang")
-        return str(options.target_lang)
-    return None if options.model is None else ModelCardFacts.load(options.model).target_lang
+    if given is not None:
+        check_language(two_letters(given) or "", "target_lang")
+        return given
+    return None if model is None else ModelCardFacts.load(model).target_lang
 
 
-def table(domains: list[Domain], settings: dict[str, Any]) -> str:
-    """A row for each text, with the signatures of its scores and the settings of the model below."""
+def table(domains: list[Domain], differences: dict[str, Difference], several: bool) -> str:
+    """
+    A row for each text or system, with the signatures of its scores and the settings of the models below.
+
+    Args:
+        differences: of systems from the first.
+        several: whether the rows are systems.
+    """
     rows = []
     for domain in domains:
-        row: dict[str, Any] = {"text": domain.name, "sentences": f"{len(domain.text):,}"}
+        row: dict[str, Any] = {"system" if several else "text": domain.name, "sentences": f"{len(domain.text):,}"}
         row |= {str(score.name): write_score(key, score) for key, score in domain.scores.items()}
         if domain.loss is not None:
             row |= {"NLL": f"{domain.loss:.4f}", "perplexity": f"{domain.perplexity:.2f}"}
+        if domain.name in differences:
+            found = differences[domain.name]
+            row |= {"ΔBLEU": f"{found.bleu:+.2f}", "p (bootstrap)": f"{found.bootstrap:.4f}"}
+            row |= {"p (randomization)": f"{found.randomization:.4f}"}
         rows.append(row)
     signatures = [str(score.signature) for score in domains[0].scores.values()]
     lines = [tabulate(rows, headers="keys", disable_numparse=True), "", *signatures]
-    if settings:
-        how = "beam {num_beams}, α {length_penalty:g} ({length_penalty_type}), " if "num_beams" in settings else ""
-        lines.append(f"{{model}}: {how}{{precision}}".format_map(settings))
+    if differences:
+        signatures = next(iter(differences.values())).signatures
+        lines.append(f"ΔBLEU and p against {domains[0].name}: {' and '.join(signatures)}")
+    for settings in {str(domain.settings): domain.settings for domain in domains if domain.settings}.values():
+        how = ""
+        if "num_beams" in settings:
+            how = "beam {num_beams}, α {length_penalty:g} ({length_penalty_type}), early stopping {stop}, "
+        stop = str(settings.get("early_stopping")).lower()
+        lines.append(f"{{model}}: {how}{{precision}}".format(**settings, stop=stop))
     return "\n".join(lines)
 
 
-def write_results(domains: list[Domain], settings: dict[str, Any], folder: Path, tokenize: str) -> None:
-    """Write scores.json, the translations and the picture."""
-    texts: dict[str, dict[str, Any]] = {}
-    by_lengths = {domain.name: by_length(domain, tokenize) for domain in domains if any(domain.text.sources)}
+def write_results(
+    domains: list[Domain], differences: dict[str, Difference], several: bool, folder: Path, tokenize: str
+) -> None:
+    """Write scores.json, the translations and the picture; `table` says what the arguments are."""
+    rows: dict[str, dict[str, Any]] = {}
+    by_lengths = {
+        domain.name: by_length(domain.text.sources, domain.hypotheses or [], domain.text.targets, tokenize)
+        for domain in domains
+        if any(domain.text.sources)
+    }
     for domain in domains:
         scores = {key: dataclasses.asdict(score) for key, score in domain.scores.items()}
-        texts[domain.name] = {"sentences": len(domain.text), "scores": scores}
+        row: dict[str, Any] = {"sentences": len(domain.text), "scores": scores}
+        if several and domain.settings:
+            row["settings"] = domain.settings
         if domain.loss is not None:
-            texts[domain.name] |= {"loss": domain.loss, "perplexity": domain.perplexity}
+            row |= {"loss": domain.loss, "perplexity": domain.perplexity}
+        if domain.name in differences:
+            row["difference"] = dataclasses.asdict(differences[domain.name])
         if domain.robustness:
-            texts[domain.name]["robustness"] = [dataclasses.asdict(row) for row in domain.robustness]
+            row["robustness"] = [dataclasses.asdict(each) for each in domain.robustness]
         if domain.name in by_lengths:
-            texts[domain.name]["bleu_by_length"] = [
+            row["bleu_by_length"] = [
                 {"words": words, "sentences": count, "bleu": value} for words, count, value in by_lengths[domain.name]
             ]
+        rows[domain.name] = row
         lines = [line.replace("\n", " ") + "\n" for line in domain.hypotheses or []]
         (folder / f"{domain.name}.hypothesis.txt").write_text("".join(lines), encoding="utf-8")
-    everything = {"settings": settings, "texts": texts}
+    everything = {"systems": rows} if several else {"settings": domains[0].settings, "texts": rows}
     (folder / "scores.json").write_text(json.dumps(everything, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if by_lengths:
         plot_by_length(by_lengths, folder / BY_LENGTH)
-
-
-def by_length(domain: Domain, tokenize: str) -> list[tuple[str, int, float | None]]:
-    """
-    Ranges of source words (`LENGTHS`), or of characters where a script has no spaces between words, with the number of
-    sentences in each and their BLEU; none without any.
-    """
-    words = [len(separate_characters(source).split()) for source in domain.text.sources]
-    rows: list[tuple[str, int, float | None]] = []
-    low = 1
-    for high in (*LENGTHS, None):
-        chosen = [i for i, count in enumerate(words) if count >= low and (high is None or count <= high)]
-        label = f"{low}+" if high is None else f"{low}-{high}"
-        score = None
-        if chosen and domain.hypotheses is not None:
-            hypotheses, references = domain.hypotheses, domain.text.targets
-            score = bleu([hypotheses[i] for i in chosen], [references[i] for i in chosen], tokenize).value
-        rows.append((label, len(chosen), score))
-        low = (high or 0) + 1
-    return rows
-
-
-def plot_by_length(texts: dict[str, list[tuple[str, int, float | None]]], path: Path) -> None:
-    """
-    Draw BLEU by the length of the source, with the number of sentences on each bar, as a PNG.
-
-    Bars of few sentences are pale: they say little. Ranges past the longest sentence of all texts are left out.
-
-    Args:
-        texts: by their names, what `by_length` makes of them.
-    """
-    from matplotlib.figure import Figure  # without pyplot no window system is looked for
-
-    last = max((i for rows in texts.values() for i, (_, count, _) in enumerate(rows) if count), default=0)
-    figure = Figure(figsize=(8, 3 * len(texts)), layout="constrained")
-    panels = figure.subplots(len(texts), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
-    for axes, (name, rows) in zip(panels, texts.items(), strict=True):
-        rows = rows[: last + 1]
-        bars = axes.bar([label for label, _, _ in rows], [score or 0 for _, _, score in rows])
-        axes.bar_label(bars, labels=[f"{count:,}" if count else "" for _, count, _ in rows])
-        for bar, (_, count, _) in zip(bars, rows, strict=True):
-            bar.set_alpha(0.3 if count < FEW else 1)
-        axes.set_title(name, parse_math=False)
-        axes.set_ylabel("BLEU")
-        axes.grid(axis="y", alpha=0.3)
-    best = max(score or 0 for rows in texts.values() for _, _, score in rows)
-    axes.set_ylim(0, 1.15 * best or 1)  # of all panels
-    axes.set_xlabel(f"words in the source; on each bar the number of sentences, pale below {FEW}")
-    figure.savefig(path, dpi=120)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -347,6 +348,14 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num_beams", type=int, help="beams; the model's own number (the paper's 4) without it")
     parser.add_argument(
         "--length_penalty_type", choices=LENGTH_PENALTY_TYPES, help="gnmt (the paper's), or power: log P(Y) / |Y|^α"
+    )
+    parser.add_argument(
+        "--early_stopping",
+        type=lambda word: EARLY_STOPPING.get(word, word),
+        choices=[*EARLY_STOPPING.values()],
+        metavar="{true,false,never}",
+        help="when the search of a sentence ends: true, with as many ended hypotheses as beams; never (the paper's), "
+        "when none can be better any more",
     )
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16 mixed precision; float32 without it")
     parser.add_argument(
@@ -376,15 +385,23 @@ def check_model_options(options: argparse.Namespace, *length_penalties: float) -
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.score", description="Score translations.")
-    parser.add_argument("--model", type=Path, help="folder of a model: measures its NLL, and translates")
+    parser.add_argument(
+        "--model", type=Path, nargs="+", help="folder of a model: measures its NLL, and translates; several to compare"
+    )
     parser.add_argument("--source", nargs="+", help="files with the source, a sentence a line, UTF-8; .gz is read")
     parser.add_argument(
         "--reference", nargs="+", required=True, help="their translations by people, in the same order"
     )
-    parser.add_argument("--hypothesis", nargs="+", help="translations to score, in place of the model's own")
-    parser.add_argument("--name", nargs="+", help="names of the texts; the references' file names without it")
+    parser.add_argument(
+        "--hypothesis",
+        nargs="+",
+        help="translations to score, one file for each reference; or several systems of one reference, to compare",
+    )
+    parser.add_argument("--name", nargs="+", help="names of the texts or systems; those of the files without it")
     parser.add_argument("--compounds", action="store_true", help="also the paper's BLEU, compounds taken apart")
-    parser.add_argument("--samples", type=int, default=1000, help="for 95%% confidence intervals (1000); 0 for none")
+    parser.add_argument(
+        "--samples", type=int, default=1000, help="for 95%% confidence intervals and paired tests (1000); 0 for none"
+    )
     parser.add_argument("--length_penalty", type=float, help="α (§6.1); the model's own (the paper's 0.6) without it")
     add_model_options(parser)
     parser.add_argument("--robustness", action="store_true", help="also the source as people type it, with --model")
@@ -402,11 +419,8 @@ def check_options(options: argparse.Namespace) -> None:
     check_texts(options)
     check_model_options(options, *([] if options.length_penalty is None else [options.length_penalty]))
     check_samples(options.samples, "--samples")
-    search, of_models = (
-        ("num_beams", "length_penalty", "length_penalty_type"),
-        ("bf16", "tokens_per_device", "run_on", "num_threads", "robustness"),
-    )
-    without_effect = (*(search if options.hypothesis else ()), *(of_models if options.model is None else ()))
+    of_models = ("bf16", "tokens_per_device", "run_on", "num_threads", "robustness")
+    without_effect = (*(SEARCH if options.hypothesis else ()), *(of_models if options.model is None else ()))
     for name in without_effect:
         given = getattr(options, name)
         if given is not None and given is not False:
@@ -431,21 +445,22 @@ def score(options: argparse.Namespace) -> int:
         datasets.disable_progress_bars()
     check_options(options)
     domains = read_domains(options)
-    options.target_lang = language = language_of(options)
+    options.target_lang = language = language_of(options.target_lang, domains[0].model)
     options.tokenize = options.tokenize or default_tokenizer(language)
     if options.compounds:
         check_compounds(language)
     if options.output is not None:
         options.output.mkdir(parents=True, exist_ok=True)
-    settings: dict[str, Any] = {}
-    if options.model is not None:
-        model, tokenizer = load_model(options.model)
-        settings = apply_model(model, tokenizer, domains, options)
+    several = compares_systems(options)
+    for index, folder in enumerate(options.model or []):
+        own = domains[index : index + 1] if several else domains
+        model, tokenizer = load_model(folder)
+        apply_model(model, tokenizer, own, options)
         if options.robustness:
             translator = VanillaTransformerTranslationPipeline(
                 model=model.eval(), tokenizer=tokenizer, device=model.device
             )
-            for domain in domains:
+            for domain in own:
                 domain.robustness = robustness.measure(translator, domain.text, language)
     for domain in domains:
         domain.scores = score_translations(
@@ -456,12 +471,16 @@ def score(options: argparse.Namespace) -> int:
             options.compounds,
             options.samples,
         )
-    print(table(domains, settings))
+    differences = {}
+    if several and options.samples:
+        systems = {domain.name: domain.hypotheses or [] for domain in domains}
+        differences = compare_systems(systems, domains[0].text.targets, options.tokenize, options.samples)
+    print(table(domains, differences, several))
     for domain in domains:
         if domain.robustness:
             print(f"\n{domain.name}\n{robustness.table(domain.robustness)}")
     if options.output is not None:
-        write_results(domains, settings, options.output, options.tokenize)
+        write_results(domains, differences, several, options.output, options.tokenize)
     return 0
 
 

@@ -19,6 +19,7 @@ from training.metrics.translation import bleu
 from training.score import Domain, add_model_options, apply_model, check_model_options, language_of
 from vanilla_transformer.errors import RecipeError, run_command
 from vanilla_transformer.loading import load_model
+from vanilla_transformer.scores import write_score
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -43,7 +44,7 @@ def compare(options: argparse.Namespace) -> None:
         RecipeError: if there are not as many checkpoints, and for options and files as `training.score`.
     """
     check_model_options(options, *options.length_penalties)
-    options.target_lang = language_of(options)
+    options.target_lang = language_of(options.target_lang, options.model)
     checkpoints = regular_checkpoints(options.model)
     for window in options.windows:
         if not 1 <= window <= len(checkpoints):
@@ -62,7 +63,7 @@ def compare(options: argparse.Namespace) -> None:
             apply_model(model, tokenizer, [domain], options)
             row["NLL"] = f"{domain.loss:.4f}"
             score = bleu(domain.hypotheses or [], domain.text.targets, options.tokenize, 0, options.target_lang)
-            row[f"BLEU, α {alpha:g}"] = f"{score.value:.2f}"
+            row[f"BLEU, α {alpha:g}"] = write_score("bleu", score)
         rows.append(row)
         print(tabulate(rows, headers="keys", disable_numparse=True, tablefmt="github"), flush=True)
 

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from training.metrics.translation import bleu
-from training.score import build_parser, by_length, main, plot_by_length, read_domains
+from training.publish.length_plot import by_length, plot_by_length
+from training.score import main
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
 from vanilla_transformer.loading import load_model
 from vanilla_transformer.model_card import ModelCardFacts
@@ -52,8 +53,9 @@ def test_a_model_is_scored_on_several_texts(texts, model_folder, capsys):
         "num_beams": 1,
         "length_penalty": 0.6,
         "length_penalty_type": "gnmt",
+        "early_stopping": "never",
     }
-    assert f"{model_folder}: beam 1, α 0.6 (gnmt), float32" in shown
+    assert f"{model_folder}: beam 1, α 0.6 (gnmt), early stopping never, float32" in shown
     scores = written["texts"]
     lengths = [(row["words"], row["sentences"]) for row in scores["a"]["bleu_by_length"]]
     assert lengths[0] == ("1-5", 3) and lengths[-1] == ("61+", 0)
@@ -138,12 +140,8 @@ def test_settings_of_the_search_reach_it(texts, model_folder, monkeypatch):
     assert set(seen) == {(0, "gnmt", 7), (0.6, "power", 4), (0.6, "gnmt", 4)}
 
 
-def test_bleu_by_length_counts_words_of_the_source(texts):
-    options = build_parser().parse_args(
-        ["--source", str(texts / "a.en"), "--reference", str(texts / "a.es"), "--hypothesis", str(texts / "a.es")]
-    )
-    (domain,) = read_domains(options)
-    first, *others = by_length(domain, "13a")
+def test_bleu_by_length_counts_words_of_the_source():
+    first, *others = by_length(SOURCES, REFERENCES, REFERENCES, "13a")
     assert first == ("1-5", 3, pytest.approx(bleu(REFERENCES[::2], REFERENCES[::2]).value))
     assert [(label, count, score) for label, count, score in others[:2]] == [("6-10", 0, None), ("11-15", 0, None)]
 
@@ -165,13 +163,13 @@ def test_a_model_of_other_settings_and_precision_is_scored_in_float32(texts, mod
     model, _ = load_model(model_folder)
     model.bfloat16().save_pretrained(model_folder)
     settings = json.loads((model_folder / "generation_config.json").read_text())
-    for name in ("num_beams", "length_penalty", "length_penalty_type"):
+    for name in ("num_beams", "length_penalty", "length_penalty_type", "early_stopping"):
         del settings[name]
     (model_folder / "generation_config.json").write_text(json.dumps(settings))
     files = ["--source", str(texts / "a.en"), "--reference", str(texts / "a.es"), "--samples", "0", "--run_on", "cpu"]
     output = texts / "scores"
     assert main(["--model", str(model_folder), *files, "--output", str(output)]) == 0
-    assert "beam 1, α 1 (power), float32" in capsys.readouterr().out
+    assert "beam 1, α 1 (power), early stopping false, float32" in capsys.readouterr().out
     measured = json.loads((output / "scores.json").read_text())["texts"]["a"]["loss"]
     model.float().save_pretrained(model_folder)
     assert main(["--model", str(model_folder), *files, "--output", str(output)]) == 0
@@ -205,6 +203,57 @@ def test_a_sentence_past_the_last_position_is_named_before_the_work(texts, confi
     assert re.search(r"Line 3 of a has \d+ tokens on a side, and the model has 8 positions", capsys.readouterr().err)
 
 
+@pytest.fixture
+def systems(tmp_path):
+    """A reference and two systems of 20 lines."""
+    words = ["the", "red", "cat", "sat", "on", "a", "mat", "house"]
+    lines = [" ".join(words[(i * j) % 8] for j in range(1, 8)) for i in range(1, 21)]
+    first = [line.replace("cat", "dog") if i % 3 else line for i, line in enumerate(lines)]
+    second = [line.replace("mat", "hat") if i % 2 else f"{line} a" for i, line in enumerate(lines)]
+    for name, text in (("reference", lines), ("first", first), ("second", second)):
+        (tmp_path / f"{name}.txt").write_text("".join(f"{line}\n" for line in text), encoding="utf-8")
+    return tmp_path
+
+
+def test_systems_are_compared_with_the_first(systems, capsys):
+    files = ["--hypothesis", *(str(systems / f"{name}.txt") for name in ("first", "second"))]
+    files += ["--reference", str(systems / "reference.txt"), "--samples", "50", "--tokenize", "none"]
+    assert main([*files, "--output", str(systems / "scores")]) == 0
+    shown = capsys.readouterr().out
+    head, _, first, second = shown.splitlines()[:4]
+    assert head.split()[:3] == ["system", "sentences", "BLEU"] and "p (bootstrap)" in head
+    assert (first.split()[0], second.split()[0]) == ("first", "second") and "ratio 1.071" in second
+    assert "ΔBLEU and p against first: BLEU|nrefs:1|bs:50|seed:12345|" in shown
+    rows = json.loads((systems / "scores" / "scores.json").read_text())["systems"]
+    assert "difference" not in rows["first"]
+    scores = {name: row["scores"]["bleu"]["value"] for name, row in rows.items()}
+    found = rows["second"]["difference"]
+    assert found["bleu"] == pytest.approx(scores["second"] - scores["first"])
+    assert 0 < found["bootstrap"] <= 1 and 0 < found["randomization"] <= 1
+    assert (systems / "scores" / "second.hypothesis.txt").is_file()
+    assert main([*files, "--name", "A", "B", "--samples", "0"]) == 0
+    shown = capsys.readouterr().out
+    assert "p (bootstrap)" not in shown and shown.splitlines()[3].startswith("B ")
+
+
+def test_models_are_compared_on_one_text(texts, model_folder, capsys):
+    model, tokenizer = load_model(model_folder)
+    model.generation_config.num_beams = 1
+    model.save_pretrained(texts / "greedy")
+    tokenizer.save_pretrained(texts / "greedy")
+    files = ["--source", str(texts / "a.en"), "--reference", str(texts / "a.es"), "--run_on", "cpu"]
+    search = ["--early_stopping", "true", "--length_penalty_type", "power", "--length_penalty", "1"]
+    models = ["--model", str(model_folder), str(texts / "greedy")]
+    assert main([*models, *files, *search, "--samples", "40", "--output", str(texts / "scores")]) == 0
+    shown = capsys.readouterr().out
+    assert f"{model_folder}: beam 4, α 1 (power), early stopping true, float32" in shown
+    rows = json.loads((texts / "scores" / "scores.json").read_text())["systems"]
+    assert list(rows) == [model_folder.name, "greedy"]
+    assert [row["settings"]["num_beams"] for row in rows.values()] == [4, 1]
+    assert rows["greedy"]["loss"] == pytest.approx(rows[model_folder.name]["loss"])
+    assert "difference" in rows["greedy"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -212,7 +261,16 @@ def test_a_sentence_past_the_last_position_is_named_before_the_work(texts, confi
         (["--reference", "a.es", "--bf16"], "Give --model and --source"),
         (["--model", "m", "--reference", "a.es"], "Give --model and --source"),
         (["--model", "m", "--hypothesis", "a.es", "--reference", "a.es"], "--model without --source"),
-        (["--hypothesis", "a.es", "b.es", "--reference", "a.es"], "--hypothesis names 2 and --reference 1 files"),
+        (["--hypothesis", "a.es", "--reference", "a.es", "b.es"], "--hypothesis names 1 and --reference 2 files"),
+        (["--hypothesis", *["a.es", "b.es", "a.es"], "--reference", *["a.es", "b.es"]], "--hypothesis names 3 and"),
+        (["--hypothesis", "a.es", "a.es", "--reference", "a.es"], "Two systems are named 'a'"),
+        (["--hypothesis", "a.es", "b.es", "--reference", "a.es", "--name", "A"], "--name names 1 and there are 2"),
+        (["--model", "m", "n", "--source", "a.en", "--reference", "a.es", "--hypothesis", "a.es"], "names 2 models"),
+        (["--model", "m", "n", "--source", "a.en", "b.en", "--reference", "a.es", "b.es"], "2 models beside 2 texts"),
+        (
+            ["--model", "m", "--source", "a.en", "--hypothesis", "a", "b", "--reference", "a.es"],
+            "--model has no place",
+        ),
         (["--hypothesis", "a.es", "a.es", "--reference", "a.es", "a.es"], "Two texts are named 'a'"),
         (["--hypothesis", "short.es", "--reference", "a.es"], "short.es has 1 lines and .*a.es has 4"),
         (["--hypothesis", "missing.es", "--reference", "a.es"], "missing.es cannot be read"),
