@@ -90,7 +90,7 @@ class SplitScores:
         start = "" if prefix is None else f"{prefix}_"
         keys = {f"{start}{key}": key for key in (*MEASURES, *COUNTED)}
         scores = {
-            key: Score(metrics[name], **{of: metrics[f"{name}_{of}"] for of in LENGTHS if f"{name}_{of}" in metrics})
+            key: Score(metrics[name], None, None, *(metrics.get(f"{name}_{of}") for of in LENGTHS))
             for name, key in keys.items()
             if name in metrics
         }

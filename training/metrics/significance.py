@@ -55,8 +55,11 @@ def compare_systems(
     for i, (name, lines) in enumerate(named):
         # The bootstrap of sacreBLEU gives the least p of all to translations that are the same.
         same = list(lines) == list(named[0][1])
-        p_values = (1.0, 1.0) if same else (bootstrap[i].p_value, randomization[i].p_value)
-        value = bootstrap[i].score - bootstrap[0].score
-        differences[name] = Difference(value, *p_values, (its_signature, other_signature))
+        differences[name] = Difference(
+            bleu=bootstrap[i].score - bootstrap[0].score,
+            bootstrap=1.0 if same else bootstrap[i].p_value,
+            randomization=1.0 if same else randomization[i].p_value,
+            signatures=(its_signature, other_signature),
+        )
     del differences[named[0][0]]
     return differences
