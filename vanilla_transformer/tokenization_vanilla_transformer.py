@@ -135,6 +135,8 @@ class VanillaTransformerTokenizer(TokenizersBackend):
         merges (`list`, *optional*): pairs in the order they are merged.
         bos_token, pad_token, eos_token (`str`): the special tokens.
         mask_token (`str` or `AddedToken`): the special token that stands for a word and the space before it.
+        split_at_spaces (`bool`): whether words end at spaces only, for text that is tokenized already: `t-shirt` and
+            `&apos;s` are a word each. Else letters, digits and punctuation part words too, as in GPT-2.
 
     Example:
 
@@ -161,6 +163,7 @@ class VanillaTransformerTokenizer(TokenizersBackend):
         pad_token: str = "<pad>",
         eos_token: str = "</s>",
         mask_token: str | AddedToken = "<mask>",
+        split_at_spaces: bool = False,
         **kwargs: Any,
     ):
         if vocab is None:
@@ -170,6 +173,11 @@ class VanillaTransformerTokenizer(TokenizersBackend):
         self._tokenizer = Tokenizer(BPE(vocab=vocab, merges=merges or []))
         self._tokenizer.normalizer = normalizers.NFC()
         self._tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        if split_at_spaces:
+            at_spaces = pre_tokenizers.Split(" ", behavior="merged_with_next")
+            into_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+            self._tokenizer.pre_tokenizer = pre_tokenizers.Sequence([at_spaces, into_bytes])
+            kwargs["split_at_spaces"] = True  # kept in tokenizer_config.json
         self._tokenizer.decoder = decoders.ByteLevel()
         # A text of several words that are tidied up after decoding would not be the text that went in.
         kwargs["clean_up_tokenization_spaces"] = False
@@ -213,7 +221,9 @@ class VanillaTransformerTokenizer(TokenizersBackend):
         return replace_encodings(encoded, encodings, kwargs.get("return_tensors"))
 
     @classmethod
-    def train(cls, texts: Iterator[str] | list[str], vocab_size: int, **kwargs: Any) -> "VanillaTransformerTokenizer":
+    def train(
+        cls, texts: Iterator[str] | list[str], vocab_size: int, split_at_spaces: bool = False, **kwargs: Any
+    ) -> "VanillaTransformerTokenizer":
         """
         Learn a vocabulary from source and target text together (§5.1).
 
@@ -221,6 +231,7 @@ class VanillaTransformerTokenizer(TokenizersBackend):
             texts: lines of both languages.
             vocab_size (`int`): entries, of which 4 are special tokens and 256 single bytes. A small corpus may hold
                 fewer pairs than that: then the vocabulary is smaller.
+            split_at_spaces (`bool`): whether words end at spaces only.
             kwargs: for `tokenizers.trainers.BpeTrainer`, such as `min_frequency`.
 
         Raises:
@@ -232,7 +243,7 @@ class VanillaTransformerTokenizer(TokenizersBackend):
                 f"`vocab_size` is {vocab_size}, and special tokens and bytes take {smallest}. Give more than that."
             )
         kwargs.setdefault("show_progress", False)
-        return cls().train_new_from_iterator(texts, vocab_size, **kwargs)
+        return cls(split_at_spaces=split_at_spaces).train_new_from_iterator(texts, vocab_size, **kwargs)
 
 
 __all__ = ["VanillaTransformerTokenizer"]

@@ -30,6 +30,56 @@ def test_decoding_gives_back_any_nfc_text(tokenizer, text):
     assert tokenizer.decode(tokenizer.encode(text, split_special_tokens=True), skip_special_tokens=True) == text
 
 
+TOKENIZED = ["a man &apos;s t-shirt , no. 5 &amp; a dog .", "ein mann in einem t-shirt von &quot; 23-4 &quot; ."]
+
+
+@pytest.fixture(scope="module")
+def at_spaces():
+    """A tokenizer whose words end at spaces only."""
+    return VanillaTransformerTokenizer.train(TOKENIZED * 4, vocab_size=400, split_at_spaces=True)
+
+
+@given(text=st.one_of(st.text(), st.text(alphabet=" \t\na-'&;.1é")))
+@settings(max_examples=300, deadline=None)
+def test_decoding_gives_back_any_nfc_text_where_words_end_at_spaces(at_spaces, text):
+    text = unicodedata.normalize("NFC", text)
+    assert at_spaces.decode(at_spaces.encode(text, split_special_tokens=True), skip_special_tokens=True) == text
+
+
+@pytest.mark.parametrize("text", ["  a  man &apos;s ", " ", "   ", "a\tman\n a", "", *TOKENIZED, *SAMPLES])
+def test_words_end_at_spaces_only_in_every_class_that_reads_the_files(at_spaces, tmp_path, text):
+    at_spaces.save_pretrained(tmp_path)
+    stock = TokenizersBackend.from_pretrained(tmp_path)
+    automatic = AutoTokenizer.from_pretrained(tmp_path, trust_remote_code=False)
+    again = VanillaTransformerTokenizer.from_pretrained(tmp_path)
+    for other in (stock, automatic, again):
+        assert other(text).input_ids == at_spaces(text).input_ids
+    normal = unicodedata.normalize("NFC", text)
+    encoded = again.encode(text, split_special_tokens=True)
+    assert again.decode(encoded, skip_special_tokens=True) == normal
+    assert again.train_new_from_iterator(TOKENIZED, 300)("t-shirt a").word_ids() == [
+        *[0] * (len(again.train_new_from_iterator(TOKENIZED, 300)("t-shirt").input_ids) - 1),
+        1,
+        None,
+    ]
+
+
+def test_tokenized_words_stay_whole_where_words_end_at_spaces(at_spaces, tokenizer):
+    text = "a man &apos;s t-shirt"
+    spaced = text.split(" ")
+    assert words(at_spaces(text), text) == spaced
+    assert len(words(tokenizer(text), text)) > len(spaced)
+    assert at_spaces(spaced, is_split_into_words=True).input_ids == at_spaces(text).input_ids
+    assert at_spaces.tokenize("a t-shirt") == ["a", "Ġt-shirt"]
+
+
+def test_a_default_tokenizer_says_nothing_of_spaces(tokenizer, at_spaces, tmp_path):
+    for name, some in (("default", tokenizer), ("spaces", at_spaces)):
+        some.save_pretrained(tmp_path / name)
+        saved = json.loads((tmp_path / name / "tokenizer_config.json").read_text(encoding="utf-8"))
+        assert saved.get("split_at_spaces") == (True if name == "spaces" else None)
+
+
 def test_special_ids_are_the_same_in_every_vocabulary(tokenizer):
     for some in (tokenizer, VanillaTransformerTokenizer(), VanillaTransformerTokenizer.train(["x"], 261)):
         ids = (some.bos_token_id, some.pad_token_id, some.eos_token_id, some.mask_token_id)

@@ -182,6 +182,7 @@ def learn_tokenizer(arguments: ModelFields, lines: list[str]) -> VanillaTransfor
         return VanillaTransformerTokenizer.train(
             lines,
             arguments.vocab_size,
+            arguments.split_at_spaces,
             min_frequency=arguments.min_frequency,
             show_progress=sys.stderr.isatty(),
         )

@@ -12,7 +12,7 @@ from vanilla_transformer.errors import UserError
 from vanilla_transformer.model_card import check_language, check_license
 
 # With which a tokenizer is learned.
-TOKENIZER_FIELDS = ("vocab_size", "min_frequency")
+TOKENIZER_FIELDS = ("vocab_size", "min_frequency", "split_at_spaces")
 
 
 def check_values(

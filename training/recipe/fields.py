@@ -57,6 +57,13 @@ class ModelFields:
             "help": "How often a pair must stand in the text to become an entry of the vocabulary.",
         },
     )
+    split_at_spaces: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether the vocabulary's words end at spaces only, for text that is tokenized already; else at "
+            "punctuation and digits too."
+        },
+    )
 
     def config_fields(self) -> dict[str, Any]:
         """What the recipe changes in the preset."""
