@@ -6,8 +6,9 @@ More pairs out of the same text: data diversification, forward translation and b
 
 A forward model translates the sources, and a backward model the targets; the pairs that come out are added to the real
 ones (Nguyen et al. 2020). Text of one language goes by `--source_text` to the forward model (self-training) and by
-`--target_text` to the backward one (Sennrich et al. 2016). `source.txt`, `target.txt` and `augment.json`, with counts
-by origin, are written. An interrupted run goes on by the same command.
+`--target_text` to the backward one (Sennrich et al. 2016). Each line is translated as it is: text that is tokenized
+already stays so, and no line is parted into sentences. `source.txt`, `target.txt` and `augment.json`, with counts by
+origin, are written. An interrupted run goes on by the same command.
 """
 
 import argparse
@@ -110,7 +111,8 @@ def prepare(folder: Path, jobs: list[Job], num_beams: int) -> Path:
             f"`--output` must be the folder of the same run or a new one, but {unfinished} has translations of "
             "another text, model or search. Name another folder, or delete it."
         )
-    path.write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
+    path.with_suffix(".part").write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
+    path.with_suffix(".part").replace(path)  # whole, whenever the run is killed
     return unfinished
 
 

@@ -1,12 +1,16 @@
 """More pairs by models of both directions: what is translated, kept, left out and counted, and going on."""
 
 import json
+import queue
 
 import pytest
 from safetensors.torch import load_file, save_file
 
 from training import augment
 from training.augment import choose, main
+from training.tasks.robustness import OFF
+from vanilla_transformer import VanillaTransformerForConditionalGeneration
+from vanilla_transformer.loading import load_model
 
 SOURCES = ["the house is red", "the car is new", "the house is red", "the red car", "the new house", "a test"]
 TARGETS = ["la casa es roja", "el coche es nuevo", "la casa es roja", "el coche rojo", "la casa nueva", "una prueba"]
@@ -70,6 +74,34 @@ def test_an_interrupted_run_translates_only_what_is_not_done(files, model_folder
     assert [pair for pair in again if pair[1] not in ("uno", "dos")] == [
         pair for pair in pairs if pair[0] not in SOURCES[:2] or pair[1] in TARGETS
     ]
+
+
+def test_tokenized_lines_reach_the_model_whole_and_as_they_are(model_folder, tmp_path, monkeypatch):
+    """A model that learned single sentences, and what everyday input needs, is told to leave both."""
+    model, _ = load_model(model_folder)
+    for name in OFF:
+        setattr(model.generation_config, name, True)
+    model.save_pretrained(model_folder)
+    lines = ("a dog &apos;s t-shirt . The car is new .", "5 &amp; 6 &quot; A Red House &quot; .")
+    seen = []
+
+    def echo(model, input_ids, num_beams, **inputs):
+        seen.append((len(input_ids), num_beams))
+        return input_ids
+
+    monkeypatch.setattr(VanillaTransformerForConditionalGeneration, "generate", echo)
+    job = augment.Job("forward", str(model_folder), lines, False, 10)
+    augment.translate_parts([job], [(0, 0)], tmp_path, 3, 0, 1, queue.Queue())
+    assert list(augment.translations(job, tmp_path)) == [(line, line) for line in lines]
+    assert seen == [(2, 3)]
+
+
+def test_a_run_that_was_killed_while_it_wrote_its_plan_goes_on(files, model_folder):
+    arguments = command(files, model_folder, "--num_processes", 1)
+    unfinished = files / "out" / "unfinished"
+    unfinished.mkdir(parents=True)
+    (unfinished / "plan.part").write_text('{"num_be')
+    assert main(arguments) == 0
 
 
 def test_translations_of_another_text_are_not_taken(files, model_folder, capsys):
