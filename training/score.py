@@ -160,7 +160,8 @@ def read_domains(options: argparse.Namespace) -> list[Domain]:
     several = compares_systems(options)
     domains = []
     for index, name in enumerate(names):
-        text, reference = (each[0 if several else index] for each in (texts, options.reference))
+        place = 0 if several else index
+        text, reference = texts[place], options.reference[place]
         model = None if not options.model else options.model[index if several else 0]
         domain = Domain(name, text, model)
         if options.hypothesis is not None:
@@ -293,8 +294,8 @@ def table(domains: list[Domain], differences: dict[str, Difference], several: bo
     signatures = [str(score.signature) for score in domains[0].scores.values()]
     lines = [tabulate(rows, headers="keys", disable_numparse=True), "", *signatures]
     if differences:
-        signatures = next(iter(differences.values())).signatures
-        lines.append(f"ΔBLEU and p against {domains[0].name}: {' and '.join(signatures)}")
+        tests = " and ".join(next(iter(differences.values())).signatures)
+        lines.append(f"ΔBLEU and p against {domains[0].name}: {tests}")
     for settings in {str(domain.settings): domain.settings for domain in domains if domain.settings}.values():
         how = ""
         if "num_beams" in settings:
