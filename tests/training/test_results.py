@@ -4,11 +4,12 @@ import yaml
 from matplotlib.figure import Figure
 from safetensors.torch import load_file, save_file
 
-from training.publish.result_folder import LOSS_UNITS, plot_curves
+from training.publish.result_folder import LOSS_UNITS, drawn_score
 from training.tasks import TASKS
 from training.train import main
 from vanilla_transformer.errors import ModelFolderError
 from vanilla_transformer.loading import store_in_half
+from vanilla_transformer.plots import plot_curves
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def test_the_curves_say_what_is_drawn(drawn, tmp_path, smoothed, unit, label):
         {"step": 1, "loss": 2.0, "learning_rate": 0.1},
         {"step": 1, "eval_loss": 1.5, "eval_bleu": 3.0},
     ]
-    plot_curves(log_history, tmp_path / "curves.png", unit, smoothed)
+    plot_curves(log_history, tmp_path / "curves.png", unit, smoothed, drawn_score(log_history))
     losses = drawn[0].axes[0]
     assert losses.get_ylabel() == f"nats per {unit}"
     assert [text.get_text() for text in losses.get_legend().get_texts()] == [label, "validation NLL"]

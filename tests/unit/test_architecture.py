@@ -14,7 +14,7 @@ TRAINING = ("log", "recipe", "metrics", "data", "engine", "tasks", "publish")
 GROUND = ("errors", "scores", "text")
 # Libraries, and where they are imported.
 LIBRARIES = {
-    "matplotlib": {"training.publish", "vanilla_transformer.visualization"},
+    "matplotlib": {"training.publish", "vanilla_transformer.plots"},
     "evaluate": {"training.metrics"},
     "sacrebleu": {"training.metrics"},
     "nltk": {"training.metrics"},

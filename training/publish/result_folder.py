@@ -30,8 +30,8 @@ from vanilla_transformer.model_card import (
     ModelPlace,
     folder_card,
 )
+from vanilla_transformer.plots import plot_attention, plot_curves
 from vanilla_transformer.scores import MEASURES, Results
-from vanilla_transformer.visualization import plot_attention
 
 CURVES, ATTENTION = PICTURES
 # Files of a result that not every one has.
@@ -161,7 +161,8 @@ def save_result(
         facts.save(unfinished)
         try:
             smoothed = model.config.is_encoder_decoder and model.config.label_smoothing > 0
-            plot_curves(trainer.state.log_history, unfinished / CURVES, LOSS_UNITS[facts.task], smoothed)
+            history = trainer.state.log_history
+            plot_curves(history, unfinished / CURVES, LOSS_UNITS[facts.task], smoothed, drawn_score(history))
             if model.config.is_encoder_decoder:
                 plot_attention(model, tokenizer, str(facts.example), unfinished / ATTENTION)
         except (RuntimeError, ValueError) as error:  # no picture is worth the result
@@ -183,41 +184,10 @@ def save_result(
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def plot_curves(log_history: list[dict[str, float]], path: Path, unit: str, smoothed: bool) -> None:
-    """
-    Draw training loss, validation NLL, learning rate and, where it was measured, a score by step, as a PNG.
-
-    Args:
-        log_history: what Trainer logged.
-        path: the file to write.
-        unit: of which the losses are means, such as "target token".
-        smoothed: whether the training loss is label-smoothed, and so higher than an NLL, which never is.
-    """
-    from matplotlib.figure import Figure  # without pyplot no window system is looked for
-
-    def curve(name: str) -> tuple[list[float], list[float]]:
-        entries = [entry for entry in log_history if name in entry]
-        return [entry["step"] for entry in entries], [entry[name] for entry in entries]
-
-    drawn = next((name for name in DRAWN if curve(f"eval_{name}")[0]), None)
-    count = 2 if drawn is None else 3
-    figure = Figure(figsize=(8, 2 + 2 * count), layout="constrained")
-    rows = figure.subplots(count, 1, sharex=True, height_ratios=[2, 1, 1][:count])
-    few = "." if len(curve("loss")[0]) < 20 else None
-    rows[0].plot(*curve("loss"), marker=few, label="training loss (label-smoothed)" if smoothed else "training loss")
-    if curve("eval_loss")[0]:
-        rows[0].plot(*curve("eval_loss"), marker="o", label="validation NLL")
-    rows[0].set_ylabel(f"nats per {unit}")
-    rows[0].legend()
-    rows[1].plot(*curve("learning_rate"), marker=few, color="tab:green")
-    rows[1].set_ylabel("learning rate")
-    if drawn is not None:
-        rows[2].plot(*curve(f"eval_{drawn}"), marker="o", color="tab:red")
-        rows[2].set_ylabel(f"validation {MEASURES[drawn]}")
-    for axes in rows:
-        axes.grid(alpha=0.3)
-    rows[-1].set_xlabel("step")
-    figure.savefig(path, dpi=120)
+def drawn_score(log_history: list[dict[str, float]]) -> tuple[str, str] | None:
+    """Return the key and the name of the score that is drawn; none where none was measured."""
+    logged = {f"eval_{name}": f"validation {MEASURES[name]}" for name in DRAWN}
+    return next(((key, name) for key, name in logged.items() if any(key in entry for entry in log_history)), None)
 
 
 def describe_hardware(args: TrainingArguments) -> str:
