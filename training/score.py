@@ -56,6 +56,7 @@ from vanilla_transformer import (
     VanillaTransformerTranslationPipeline,
 )
 from vanilla_transformer.errors import RecipeError, run_command
+from vanilla_transformer.forced import ForcedScore, force_decode
 from vanilla_transformer.generation_vanilla_transformer import (
     LENGTH_PENALTY_TYPES,
     VanillaTransformerGenerationMixin,
@@ -85,6 +86,7 @@ class Domain:
         loss, perplexity: of a model, per target token with `</s>`; none without a model.
         scores: by their keys.
         robustness: of the source as people type it.
+        token_scores: of the model, for the hypotheses or else the references.
     """
 
     name: str
@@ -96,6 +98,7 @@ class Domain:
     perplexity: float | None = None
     scores: dict[str, Score] = dataclasses.field(default_factory=dict)
     robustness: list[Robustness] = dataclasses.field(default_factory=list)
+    token_scores: list[ForcedScore] | None = None
 
 
 def compares_systems(options: argparse.Namespace) -> bool:
@@ -331,6 +334,9 @@ def write_results(
                 {"words": words, "sentences": count, "bleu": value} for words, count, value in by_lengths[domain.name]
             ]
         rows[domain.name] = row
+        if domain.token_scores is not None:
+            lines = [json.dumps(dataclasses.asdict(each), ensure_ascii=False) + "\n" for each in domain.token_scores]
+            (folder / f"{domain.name}.token_scores.jsonl").write_text("".join(lines), encoding="utf-8")
         lines = [line.replace("\n", " ") + "\n" for line in domain.hypotheses or []]
         (folder / f"{domain.name}.hypothesis.txt").write_text("".join(lines), encoding="utf-8")
     everything = {"systems": rows} if several else {"settings": domains[0].settings, "texts": rows}
@@ -406,6 +412,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--length_penalty", type=float, help="α (§6.1); the model's own (the paper's 0.6) without it")
     add_model_options(parser)
     parser.add_argument("--robustness", action="store_true", help="also the source as people type it, with --model")
+    parser.add_argument(
+        "--token_scores", action="store_true", help="also the model's log P of each token, in --output"
+    )
     parser.add_argument("--output", type=Path, help="folder for scores.json, the translations and a picture")
     return parser
 
@@ -420,12 +429,14 @@ def check_options(options: argparse.Namespace) -> None:
     check_texts(options)
     check_model_options(options, *([] if options.length_penalty is None else [options.length_penalty]))
     check_samples(options.samples, "--samples")
-    of_models = ("bf16", "tokens_per_device", "run_on", "num_threads", "robustness")
+    of_models = ("bf16", "tokens_per_device", "run_on", "num_threads", "robustness", "token_scores")
     without_effect = (*(SEARCH if options.hypothesis else ()), *(of_models if options.model is None else ()))
     for name in without_effect:
         given = getattr(options, name)
         if given is not None and given is not False:
             raise RecipeError(f"--{name} has no effect on the translations of --hypothesis. Leave it out.")
+    if options.token_scores and options.output is None:
+        raise RecipeError("--token_scores writes a file for each text into --output. Name the folder.")
     if options.output is not None and options.output.exists() and not options.output.is_dir():
         raise RecipeError(f"--output is {options.output}, which is a file. Name a folder.")
 
@@ -457,6 +468,9 @@ def score(options: argparse.Namespace) -> int:
         own = domains[index : index + 1] if several else domains
         model, tokenizer = load_model(folder)
         apply_model(model, tokenizer, own, options)
+        for domain in own if options.token_scores else ():
+            given = domain.text.targets if options.hypothesis is None else domain.hypotheses or []
+            domain.token_scores = force_decode(model, tokenizer, domain.text.sources, given)
         if options.robustness:
             translator = VanillaTransformerTranslationPipeline(
                 model=model.eval(), tokenizer=tokenizer, device=model.device

@@ -300,6 +300,10 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         restore_case (`bool`, *optional*):
             Whether a text in capitals, or with a capital in each word, is translated in small letters; capitals become
             capitals again. Without it `model.generation_config.restore_case` holds.
+        prefix (`str`, *optional*):
+            What every translation begins with; the search goes on from there. A score counts it too.
+        return_alignments (`bool`, defaults to `False`):
+            Adds `"alignment"`: pairs of words, "0-0 1-2", as `align_words` finds them.
         progress (`bool` or `tqdm`, defaults to `False`):
             Whether to show a progress bar; or one that several calls share, which each of them moves on.
         generate arguments:
@@ -354,6 +358,8 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         split_sentences: bool | None = None,
         protect_copies: bool | None = None,
         restore_case: bool | None = None,
+        prefix: str | None = None,
+        return_alignments: bool | None = None,
         progress: bool | tqdm | None = None,
         **generate_arguments: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -368,6 +374,8 @@ class VanillaTransformerTranslationPipeline(Pipeline):
             "split_sentences": split_sentences,
             "protect_copies": protect_copies,
             "restore_case": restore_case,
+            "prefix": prefix,
+            "return_alignments": return_alignments,
         }
         given = {name: value for name, value in batching.items() if value is not None}
         return given, generate_arguments, {} if return_scores is None else {"return_scores": return_scores}
@@ -416,10 +424,15 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         generate_arguments: dict[str, Any],
         return_scores: bool = False,
         split_sentences: bool | None = None,
+        return_alignments: bool = False,
         **settings: Any,
     ) -> list[list[dict[str, Any]]]:
         """The translations of each text, best first."""
         texts = list(texts_only(texts))
+        if return_alignments:
+            results = self.translate(texts, generate_arguments, return_scores, split_sentences, **settings)
+            self.add_alignments(texts, results)
+            return results
         if not self.splits(generate_arguments, return_scores, split_sentences):
             return self.translate_sentences(texts, generate_arguments, return_scores, **settings)
         parts = [into_sentences(text) for text in texts]
@@ -427,6 +440,14 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         translated = iter(self.translate_sentences(sentences, generate_arguments, **settings))
         joined = ("".join(next(translated)[0][self.text_key] + space for _, space in part) for part in parts)
         return [[{self.text_key: text}] for text in joined]
+
+    def add_alignments(self, texts: list[str], results: list[list[dict[str, Any]]]) -> None:
+        """Add to each translation of each text which words belong together, as "0-0 1-2"."""
+        pairs = [(text, result) for text, several in zip(texts, results, strict=True) for result in several]
+        targets = [result[self.text_key] for _, result in pairs]
+        links = align_words(self.model, self.tokenizer, [text for text, _ in pairs], targets)
+        for (_, result), found in zip(pairs, links, strict=True):
+            result["alignment"] = " ".join(f"{source}-{target}" for source, target in found)
 
     def splits(self, generate_arguments: dict[str, Any], return_scores: bool, split_sentences: bool | None) -> bool:
         """Whether texts are translated sentence by sentence: what is asked for, or else what the model has learned."""
@@ -446,6 +467,7 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         return_scores: bool = False,
         protect_copies: bool | None = None,
         restore_case: bool | None = None,
+        prefix: str | None = None,
         progress: bool | tqdm = False,
         **batching: Any,
     ) -> list[list[dict[str, Any]]]:
@@ -465,7 +487,9 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         learned = self.model.generation_config
         protects = getattr(learned, "protect_copies", False) if protect_copies is None else protect_copies
         restores = getattr(learned, "restore_case", False) if restore_case is None else restore_case
-        if generate_arguments.get("decoder_input_ids") is not None:
+        if prefix is not None and generate_arguments.get("decoder_input_ids") is not None:
+            raise ValueError("`prefix` and `decoder_input_ids` both begin the translation. Leave one of the two out.")
+        if prefix is not None or generate_arguments.get("decoder_input_ids") is not None:
             protects = False  # a translation that is begun may hold what is copied
         score = {"score": 0.0} if return_scores else {}
         results: list[list[dict[str, Any]]] = [
@@ -481,7 +505,7 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         shown = {index: each for index, each in shown.items() if any(map(str.isalpha, each.text))}
         with progress_bar(progress, len(sentences)) as bar:
             bar.update(len(sentences) - len(shown))
-            translated = self._run(shown, generate_arguments, return_scores, bar, **batching)
+            translated = self._run(shown, generate_arguments, return_scores, bar, prefix=prefix, **batching)
         for index, outputs in translated.items():
             results[index] = [{**each, self.text_key: shown[index].restore(each[self.text_key])} for each in outputs]
         again = {}
@@ -526,6 +550,7 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         bar: tqdm | None,
         tokens_per_batch: int = 2048,
         batch_size: int | None = None,
+        prefix: str | None = None,
     ) -> dict[int, list[dict[str, Any]]]:
         """Batches of sentences of similar length through the model."""
         count = self._setting(generate_arguments, "num_return_sequences", 1)
@@ -550,12 +575,21 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         with unchanged_weights():
             for batch in batches:
                 inputs = self.tokenizer.pad([encoded[index] for index in batch], return_tensors="pt")
+                if prefix is not None:
+                    begun = self._encode_prefix(prefix, len(batch))
+                    generate_arguments = {**generate_arguments, "decoder_input_ids": begun}
                 outputs = self.postprocess(self.forward(inputs, return_scores=return_scores, **generate_arguments))
                 for position, index in enumerate(batch):
                     results[index] = outputs[position * count : (position + 1) * count]
                 if bar is not None:
                     bar.update(len(batch))
         return results
+
+    def _encode_prefix(self, prefix: str, count: int) -> torch.Tensor:
+        """The ids (B, 1 + P) that translations begin with: the start token and those of the text."""
+        ids = self.tokenizer(text_target=prefix, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        start = self.model.generation_config.decoder_start_token_id
+        return torch.tensor([[start, *ids]] * count, device=self.model.device)
 
     def warn_of_length(self, sentences: list[tuple[str, int]]) -> None:
         """Warn, once a call, of the first sentence that is far longer than any of the training. They have lengths."""
@@ -626,6 +660,74 @@ class VanillaTransformerText2TextGenerationPipeline(VanillaTransformerTranslatio
     """Text from text, whatever the model was trained for: results of `{"generated_text": ...}`."""
 
     return_name = "generated"
+
+
+@torch.no_grad()
+def align_words(
+    model: Any, tokenizer: Any, sources: list[str], targets: list[str], batch_size: int = 32
+) -> list[list[tuple[int, int]]]:
+    """
+    Find which words of translations belong to which words of their sources, by cross-attention (§3.2.3).
+
+    Words are what white space parts. Each target word is linked to the source word that the decoder looks at most
+    while it writes it, and each source word without a link to the target word that looks at it most. The weights are
+    the mean over `model.generation_config.alignment_heads`, a list of (layer, head), or else over all heads of the
+    last layer (benchmarks/results/alignment.md).
+
+    Args:
+        model, tokenizer: of a translation model; the tokenizer must know where tokens are in the text.
+        sources, targets: texts and their translations, by the model or by anyone.
+
+    Returns:
+        pairs (source word, target word), from 0, of each text.
+    """
+    was_training, implementation = model.training, model.config._attn_implementation
+    chosen = getattr(model.generation_config, "alignment_heads", None)
+    links: list[list[tuple[int, int]]] = []
+    try:
+        model.eval()
+        model.set_attn_implementation("eager")  # the only one that gives weights
+        for start in range(0, len(sources), batch_size):
+            texts, translations = sources[start : start + batch_size], targets[start : start + batch_size]
+            settings = {"return_offsets_mapping": True, "split_special_tokens": True}
+            source, target = tokenizer(texts, **settings), tokenizer(text_target=translations, **settings)
+            inputs = tokenizer.pad({"input_ids": source["input_ids"]}, return_tensors="pt").to(model.device)
+            labels = tokenizer.pad({"input_ids": target["input_ids"]}, return_tensors="pt")["input_ids"]
+            decoder_ids = model.prepare_decoder_input_ids_from_labels(labels.to(model.device))
+            layers = model(**inputs, decoder_input_ids=decoder_ids, output_attentions=True).cross_attentions
+            heads = [layers[-1].mean(dim=1)] if not chosen else [layers[layer][:, head] for layer, head in chosen]
+            weights = torch.stack(heads).mean(dim=0).float().cpu()  # (B, T, S)
+            for row in range(len(texts)):
+                of_source = word_numbers(texts[row], source["offset_mapping"][row])
+                of_target = word_numbers(translations[row], target["offset_mapping"][row])
+                links.append(link_words(weights[row], of_source, of_target))
+    finally:
+        model.set_attn_implementation(implementation)
+        model.train(was_training)
+    return links
+
+
+def word_numbers(text: str, offsets: list[tuple[int, int]]) -> list[int]:
+    """The word that each token ends in, from 0; -1 for one without a character of a word."""
+    words = [match.span() for match in re.finditer(r"\S+", text)]
+    ends = {position: word for word, (start, end) in enumerate(words) for position in range(start, end)}
+    return [ends.get(end - 1, -1) if end > start else -1 for start, end in offsets]
+
+
+def link_words(weights: torch.Tensor, of_source: list[int], of_target: list[int]) -> list[tuple[int, int]]:
+    """Weights (T, S) of tokens, and the word of each token -> pairs (source word, target word), sorted."""
+    count, length = max(of_source, default=-1) + 1, max(of_target, default=-1) + 1
+    if not count or not length:
+        return []
+    by_word = torch.zeros(length, count)  # summed over the tokens of a source word, the mean of those of a target word
+    for row, target in enumerate(of_target):
+        for column, source in enumerate(of_source):
+            if target >= 0 and source >= 0:
+                by_word[target, source] += weights[row, column] / of_target.count(target)
+    links = {(int(row.argmax()), target) for target, row in enumerate(by_word)}
+    linked = {source for source, _ in links}
+    links |= {(source, int(by_word[:, source].argmax())) for source in range(count) if source not in linked}
+    return sorted(links)
 
 
 def position_limit(config: PreTrainedConfig) -> int | None:

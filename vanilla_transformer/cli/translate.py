@@ -64,6 +64,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="text: a translation a line, with --return_scores its score and a tab before it; jsonl: an object a line "
         'of the input, {"source": ..., "translations": [{"translation_text": ..., "score": ...}, ...]} (text)',
     )
+    parser.add_argument("--prefix", help="what every translation begins with")
+    parser.add_argument(
+        "--alignments", action="store_true", help='with each translation its word alignment, "0-0 1-2", after a tab'
+    )
     parser.add_argument("--return_scores", action="store_true", help="with each translation what beam search ranks by")
     for name, (kind, _, _, text) in GENERATE_OPTIONS.items():
         parser.add_argument(f"--{name}", type=kind, help=text)
@@ -97,6 +101,8 @@ def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
         parser.error("--max_length and --max_new_tokens say the same in two ways: give one of them")
     if options.split_sentences and (options.return_scores or (options.num_return_sequences or 1) > 1):
         parser.error("--split_sentences gives one text a line: leave out --return_scores and --num_return_sequences")
+    if options.split_sentences and options.prefix is not None:
+        parser.error("--split_sentences would begin every sentence of a line with --prefix: leave one of them out")
     ranges = {name: (least, most) for name, (_, least, most, _) in GENERATE_OPTIONS.items()}
     for name, (least, most) in {**ranges, "tokens_per_batch": (1, None), "num_threads": (1, None)}.items():
         value = getattr(options, name)
@@ -153,6 +159,8 @@ def run(options: argparse.Namespace) -> int:
                     settings,
                     options.return_scores,
                     **switches,
+                    prefix=options.prefix,
+                    return_alignments=options.alignments,
                     tokens_per_batch=options.tokens_per_batch,
                     progress=bar,
                 )
@@ -168,7 +176,8 @@ def format_result(options: argparse.Namespace, text: str, translations: list[dic
     lines = []
     for translation in translations:
         score = f"{translation['score']:.4f}\t" if options.return_scores else ""
-        lines.append(score + translation["translation_text"].replace("\n", " ") + "\n")
+        alignment = f"\t{translation['alignment']}" if options.alignments else ""
+        lines.append(score + translation["translation_text"].replace("\n", " ") + alignment + "\n")
     return "".join(lines)
 
 

@@ -24,6 +24,19 @@ function matrix(packed, index) {
   return Array.from({ length: rows }, (_, r) => packed.values.subarray(start + r * columns, start + (r + 1) * columns));
 }
 
+/** Add input and output of each sublayer of a stack, from its bottom. */
+function addResiduals(stack) {
+  let state = matrix(stack.input);
+  for (const layer of stack.layers)
+    for (const part of [layer.self, layer.cross, layer.forward].filter(Boolean)) {
+      const output = matrix(part.output), before = state;
+      part.sum = output.map((row, r) => row.map((value, c) => value + before[r][c]));
+      state = sizes.norm_first ? part.sum : matrix(part.norm);
+    }
+}
+addResiduals(data.encoder);
+addResiduals(data.decoder);
+
 const show = (value) => (Math.abs(value) >= 100 ? value.toFixed(0) : Math.abs(value) >= 10 ? value.toFixed(1)
   : value.toFixed(2)).replace("-", "−");
 const minus = (value) => value.toFixed(3).replace("-", "−");
@@ -167,7 +180,7 @@ function attentionSteps(part, kind) {
 
 function residualStep(part, rows, side) {
   return step("Residual and norm", "§5.4", "residual", "The sublayer's output is added to its input, and the sum normalized: mean 0, variance 1, then a learned gain and bias.", `T × d_model = ${shape(rows.length, sizes.hidden_size)}`,
-    heat(matrix(part.residual), rows, side, "x + Sublayer"), heat(matrix(part.norm), rows, side, "LayerNorm"));
+    heat(part.sum, rows, side, "x + Sublayer"), heat(matrix(part.norm), rows, side, "LayerNorm"));
 }
 
 function forwardSteps(part, rows, side) {

@@ -64,8 +64,8 @@ def pack_layer(layer: Layer) -> dict[str, Any]:
 
 
 def pack_sublayer(sublayer: Sublayer) -> dict[str, Any]:
-    """Return the steps of a sublayer."""
-    packed = {"output": pack(sublayer.output), "residual": pack(sublayer.residual), "norm": pack(sublayer.norm)}
+    """Return the steps of a sublayer; the page adds its input and its output by itself."""
+    packed = {"output": pack(sublayer.output), "norm": pack(sublayer.norm)}
     if sublayer.attention is not None:
         packed["attention"] = pack_attention(sublayer.attention)
     if sublayer.inner is not None:
