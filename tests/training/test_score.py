@@ -308,3 +308,15 @@ def test_the_source_as_people_type_it_is_scored_on_request(model_folder, tmp_pat
     assert rows["upper"]["sentences"] == 2 and {"plain", "spaces", "email address"} <= set(rows)
     assert main(["--hypothesis", str(tmp_path / "a.es"), *files, "--robustness"]) == 2
     assert "--robustness has no effect" in capsys.readouterr().err
+
+
+def test_token_scores_of_given_translations(texts, model_folder, capsys):
+    files = ["--source", str(texts / "a.en"), "--reference", str(texts / "a.es"), "--hypothesis", str(texts / "b.es")]
+    settings = ["--model", str(model_folder), "--samples", "0", "--run_on", "cpu", "--target_lang", "es"]
+    assert main([*files, *settings, "--token_scores", "--output", str(texts / "out")]) == 0
+    rows = [json.loads(line) for line in (texts / "out" / "a.token_scores.jsonl").read_text("utf-8").splitlines()]
+    assert ["".join(row["tokens"]).replace("␣", " ") for row in rows] == [f"{text}</s>" for text in REFERENCES[::-1]]
+    assert all(sum(row["log_probabilities"]) == pytest.approx(row["log_probability"]) for row in rows)
+    capsys.readouterr()
+    assert main([*files, *settings, "--token_scores"]) == 2
+    assert "--token_scores writes a file for each text into --output" in capsys.readouterr().err

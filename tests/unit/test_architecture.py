@@ -40,6 +40,11 @@ def is_remote(module: str) -> bool:
     return module.endswith("_vanilla_transformer")
 
 
+def is_package(module: str) -> bool:
+    """Return whether a module is a folder."""
+    return (ROOT / module.replace(".", "/") / "__init__.py").exists()
+
+
 @cache
 def read_modules() -> dict[str, ast.Module]:
     """Return the source of every module of this house."""
@@ -55,7 +60,11 @@ def find_imports(module: str) -> frozenset[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            source = f"{module.rpartition('.')[0]}.{node.module}" if node.level else str(node.module)
+            source = str(node.module)
+            if node.level:  # of a package, its own name is the first level
+                parts = module.split(".")
+                base = parts[: len(parts) - node.level + is_package(module)]
+                source = ".".join([*base, *([node.module] if node.module else [])])
             whole = {f"{source}.{alias.name}" for alias in node.names}
             found |= {name if name in read_modules() else source for name in whole}
     return frozenset(found)

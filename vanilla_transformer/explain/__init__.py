@@ -7,7 +7,7 @@ The model seen from inside: every step from a sentence to its translation, with 
     explanation.save("page.html")  # one page, which needs no network
 """
 
-from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 import torch
@@ -16,56 +16,19 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..errors import SettingsError, TextError
 from ..plots import token_texts
 from .beams import Hypothesis, search_beams
+from .page import write_page
+from .run import Candidate, Run
 from .trace import Attention, Layer, Stack, Sublayer, build_stack, recorded
 
 MOST_TOKENS = 64  # of a side: more would not fit on a page that a person reads
 CANDIDATES = 10
 
 
-@dataclass
-class Candidate:
-    """An entry of the vocabulary that may come next, with its probability."""
-
-    token: str
-    id: int
-    probability: float
-
-
-@dataclass
-class Explanation:
-    """
-    One sentence on its way through a model.
-
-    Attributes:
-        text, translation: as people read them.
-        source_tokens (S), target_tokens (T), source_ids, target_ids: what the encoder reads; what the decoder writes.
-        decoder_tokens (T): what the decoder reads, shifted right by the start token (§3.1).
-        encoder, decoder: every step of the stacks.
-        logits (T, V): for the token that is written at each position.
-        candidates (T, 10): the most probable tokens of each position.
-        beams: for each step of the search its hypotheses, the best first; none for a given translation.
-        sizes: of the model, by the names of its configuration.
-    """
-
-    text: str
-    translation: str
-    source_tokens: list[str]
-    source_ids: list[int]
-    target_tokens: list[str]
-    target_ids: list[int]
-    decoder_tokens: list[str]
-    encoder: Stack
-    decoder: Stack
-    logits: torch.Tensor
-    candidates: list[list[Candidate]]
-    beams: list[list[Hypothesis]]
-    beam_tokens: list[list[str]]  # the last token of each hypothesis of `beams`
-    sizes: dict[str, int | float | bool | str]
+class Explanation(Run):
+    """One sentence on its way through a model, as an object and as a page; its attributes are those of `Run`."""
 
     def to_html(self) -> str:
         """Return the page: HTML with its style, its program and all numbers in it."""
-        from .page import write_page  # which reads files
-
         return write_page(self)
 
     def save(self, path: str | Path) -> None:
@@ -74,8 +37,6 @@ class Explanation:
 
     def _repr_html_(self) -> str:
         """Show the page in a notebook, in a frame of its own."""
-        from html import escape
-
         return f'<iframe srcdoc="{escape(self.to_html())}" style="width:100%;height:720px;border:0"></iframe>'
 
 

@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 
-from . import Attention, Explanation, Layer, Stack, Sublayer
+from .run import Run
+from .trace import Attention, Layer, Stack, Sublayer
 
 LARGEST = 65504.0  # of 16 bits
 BEAM_ROWS = 3  # hypotheses of a step on the page, in beams: those that are kept, and the best that are not
 
 
-def write_page(explanation: Explanation) -> str:
+def write_page(explanation: Run) -> str:
     """Return the page of an explanation."""
     folder = files(__package__)
     parts = {name: (folder / f"page.{name}").read_text(encoding="utf-8") for name in ("html", "css", "js")}
@@ -29,7 +30,7 @@ def pack(tensor: torch.Tensor) -> dict[str, Any]:
     return {"shape": list(tensor.shape), "numbers": numbers}
 
 
-def pack_explanation(explanation: Explanation) -> dict[str, Any]:
+def pack_explanation(explanation: Run) -> dict[str, Any]:
     """Return all that the page shows."""
     return {
         "text": explanation.text,
@@ -80,7 +81,7 @@ def pack_attention(attention: Attention) -> dict[str, Any]:
     return {**packed, "allowed": attention.allowed.int().tolist()}
 
 
-def pack_beams(explanation: Explanation) -> list[list[dict[str, Any]]]:
+def pack_beams(explanation: Run) -> list[list[dict[str, Any]]]:
     """Return the steps of the search, each with its kept hypotheses and the best of the others."""
     beams = max((sum(each.is_kept for each in step) for step in explanation.beams), default=0)
     rows: list[list[dict[str, Any]]] = []
