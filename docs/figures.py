@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from vanilla_transformer.kernels_vanilla_transformer import linear
 from vanilla_transformer.loading import load_model
-from vanilla_transformer.visualization import attention_weights, plot_attention, tokens_of
+from vanilla_transformer.plots import attention_weights, plot_attention, token_texts
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = ROOT / "docs" / "assets"
@@ -125,7 +125,7 @@ def main() -> None:
     logits = model(**inputs, decoder_input_ids=decoder_ids).logits[0, -1]
     best = logits.softmax(-1).topk(6)
     draw_bars(
-        "probabilities", tokens_of(tokenizer, best.indices), best.values.tolist(), "probability of the first token"
+        "probabilities", token_texts(tokenizer, best.indices), best.values.tolist(), "probability of the first token"
     )
     spread, size = 0.1, model.config.vocab_size
     draw_bars(

@@ -7,7 +7,7 @@ Draw what the decoder attends to while it translates, and print the strongest co
 from pathlib import Path
 
 from vanilla_transformer.loading import load_model
-from vanilla_transformer.visualization import attention_weights, plot_attention
+from vanilla_transformer.plots import attention_weights, plot_attention
 
 model, tokenizer = load_model("checkpoints/tiny-en-es")
 picture = Path("runs/attention.png")

@@ -3,7 +3,7 @@ Word alignments from cross-attention, layer by layer and head by head, against a
 
     python -m benchmarks.quality.alignment --output benchmarks/results/alignment.md
 
-The alignment error rate is 1 - 2 |A ∩ G| / (|A| + |G|) for links A of the model and G of the hand (Och and Ney 2003,
+Layers and heads are numbered from 0. The alignment error rate is 1 - 2 |A ∩ G| / (|A| + |G|) for links A of the model and G of the hand (Och and Ney 2003,
 with sure links only). "written": weights of the step that writes a token; "read": of the step that reads it. The
 diagonal links words at the same share of the sentence and knows nothing of the model.
 """
@@ -12,10 +12,10 @@ import argparse
 from pathlib import Path
 
 import torch
-from tabulate import tabulate
 
-from vanilla_transformer import pipeline_vanilla_transformer as aligner
+from benchmarks.machine import describe, show_table
 from vanilla_transformer.loading import load_model
+from vanilla_transformer.pipeline_vanilla_transformer import align_words, link_words, word_numbers
 
 DATA = Path(__file__).resolve().parents[2] / "tests" / "data" / "alignments.en-es.tsv"
 Links = list[tuple[int, int]]
@@ -38,7 +38,7 @@ def diagonal(source: str, target: str) -> Links:
     """Link words that are as far into their sentences."""
     count, length = len(source.split()), len(target.split())
     places = [torch.arange(number) / max(1, number - 1) for number in (length, count)]
-    return aligner.link_words(-(places[0].unsqueeze(1) - places[1]).abs(), list(range(count)), list(range(length)))
+    return link_words(-(places[0].unsqueeze(1) - places[1]).abs(), list(range(count)), list(range(length)))
 
 
 @torch.no_grad()
@@ -55,8 +55,8 @@ def measure(folder: str) -> tuple[list[dict[str, str]], float]:
         decoder_ids = model.prepare_decoder_input_ids_from_labels(labels)
         outputs = model(torch.tensor([source.input_ids]), decoder_input_ids=decoder_ids, output_attentions=True)
         words = (
-            aligner.word_numbers(text, source.offset_mapping),
-            aligner.word_numbers(translation, target.offset_mapping),
+            word_numbers(text, source.offset_mapping),
+            word_numbers(translation, target.offset_mapping),
         )
         pairs.append((torch.stack([layer[0] for layer in outputs.cross_attentions]), *words))  # (N, H, T, S)
     rows = []
@@ -68,7 +68,7 @@ def measure(folder: str) -> tuple[list[dict[str, str]], float]:
                 found = []
                 for weights, of_source, of_target in pairs:
                     chosen = weights[layer, head].mean(dim=0).roll(-shift, dims=0)
-                    found.append(aligner.link_words(chosen, of_source, of_target))
+                    found.append(link_words(chosen, of_source, of_target))
                 row[name] = f"{error_rate(found, gold):.1f}"
             rows.append(row)
     return rows, error_rate([diagonal(*pair) for pair in zip(sources, targets, strict=True)], gold)
@@ -83,18 +83,14 @@ def main(arguments: list[str] | None = None) -> int:
     rows, baseline = measure(options.model)
     sources, targets, gold = read_gold()
     model, tokenizer = load_model(options.model)
-    used = error_rate(aligner.align_words(model, tokenizer, sources, targets), gold)
-    table = tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
-    text = f"{table}\n\ndiagonal: {baseline:.1f}; `align_words`: {used:.1f}\n"
-    print(text)
-    if options.output is not None:
-        command = f"python -m benchmarks.quality.alignment --model {options.model}"
-        options.output.write_text(
-            "# Word alignments from cross-attention\n\nAlignment error rate in percent (lower is better) on the "
-            f"{len(sources)} hand-aligned sentences of `tests/data/alignments.en-es.tsv`, forced decoding.\n\n"
-            f"    {command}\n\n{text}",
-            encoding="utf-8",
-        )
+    used = error_rate(align_words(model, tokenizer, sources, targets), gold)
+    empty = dict.fromkeys(list(rows[0])[2:-1], "")
+    rows += [
+        {"layer": "`align_words`", "step": "written", **empty, "mean": f"{used:.1f}"},
+        {"layer": "the diagonal", "step": "", **empty, "mean": f"{baseline:.1f}"},
+    ]
+    title = f"Alignment error rate in percent, on {len(sources)} sentences aligned by hand"
+    show_table(f"{title}; {describe(torch.get_num_threads())}", rows, options.output)
     return 0
 
 
