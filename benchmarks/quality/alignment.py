@@ -3,9 +3,9 @@ Word alignments from cross-attention, layer by layer and head by head, against a
 
     python -m benchmarks.quality.alignment --output benchmarks/results/alignment.md
 
-Layers and heads are numbered from 0. The alignment error rate is 1 - 2 |A ∩ G| / (|A| + |G|) for links A of the model and G of the hand (Och and Ney 2003,
-with sure links only). "written": weights of the step that writes a token; "read": of the step that reads it. The
-diagonal links words at the same share of the sentence and knows nothing of the model.
+Layers and heads are numbered from 0. The alignment error rate is 1 - 2 |A ∩ G| / (|A| + |G|) for links A of the model
+and G of the hand (Och and Ney 2003, with sure links only). "written": weights of the step that writes a token; "read":
+of the step that reads it. The diagonal links words at the same share of the sentence and knows nothing of the model.
 """
 
 import argparse
