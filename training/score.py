@@ -56,7 +56,7 @@ from vanilla_transformer import (
     VanillaTransformerTranslationPipeline,
 )
 from vanilla_transformer.errors import RecipeError, run_command
-from vanilla_transformer.forced import ForcedScore, force_decode
+from vanilla_transformer.forced import ForcedScore, force_decode, write_forced
 from vanilla_transformer.generation_vanilla_transformer import (
     LENGTH_PENALTY_TYPES,
     VanillaTransformerGenerationMixin,
@@ -335,8 +335,7 @@ def write_results(
             ]
         rows[domain.name] = row
         if domain.token_scores is not None:
-            lines = [json.dumps(dataclasses.asdict(each), ensure_ascii=False) + "\n" for each in domain.token_scores]
-            (folder / f"{domain.name}.token_scores.jsonl").write_text("".join(lines), encoding="utf-8")
+            write_forced(domain.token_scores, folder / f"{domain.name}.token_scores.jsonl")
         lines = [line.replace("\n", " ") + "\n" for line in domain.hypotheses or []]
         (folder / f"{domain.name}.hypothesis.txt").write_text("".join(lines), encoding="utf-8")
     everything = {"systems": rows} if several else {"settings": domains[0].settings, "texts": rows}
@@ -469,23 +468,16 @@ def score(options: argparse.Namespace) -> int:
         model, tokenizer = load_model(folder)
         apply_model(model, tokenizer, own, options)
         for domain in own if options.token_scores else ():
-            given = domain.text.targets if options.hypothesis is None else domain.hypotheses or []
-            domain.token_scores = force_decode(model, tokenizer, domain.text.sources, given)
+            given = domain.hypotheses if options.hypothesis else domain.text.targets
+            domain.token_scores = force_decode(model, tokenizer, domain.text.sources, given or [])
         if options.robustness:
-            translator = VanillaTransformerTranslationPipeline(
-                model=model.eval(), tokenizer=tokenizer, device=model.device
-            )
+            model.eval()
+            translator = VanillaTransformerTranslationPipeline(model=model, tokenizer=tokenizer, device=model.device)
             for domain in own:
                 domain.robustness = robustness.measure(translator, domain.text, language)
+    of_scores = (language, options.tokenize, options.compounds, options.samples)
     for domain in domains:
-        domain.scores = score_translations(
-            domain.hypotheses or [],
-            domain.text.targets,
-            language,
-            options.tokenize,
-            options.compounds,
-            options.samples,
-        )
+        domain.scores = score_translations(domain.hypotheses or [], domain.text.targets, *of_scores)
     differences = {}
     if several and options.samples:
         systems = {domain.name: domain.hypotheses or [] for domain in domains}

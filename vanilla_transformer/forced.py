@@ -1,7 +1,10 @@
 """Forced decoding: what a model thinks of given translations, token by token."""
 
-from collections.abc import Sequence
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -79,3 +82,9 @@ def force_decode(
             )
     model.train(was_training)
     return [found[index] for index in range(len(sizes))]
+
+
+def write_forced(scores: Iterable[ForcedScore], path: Path) -> None:
+    """Write scores as JSON lines, one for each translation."""
+    lines = [json.dumps(dataclasses.asdict(each), ensure_ascii=False) + "\n" for each in scores]
+    path.write_text("".join(lines), encoding="utf-8")
