@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from .configuration_vanilla_transformer import AUTO_MAP
+from .engines import ENGINES, load_engine
 from .errors import ModelFolderError, SettingsError
+from .exported import check_engine
 from .pipeline_vanilla_transformer import VanillaTransformerTranslationPipeline
-
-ENGINES = ("torch",)
 
 
 def auto_class_of(model_class: str) -> Any:
@@ -31,15 +31,17 @@ def load_translator(
 
     Args:
         folder: a folder, or a repository on the Hub.
-        engine: the library that computes; only "torch".
-        device: "cpu", "cuda" or "mps"; without it an accelerator where torch finds one, else the CPU.
+        engine: the library that computes: "torch", or "ctranslate2" or "onnxruntime" for a folder that
+            `vanilla-transformer export` wrote for it.
+        device: "cpu", "cuda" or "mps"; without it an accelerator where torch finds one, else the CPU. Other engines
+            are on the CPU without it; CTranslate2 has "cuda" too.
 
     Returns:
         The translation pipeline. A string gives a list of `{"translation_text": ...}`, a list of strings gives one
         such dict for each of them.
 
     Raises:
-        SettingsError: if the engine is unknown, or torch does not find the device.
+        SettingsError: if the engine is unknown or not installed, or the device is not found.
         ModelFolderError: if the folder lacks a file or a tensor, or a file is damaged.
 
     Example:
@@ -49,6 +51,8 @@ def load_translator(
     """
     if engine not in ENGINES:
         raise SettingsError(f'`engine` must be one of {", ".join(ENGINES)}, but is "{engine}". Use "torch".')
+    if engine != "torch":
+        return load_engine(folder, engine, device or "cpu")
     device = choose_device(device)
     model, tokenizer = load_model(folder, device)
     return VanillaTransformerTranslationPipeline(model=model, tokenizer=tokenizer, device=device)
@@ -156,7 +160,8 @@ def read_generation_config(folder: Path) -> dict[str, Any] | None:
 
 
 def check_model_folder(folder: Path) -> None:
-    """Name the first file that a usable folder would have and this one has not."""
+    """Name the first file that a usable folder would have and this one has not; refuse what another engine runs."""
+    check_engine(folder, "torch")
     weights = ("model.safetensors", "model.safetensors.index.json")
     for names in (("config.json",), weights, ("tokenizer.json",)):
         if not any((folder / name).is_file() for name in names):

@@ -46,6 +46,8 @@ LICENSES = frozenset(
     )
 )
 # Tasks by the Hub's names: what a model of each is, and what its training text is counted in.
+# What the Hub calls the library of an exported model.
+LIBRARIES = {"ctranslate2": "ctranslate2", "onnx": "transformers.js"}
 TASKS = {
     "translation": ("translation model", "sentence pairs"),
     "summarization": ("summarization model", "texts with a summary"),
@@ -143,6 +145,7 @@ class ModelPlace:
         native: the repository with the same model as a stock `MarianMTModel`.
         original, original_on_hub: of such a repository, what it was made from, and whether that is a repository.
         differences: what it does differently from that.
+        form, precision: what it was exported to, "marian", "ctranslate2" or "onnx", and of its weights.
     """
 
     path: str
@@ -151,6 +154,8 @@ class ModelPlace:
     original: str | None = None
     original_on_hub: bool = False
     differences: tuple[str, ...] = ()
+    form: str = "marian"
+    precision: str = "float32"
 
     @property
     def name(self) -> str:
@@ -270,16 +275,16 @@ def card_metadata(facts: ModelCardFacts, place: ModelPlace) -> ModelCardData:
         for key, name in facts.results.names.items()
         if key in scores.scores and not native  # whose results are the original's
     ]
+    form = place.form if native else "vanilla_transformer"
     return ModelCardData(
-        library_name="transformers",
+        library_name=LIBRARIES.get(form, "transformers"),
         pipeline_tag=facts.task,
         license=facts.license,
         language=[language for language in (facts.source_lang, facts.target_lang) if language] or None,
         base_model=facts.base_model if facts.base_model_on_hub and not native else None,
         datasets=facts.datasets or None,
         metrics=sorted({result.metric_type for result in measured}) or None,
-        tags=[facts.task, "marian" if native else "vanilla_transformer", "arxiv:1706.03762"]
-        + ([] if native else ["custom_code"]),
+        tags=[facts.task, form, "arxiv:1706.03762"] + ([] if native else ["custom_code"]),
         model_name=place.name if measured else None,
         eval_results=measured or None,
     )

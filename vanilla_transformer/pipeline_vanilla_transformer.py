@@ -627,8 +627,7 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         copies = sequences.shape[0] // inputs["input_ids"].shape[0]
         source = {name: tensor.repeat_interleave(copies, dim=0) for name, tensor in inputs.items()}
         tokens = sequences[:, 1:]  # (N, T)
-        logits = self.model(**source, decoder_input_ids=sequences[:, :-1]).logits  # (N, T, V)
-        log_probabilities = logits.float().log_softmax(dim=-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)  # (N, T)
+        log_probabilities = self._score_tokens(source, sequences)
         # Padding, which may be the same token as `</s>`, follows that, or the last token before the limit.
         ends = torch.as_tensor(self._setting(generate_arguments, "eos_token_id", -1), device=tokens.device)
         is_end = torch.isin(tokens, ends)
@@ -640,6 +639,11 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         penalty = (5 + length) / 6 if is_gnmt else length
         exponent = self._setting(generate_arguments, "length_penalty", 1.0)
         return (log_probabilities * real).sum(dim=-1) / penalty**exponent
+
+    def _score_tokens(self, source: dict[str, torch.Tensor], sequences: torch.Tensor) -> torch.Tensor:
+        """log P of each token after the first, of sequences (N, 1 + T) with sources (N, S) -> (N, T)."""
+        logits = self.model(**source, decoder_input_ids=sequences[:, :-1]).logits  # (N, T, V)
+        return logits.float().log_softmax(dim=-1).gather(-1, sequences[:, 1:].unsqueeze(-1)).squeeze(-1)
 
     def postprocess(self, model_outputs: dict[str, Any], **parameters: Any) -> list[dict[str, Any]]:
         """Ids to texts, with their scores if they have any."""

@@ -23,6 +23,10 @@ LIBRARIES = {
     "sklearn": {"training.metrics"},
     "pycountry": {"training.metrics", "training.data", "vanilla_transformer.model_card"},
     "yaml": {"training.recipe"},
+    "ctranslate2": {"vanilla_transformer.conversion.to_ctranslate2", "vanilla_transformer.engines.ctranslate2_engine"},
+    "onnx": {"vanilla_transformer.conversion.to_onnx"},
+    "onnxscript": {"vanilla_transformer.conversion.to_onnx"},
+    "onnxruntime": {"vanilla_transformer.conversion.to_onnx", "vanilla_transformer.engines.onnxruntime_engine"},
 }
 MOST_LINES = {"file": 500, "class": 260, "function": 75}
 MOST_PARAMETERS = 8

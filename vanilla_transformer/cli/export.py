@@ -5,27 +5,57 @@ from pathlib import Path
 
 from transformers.utils import logging
 
+FORMATS = {
+    "marian": "a stock MarianMTModel, which plain transformers loads",
+    "ctranslate2": "a model for CTranslate2",
+    "onnx": "graphs for onnxruntime, in the folder that transformers.js loads",
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this verb."""
     parser.add_argument("model", type=Path, help="the folder of the model")
     parser.add_argument("output", type=Path, help="a folder to make")
     parser.add_argument(
-        "--to", required=True, choices=["marian"], help="marian: a stock MarianMTModel of transformers"
+        "--to", required=True, choices=FORMATS, help="; ".join(f"{name}: {text}" for name, text in FORMATS.items())
+    )
+    parser.add_argument("--precision", choices=["float32", "int8"], help="of the weights (float32)")
+    parser.add_argument(
+        "--max_positions",
+        type=int,
+        help="of ctranslate2: tokens that a sentence may have (4096), without a limit here",
     )
 
 
 def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Refuse options that do not fit each other."""
+    if options.max_positions is not None and options.to != "ctranslate2":
+        parser.error(f"--max_positions is of --to ctranslate2 and not of --to {options.to}: leave it out")
+    if options.max_positions is not None and options.max_positions < 1:
+        parser.error(f"--max_positions is {options.max_positions}: give at least 1")
+    if options.precision == "int8" and options.to == "marian":
+        parser.error("--precision int8 is of other targets than marian: leave it out")
 
 
 def run(options: argparse.Namespace) -> int:
     """Write the model and say what does not travel; return the exit status."""
-    from ..conversion.marian import export_marian  # with the libraries of a model card
-
     logging.disable_progress_bar()
-    differences = export_marian(options.model, options.output)
-    print(f"{options.output}: a MarianMTModel, which plain transformers loads. What does not travel:")
+    precision = options.precision or "float32"
+    if options.to == "marian":
+        from ..conversion.marian import export_marian  # with the libraries of a model card
+
+        differences = export_marian(options.model, options.output)
+    elif options.to == "onnx":
+        from ..conversion.to_onnx import export_onnx
+
+        differences = export_onnx(options.model, options.output, precision)
+    else:
+        from ..conversion.to_ctranslate2 import MAX_POSITIONS, export_ctranslate2
+
+        differences = export_ctranslate2(
+            options.model, options.output, precision, options.max_positions or MAX_POSITIONS
+        )
+    print(f"{options.output}: {FORMATS[options.to]}. What does not travel:")
     for difference in differences:
         print(f"  {difference}")
     return 0

@@ -20,10 +20,11 @@ import torch
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
+from ..engines import ENGINES
 from ..errors import SettingsError, TextError, settings_of_the_user
 from ..kernels_vanilla_transformer import WEIGHT_PRECISIONS
-from ..loading import load_model
-from ..pipeline_vanilla_transformer import VanillaTransformerTranslationPipeline, chunks, into_sentences
+from ..loading import load_translator
+from ..pipeline_vanilla_transformer import chunks, into_sentences
 from ..text import check_plain_text, read_plain_text, split_lines
 
 # Arguments of `generate` that are options of `translate` under the same name: their type, the least and the largest
@@ -52,6 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this verb."""
     parser.add_argument("text", nargs="*", help="sentences; without any, --input or standard input is read")
     parser.add_argument("--model", required=True, help="a folder, or a repository on the Hub")
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="torch",
+        help="what runs the model; the others run what `export` wrote for them (torch)",
+    )
     parser.add_argument("--input", type=Path, help="file with a sentence a line, UTF-8")
     parser.add_argument("--output", type=Path, help="file for the translations; standard output without it")
     parser.add_argument(
@@ -128,8 +135,9 @@ def run(options: argparse.Namespace) -> int:
     if options.num_threads is not None:
         torch.set_num_threads(options.num_threads)
     logging.disable_progress_bar()
-    model, tokenizer = load_model(options.model, device)
-    translator = VanillaTransformerTranslationPipeline(model=model, tokenizer=tokenizer, device=device)
+    if options.device == "auto" and options.engine != "torch":
+        device = "cpu"
+    translator = load_translator(options.model, options.engine, device)
 
     settings = {
         name: getattr(options, name)
@@ -143,7 +151,7 @@ def run(options: argparse.Namespace) -> int:
         options.split_sentences = translator.splits(settings, options.return_scores, options.split_sentences)
     if options.seed is not None:
         torch.manual_seed(options.seed)
-    returned = settings.get("num_return_sequences") or model.generation_config.num_return_sequences or 1
+    returned = settings.get("num_return_sequences") or translator.model.generation_config.num_return_sequences or 1
     lines_per_text = 1 if options.output_format == "jsonl" else returned
     with (
         open_output(options, lines_per_text) as (

@@ -8,26 +8,15 @@ reads the stream is scaled back. Only the first stream of each stack has no fact
 """
 
 import math
-import os
-import shutil
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from tokenizers import Tokenizer
-from transformers import (
-    GenerationConfig,
-    MarianConfig,
-    MarianMTModel,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    TokenizersBackend,
-)
+from transformers import GenerationConfig, MarianConfig, MarianMTModel, PreTrainedModel
 
 from ..configuration_vanilla_transformer import VanillaTransformerConfig
 from ..errors import ConversionError
-from ..loading import check_model_folder, load_model, share_weights
-from ..model_card import FACTS, PICTURES, RESULTS, ModelPlace, folder_card
+from ..loading import share_weights
+from .folder import check_exportable, read_original, to_stock_tokenizer, write_target
 
 MARIAN_LAYER_NORM_EPS = 1e-5
 # Positions that the exported model has: sinusoids need no table here and have one there.
@@ -42,7 +31,9 @@ MARIAN_DIFFERENCES = (
     f"A translation has at most {MARIAN_MAX_LENGTH} tokens, whatever the length of its source, instead of |X| + 50.",
     f"A sentence has at most {MARIAN_POSITIONS:,} tokens. The original has no limit.",
     "Beam search stops by transformers' heuristic, not when no beam can improve.",
-    "CTranslate2's converter for Marian does not read it: it finds one embedding more than tokens.",
+    "CTranslate2's converter for Marian does not read it: it expects a decoder that starts from zeros, and this one "
+    "starts from the embedding of `<s>`. Make a model for CTranslate2 from the original: "
+    "`vanilla-transformer export ORIGINAL FOLDER --to ctranslate2`.",
 )
 
 
@@ -99,6 +90,7 @@ def to_marian(model: PreTrainedModel) -> MarianMTModel:
     Raises:
         ConversionError: for what Marian cannot hold.
     """
+    check_exportable(model, "Marian")
     config = model.config
     marian = MarianMTModel(marian_config(config)).eval()
     settings = model.generation_config
@@ -160,22 +152,6 @@ def marian_differences(settings: GenerationConfig) -> tuple[str, ...]:
     return (*gnmt, *MARIAN_DIFFERENCES)
 
 
-def to_stock_tokenizer(tokenizer: PreTrainedTokenizerBase) -> TokenizersBackend:
-    """The same tokenizer as a class of transformers, which a folder of another model type can name."""
-    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    return TokenizersBackend(
-        tokenizer_object=backend,
-        bos_token=tokenizer.bos_token,
-        pad_token=tokenizer.pad_token,
-        eos_token=tokenizer.eos_token,
-        mask_token=tokenizer.mask_token,
-        model_max_length=MARIAN_POSITIONS,
-        clean_up_tokenization_spaces=False,
-        padding_side="right",
-        model_input_names=["input_ids", "attention_mask"],
-    )
-
-
 def export_marian(folder: str | Path, output: str | Path) -> tuple[str, ...]:
     """
     Write the model in a folder as a stock `MarianMTModel`, with its tokenizer, its scores, its pictures and a card.
@@ -194,27 +170,14 @@ def export_marian(folder: str | Path, output: str | Path) -> tuple[str, ...]:
         ConversionError: for what Marian cannot hold, and if `output` exists or cannot be written.
     """
     folder, output = Path(folder), Path(output)
-    check_model_folder(folder)
-    model, tokenizer = load_model(folder)
-    if not isinstance(model.config, VanillaTransformerConfig):
-        raise ConversionError(f"{folder} holds a model of type {model.config.model_type!r}, which is none of ours.")
+    model, tokenizer = read_original(folder)
     marian = to_marian(model)
-    if output.exists():
-        raise ConversionError(f"{output} exists already. Name another folder, or delete it.")
-    unfinished = output.with_name(f"{output.name}.{os.getpid()}.unfinished")
     differences = marian_differences(model.generation_config)
-    try:
+
+    def write(unfinished: Path) -> None:
         marian.save_pretrained(unfinished)
         share_weights(unfinished)
-        to_stock_tokenizer(tokenizer).save_pretrained(unfinished)
-        for name in (RESULTS, FACTS, *PICTURES):
-            if (folder / name).is_file():
-                shutil.copyfile(folder / name, unfinished / name)
-        place = ModelPlace(output.as_posix(), original=folder.resolve().name, differences=differences)
-        folder_card(folder, place).save(unfinished / "README.md")
-        unfinished.rename(output)
-    except (OSError, SafetensorError) as error:
-        raise ConversionError(f"{output} cannot be written: {error}. {folder} is as it was.") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        to_stock_tokenizer(tokenizer, MARIAN_POSITIONS).save_pretrained(unfinished)
+
+    write_target(folder, output, ("marian", "float32"), differences, write)
     return differences

@@ -1,0 +1,173 @@
+"""What `export --to ctranslate2` writes: the engine's own scores beside the model's, and what is refused."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from vanilla_transformer import VanillaTransformerForConditionalGeneration
+from vanilla_transformer.cli import main
+from vanilla_transformer.conversion.folder import check_exportable
+from vanilla_transformer.conversion.to_ctranslate2 import build_spec, export_ctranslate2, fill_heads
+from vanilla_transformer.errors import ConversionError
+from vanilla_transformer.loading import load_model
+
+ctranslate2 = pytest.importorskip("ctranslate2", reason='needs pip install "vanilla-transformer[ctranslate2]"')
+
+CONFIGURATIONS = {
+    "paper": {},
+    "norm_first": {"norm_first": True},
+    "attention_bias": {"attention_bias": True},
+    "learned": {"position_embedding_type": "learned", "max_position_embeddings": 40},
+    "untied": {"tie_word_embeddings": False},
+    "gelu": {"hidden_act": "gelu"},
+    "gelu_new": {"hidden_act": "gelu_new"},
+    "quick_gelu": {"hidden_act": "quick_gelu"},
+    "silu": {"hidden_act": "silu"},
+    "eps": {"layer_norm_eps": 1e-3},
+    "small keys": {"qk_head_dim": 4, "v_head_dim": 8},
+    "large keys": {"qk_head_dim": 16, "v_head_dim": 8},
+    "small heads": {"qk_head_dim": 4, "v_head_dim": 4},
+    "one head": {"num_attention_heads": 1},
+    "pre-norm, biases, large values": {"norm_first": True, "attention_bias": True, "v_head_dim": 16},
+    "untied, learned, gelu": {
+        **{"tie_word_embeddings": False, "hidden_act": "gelu"},
+        **{"position_embedding_type": "learned", "max_position_embeddings": 40},
+    },
+}
+
+
+def build_model(small_config, **changes):
+    """A model whose norms and biases are not what they begin with."""
+    torch.manual_seed(0)
+    model = VanillaTransformerForConditionalGeneration(small_config(**changes)).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias") or "layer_norm" in name:
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    return model
+
+
+def name_tokens(count):
+    return [f"t{index}" for index in range(count)]
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_the_engine_scores_a_target_as_the_model_does(name, small_config, batch, tmp_path):
+    model = build_model(small_config, **CONFIGURATIONS[name])
+    tokens = name_tokens(model.config.vocab_size)
+    spec = build_spec(model, tokens, max_positions=64)
+    spec.validate()
+    spec.optimize()
+    spec.save(str(tmp_path))
+    sources = [[tokens[i] for i in row[row != 1]] for row in batch["input_ids"]]
+    labels = batch["labels"]
+    targets = [[tokens[i] for i in row[(row != -100) & (row != 2)]] for row in labels]
+    scored = ctranslate2.Translator(str(tmp_path), intra_threads=1).score_batch(sources, targets)
+    with torch.no_grad():
+        logits = model(**batch).logits
+    ours = logits.log_softmax(-1).gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+    for row, label, result in zip(ours, labels, scored, strict=True):
+        expected = row[label != -100]
+        torch.testing.assert_close(torch.tensor(result.log_probs), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_zeros_fill_up_the_rows_of_each_head():
+    weight = torch.arange(8.0).view(4, 2)
+    filled = fill_heads(weight, heads=2, size=2, wanted=3)
+    assert filled.tolist() == [[0, 1], [2, 3], [0, 0], [4, 5], [6, 7], [0, 0]]
+
+
+def test_an_int8_export_leaves_the_model_in_memory_as_it_was(model, tmp_path):
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    spec = build_spec(model, name_tokens(model.config.vocab_size), max_positions=16)
+    spec.validate()
+    spec.optimize(quantization="int8")
+    assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
+
+
+def test_the_folder_has_all_that_the_engine_and_a_reader_need(model_folder, tmp_path, capsys):
+    (model_folder / "LICENSE").write_text("a licence")
+    output = tmp_path / "ct2"
+    arguments = ["export", str(model_folder), str(output), "--to", "ctranslate2", "--max_positions", "77"]
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    card = (output / "README.md").read_text(encoding="utf-8")
+    assert "at most 77 tokens" in shown and "at most 77 tokens" in card and "library_name: ctranslate2" in card
+    assert "--engine ctranslate2" in card and "MarianMTModel" not in card
+    assert (output / "LICENSE").read_text() == "a licence" and (output / "tokenizer.json").is_file()
+    facts = json.loads((output / "vanilla_transformer.json").read_text(encoding="utf-8"))
+    assert (facts["format"], facts["precision"], facts["max_positions"]) == ("ctranslate2", "float32", 77)
+    translator = ctranslate2.Translator(str(output), intra_threads=1)  # as those use it who have no package of ours
+    tokenizer = load_model(model_folder)[1]
+    source = tokenizer.convert_ids_to_tokens(tokenizer("the house").input_ids)
+    assert translator.translate_batch([source], max_decoding_length=5)[0].hypotheses
+
+
+def test_an_int8_folder_is_smaller(model_folder, tmp_path):
+    sizes = {}
+    for precision in ("float32", "int8"):
+        export_ctranslate2(model_folder, tmp_path / precision, precision, max_positions=8)
+        sizes[precision] = (tmp_path / precision / "model.bin").stat().st_size
+    assert sizes["int8"] < 0.6 * sizes["float32"]
+
+
+def test_what_ctranslate2_cannot_hold_is_refused_by_name(small_config, model, model_folder, tmp_path, monkeypatch):
+    tokens = name_tokens(60)
+    with pytest.raises(ConversionError, match=r"`hidden_act` must be one of .*, but is 'mish'"):
+        build_spec(build_model(small_config, hidden_act="mish"), tokens)
+    with pytest.raises(ConversionError, match="`eos_token_id` must be one id"):
+        build_spec(build_model(small_config, eos_token_id=[2, 3]), tokens)
+    model.model.encoder.layers[0].fc1 = type("Adapter", (nn.Linear,), {"__module__": "peft"})(32, 48)
+    with pytest.raises(ConversionError, match=r"`model\.encoder\.layers\.0\.fc1` is a peft\.Adapter"):
+        check_exportable(model, "CTranslate2")
+    with pytest.raises(ConversionError, match=r"`precision` must be one of float32, int8"):
+        export_ctranslate2(model_folder, tmp_path / "out", "int4")
+    with pytest.raises(ConversionError, match="`max_positions` must be at least 1"):
+        export_ctranslate2(model_folder, tmp_path / "out", max_positions=0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_field_that_no_export_knows_is_refused(model, monkeypatch):
+    from vanilla_transformer.conversion import folder
+
+    monkeypatch.setattr(folder, "KNOWN_FIELDS", folder.KNOWN_FIELDS - {"norm_first"})
+    check_exportable(model, "CTranslate2")  # as it is by default
+    model.config.norm_first = True
+    with pytest.raises(ConversionError, match=r"`norm_first` must be False .*, but is True"):
+        check_exportable(model, "CTranslate2")
+
+
+def test_a_model_with_more_ids_than_its_tokenizer_gets_names_for_them(model_folder, tmp_path):
+    model, tokenizer = load_model(model_folder)
+    model.resize_token_embeddings(len(tokenizer) + 3)
+    model.save_pretrained(model_folder)
+    export_ctranslate2(model_folder, tmp_path / "ct2", max_positions=8)
+    names = json.loads((tmp_path / "ct2" / "shared_vocabulary.json").read_text(encoding="utf-8"))
+    assert len(names) == len(set(names)) == len(tokenizer) + 3
+
+
+def test_the_command_refuses_options_of_other_targets(model_folder, tmp_path, capsys):
+    base = ["export", str(model_folder), str(tmp_path / "out"), "--to"]
+    for options in (["marian", "--precision", "int8"], ["marian", "--max_positions", "9"]):
+        with pytest.raises(SystemExit):
+            main([*base, *options])
+        assert "leave it out" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_without_the_library_the_command_says_what_to_install(model_folder, tmp_path, fresh_python):
+    shown = fresh_python(
+        f"""
+import contextlib, io
+from vanilla_transformer.cli import main
+errors = io.StringIO()
+with contextlib.redirect_stderr(errors):
+    assert main(["export", {str(model_folder)!r}, {str(tmp_path / "out")!r}, "--to", "ctranslate2"]) == 2
+print(errors.getvalue())
+""",
+        blocked=("ctranslate2",),
+    )
+    assert 'pip install "vanilla-transformer[ctranslate2]"' in shown
+    assert not list(tmp_path.glob("out*"))

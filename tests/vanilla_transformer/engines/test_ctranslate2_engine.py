@@ -1,0 +1,135 @@
+"""CTranslate2 as a translator: the same lines as the model's own search, and what is refused."""
+
+import json
+
+import pytest
+import torch
+
+from vanilla_transformer import VanillaTransformerTranslationPipeline
+from vanilla_transformer.cli import main
+from vanilla_transformer.conversion.to_ctranslate2 import export_ctranslate2
+from vanilla_transformer.engines import load_engine
+from vanilla_transformer.errors import ModelFolderError, SettingsError
+from vanilla_transformer.loading import load_model
+
+pytest.importorskip("ctranslate2", reason='needs pip install "vanilla-transformer[ctranslate2]"')
+
+TEXTS = ["the house is red", "", "the", "the red car is new", "  ", "the house </s> is <pad> red", "¿Cómo estás?"]
+
+
+@pytest.fixture
+def folder(model_folder, tmp_path):
+    export_ctranslate2(model_folder, tmp_path / "ct2", max_positions=200)
+    return tmp_path / "ct2"
+
+
+@pytest.fixture
+def theirs(folder):
+    return load_engine(folder, "ctranslate2")
+
+
+@pytest.fixture
+def ours(model_folder):
+    model, tokenizer = load_model(model_folder)
+    return VanillaTransformerTranslationPipeline(model=model, tokenizer=tokenizer, device="cpu")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"num_beams": 1},
+        {"num_beams": 2, "length_penalty": 1.5},
+        {"length_penalty_type": "power", "length_penalty": 0.4},
+        {"length_penalty": 0.0},
+        {"max_new_tokens": 5},
+        {"max_length": 4},
+        {"num_return_sequences": 3},
+        {"num_return_sequences": 2, "suppress_tokens": [1, 300, 5], "renormalize_logits": True},
+    ],
+    ids=str,
+)
+def test_it_translates_as_the_model_does(settings, ours, theirs):
+    expected = ours.translate(TEXTS, dict(settings), return_scores=True)
+    found = theirs.translate(TEXTS, dict(settings), return_scores=True)
+    assert [[each["translation_text"] for each in row] for row in found] == [
+        [each["translation_text"] for each in row] for row in expected
+    ]
+    scores = [torch.tensor([[each["score"] for each in row] for row in rows]) for rows in (found, expected)]
+    torch.testing.assert_close(*scores, rtol=1e-5, atol=1e-5)
+
+
+def test_each_sentence_has_a_limit_of_its_own(ours, theirs):
+    for translator in (ours, theirs):
+        translator.model.generation_config.source_length_offset = 1
+    texts = ["the", "the house is red the house is red the house is red"]
+    assert theirs.translate(texts, {}) == ours.translate(texts, {})
+
+
+def test_a_long_source_is_not_cut(model_folder, tmp_path, ours):
+    export_ctranslate2(model_folder, tmp_path / "long")
+    theirs = load_engine(tmp_path / "long", "ctranslate2")
+    ids = torch.randint(4, 300, (1, 1500), generator=torch.Generator().manual_seed(0))
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    sequences = torch.tensor([[0, 5, 6, 7, 2]])
+    found, expected = (each._score_tokens(inputs, sequences) for each in (theirs, ours))
+    torch.testing.assert_close(found, expected.detach(), rtol=1e-5, atol=1e-5)
+    inputs["input_ids"] = torch.cat([ids[:, :1499], ids[:, :1]], dim=1)  # the last token is read
+    assert not torch.equal(theirs._score_tokens(inputs, sequences), found)
+
+
+def test_what_it_does_not_have_is_refused_by_name(theirs, folder):
+    for settings in ({"do_sample": True}, {"weight_precision": "int8"}, {"repetition_penalty": 1.2}):
+        with pytest.raises(SettingsError, match=f"`{next(iter(settings))}` must be left out"):
+            theirs.translate(["the"], settings)
+    with pytest.raises(SettingsError, match=r"`early_stopping` must be 'never'"):
+        theirs.translate(["the"], {"early_stopping": True})
+    with pytest.raises(SettingsError, match="`num_return_sequences` must be at most `num_beams`, 4, but is 5"):
+        theirs.translate(["the"], {"num_return_sequences": 5})
+    with pytest.raises(SettingsError, match="`length_penalty_type` must be one of"):
+        theirs.translate(["the"], {"length_penalty_type": "other"})
+    with pytest.raises(SettingsError, match="`renormalize_logits` must be True"):
+        theirs.translate(["the"], {"suppress_tokens": [1]})
+    with pytest.raises(SettingsError, match="at most 200 tokens for this exported model, but has"):
+        theirs.translate(["the red house " * 100], {})
+    facts = json.loads((folder / "vanilla_transformer.json").read_text())
+    facts["generation_config"]["no_repeat_ngram_size"] = 3
+    (folder / "vanilla_transformer.json").write_text(json.dumps(facts))
+    with pytest.raises(SettingsError, match="`no_repeat_ngram_size` must be left out"):
+        load_engine(folder, "ctranslate2")
+
+
+def test_the_command_gives_the_same_lines(model_folder, folder, capsys):
+    assert main(["translate", "--model", str(model_folder), *TEXTS]) == 0
+    expected = capsys.readouterr().out
+    assert main(["translate", "--model", str(folder), "--engine", "ctranslate2", *TEXTS]) == 0
+    assert capsys.readouterr().out == expected
+
+
+def test_a_folder_of_another_engine_is_refused_with_the_line_that_works(model_folder, folder, tmp_path, capsys):
+    assert main(["translate", "--model", str(folder), "the"]) == 2
+    assert f"translate --model {folder} --engine ctranslate2" in capsys.readouterr().err
+    assert main(["translate", "--model", str(model_folder), "--engine", "ctranslate2", "the"]) == 2
+    shown = capsys.readouterr().err
+    assert "--engine torch" in shown and f"export {model_folder} {model_folder}-ctranslate2" in shown
+    assert main(["translate", "--model", str(tmp_path / "nowhere"), "--engine", "ctranslate2", "the"]) == 2
+    assert "nowhere has no vanilla_transformer.json" in capsys.readouterr().err
+
+
+def test_damaged_folders_are_refused_by_name(folder):
+    weights = folder / "model.bin"
+    content = weights.read_bytes()
+    weights.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ModelFolderError, match=r"The model in .*ct2 is damaged"):
+        load_engine(folder, "ctranslate2")
+    weights.write_bytes(content)
+    (folder / "tokenizer.json").write_text("{")
+    with pytest.raises(ModelFolderError, match=r"The tokenizer in .*ct2 is damaged"):
+        load_engine(folder, "ctranslate2")
+    facts = folder / "vanilla_transformer.json"
+    facts.write_text(facts.read_text().replace('"ctranslate2"', '"gguf"'))
+    with pytest.raises(ModelFolderError, match=r"`format` in .* must be one of ctranslate2, onnx, but is 'gguf'"):
+        load_engine(folder, "ctranslate2")
+    facts.write_text("{")
+    with pytest.raises(ModelFolderError, match=r"vanilla_transformer\.json is damaged"):
+        load_engine(folder, "ctranslate2")

@@ -1,0 +1,232 @@
+"""
+The same model for CTranslate2, an engine in C++ for CPUs and CUDA.
+
+CTranslate2 holds every configuration of ours: its layers are told where norms stand and which activation and ε there
+are, and the table of positions is written out. Where queries and values of a head differ in size, the smaller ones
+are filled up with zeros, which changes no product.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..errors import ConversionError
+from ..exported import Exported
+from .folder import check_exportable, detached, read_original, to_stock_tokenizer, write_target
+
+PRECISIONS = ("float32", "int8")
+# Positions that a table of sinusoids gets; at D = 512 they are 8 MB.
+MAX_POSITIONS = 4096
+# CTranslate2's names of transformers' activations.
+ACTIVATIONS = {
+    **dict.fromkeys(("gelu", "gelu_python"), "GELU"),
+    **dict.fromkeys(("gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_accurate"), "GELUTanh"),
+    **dict.fromkeys(("silu", "swish"), "SWISH"),
+    **{"quick_gelu": "GELUSigmoid", "relu": "RELU", "tanh": "Tanh", "sigmoid": "Sigmoid"},
+}
+CT2_DIFFERENCES = (
+    "CTranslate2 by itself ranks by log P / |Y|^α: `length_penalty=0.4, patience=2, max_input_length=0` comes nearest "
+    "to the paper. `vanilla-transformer translate --engine ctranslate2` takes all its finished hypotheses and ranks "
+    "them by the original's penalty, with the original's limit for each sentence.",
+    "CTranslate2 stops after a number of finished hypotheses, not when no beam can improve: with the command above "
+    "this has not changed a translation so far, but nothing proves that it cannot.",
+    "`--engine ctranslate2` refuses sampling, the beginning of a translation (`decoder_input_ids`), "
+    '`weight_precision` and an `early_stopping` other than "never".',
+)
+INT8_DIFFERENCE = "Weights are rounded to 8 bits, so that some translations differ."
+
+
+def import_specs() -> tuple[Any, Any]:
+    """
+    Return CTranslate2's modules of specifications.
+
+    Raises:
+        ConversionError: where the library is not installed.
+    """
+    try:
+        from ctranslate2.specs import common_spec, transformer_spec
+    except ImportError as error:
+        raise ConversionError(
+            'CTranslate2 is not installed. Install it: pip install "vanilla-transformer[ctranslate2]"'
+        ) from error
+    return common_spec, transformer_spec
+
+
+def build_spec(model: PreTrainedModel, tokens: list[str], max_positions: int = MAX_POSITIONS) -> Any:
+    """
+    Return the same model as a `TransformerSpec`, with weights of its own.
+
+    Args:
+        tokens: of all ids, V of them.
+        max_positions: rows of a table of sinusoids.
+
+    Raises:
+        ConversionError: for what CTranslate2 cannot hold, and where it is not installed.
+    """
+    common_spec, transformer_spec = import_specs()
+    check_exportable(model, "CTranslate2")
+    config = model.config
+    if config.hidden_act not in ACTIVATIONS:
+        raise ConversionError(
+            f"`hidden_act` must be one of {', '.join(ACTIVATIONS)} for CTranslate2, but is {config.hidden_act!r}. "
+            "Export with `--to onnx`."
+        )
+    head_size = max(config.query_key_size, config.value_size)
+    sizes = {} if head_size * config.num_attention_heads == config.hidden_size else {"head_dim": head_size}
+    sizes |= {
+        "pre_norm": config.norm_first,
+        "activation": getattr(common_spec.Activation, ACTIVATIONS[config.hidden_act]),
+    }
+    heads = config.num_attention_heads
+    spec = transformer_spec.TransformerSpec(
+        transformer_spec.TransformerEncoderSpec(config.encoder_layers, heads, **sizes),
+        transformer_spec.TransformerDecoderSpec(config.decoder_layers, heads, **sizes),
+    )
+    with torch.no_grad():
+        fill_stack(spec.encoder, spec.encoder.embeddings[0], model.model.encoder, max_positions)
+        fill_stack(spec.decoder, spec.decoder.embeddings, model.model.decoder, max_positions)
+        fill_linear(spec.decoder.projection, model.lm_head.weight, model.lm_head.bias)
+    spec.register_source_vocabulary(tokens)
+    spec.register_target_vocabulary(tokens)
+    spec.config.layer_norm_epsilon = config.layer_norm_eps
+    spec.config.bos_token = tokens[config.bos_token_id]
+    spec.config.eos_token = tokens[config.eos_token_id]
+    spec.config.decoder_start_token = tokens[config.decoder_start_token_id]
+    # Bytes leave nothing unknown; without this CTranslate2 adds a token that has no weights.
+    spec.config.unk_token = tokens[config.pad_token_id]
+    return spec
+
+
+def fill_stack(spec: Any, embeddings: Any, stack: Any, max_positions: int) -> None:
+    """Write an encoder or a decoder into its specification."""
+    config = stack.config
+    embeddings.weight = detached(stack.embed_tokens.weight)
+    spec.scale_embeddings = float(stack.embed_tokens.embed_scale)
+    rows = max_positions if config.position_limit is None else config.position_limit
+    spec.position_encodings.encodings = detached(stack.embed_positions(torch.arange(rows)).float())
+    if stack.layer_norm is not None:
+        fill_norm(spec.layer_norm, stack.layer_norm)
+    for place, layer in zip(spec.layer, stack.layers, strict=True):
+        fill_attention(place.self_attention, layer.self_attn, ["qkv"])
+        fill_norm(place.self_attention.layer_norm, layer.self_attn_layer_norm)
+        if hasattr(place, "attention"):
+            fill_attention(place.attention, layer.encoder_attn, ["q", "kv"])
+            fill_norm(place.attention.layer_norm, layer.encoder_attn_layer_norm)
+        fill_linear(place.ffn.linear_0, layer.fc1.weight, layer.fc1.bias)
+        fill_linear(place.ffn.linear_1, layer.fc2.weight, layer.fc2.bias)
+        fill_norm(place.ffn.layer_norm, layer.final_layer_norm)
+
+
+def fill_attention(spec: Any, attention: Any, groups: list[str]) -> None:
+    """Write an attention; `groups` names the projections that CTranslate2 computes as one product."""
+    heads, size = attention.config.num_attention_heads, max(attention.key_size, attention.value_size)
+    sizes = {"q": attention.key_size, "k": attention.key_size, "v": attention.value_size}
+    for place, names in zip(spec.linear, groups, strict=False):
+        layers = [getattr(attention, f"{name}_proj") for name in names]
+        weights = [
+            fill_heads(layer.weight, heads, sizes[name], size) for name, layer in zip(names, layers, strict=True)
+        ]
+        biases = [
+            fill_heads(layer.bias, heads, sizes[name], size)
+            for name, layer in zip(names, layers, strict=True)
+            if layer.bias is not None
+        ]
+        fill_linear(place, torch.cat(weights), torch.cat(biases) if biases else None)
+    joined = fill_heads(attention.out_proj.weight.t(), heads, attention.value_size, size).t().contiguous()
+    fill_linear(spec.linear[-1], joined, attention.out_proj.bias)
+    spec.queries_scale = float(attention.scaling)
+
+
+def fill_heads(weight: torch.Tensor, heads: int, size: int, wanted: int) -> torch.Tensor:
+    """Rows of all heads (H * size, ...) -> (H * wanted, ...), with zeros below those of each head."""
+    if size == wanted:
+        return weight
+    filled = weight.new_zeros(heads, wanted, *weight.shape[1:])
+    filled[:, :size] = weight.reshape(heads, size, *weight.shape[1:])
+    return filled.flatten(0, 1)
+
+
+def fill_linear(spec: Any, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+    """Write a linear layer: copies, since CTranslate2 quantises in place."""
+    spec.weight = detached(weight)
+    if bias is not None:
+        spec.bias = detached(bias)
+
+
+def fill_norm(spec: Any, norm: nn.LayerNorm) -> None:
+    """Write a layer norm."""
+    spec.gamma, spec.beta = detached(norm.weight), detached(norm.bias)
+
+
+def list_tokens(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> list[str]:
+    """Return the tokens of all ids; where a model has more ids than its tokenizer, with names that no text has."""
+    backend = to_stock_tokenizer(tokenizer).backend_tokenizer
+    return [backend.id_to_token(index) or f"<unused{index}>" for index in range(vocab_size)]
+
+
+def ctranslate2_differences(model: PreTrainedModel, precision: str, max_positions: int) -> tuple[str, ...]:
+    """Return the sentences that say what the exported model does differently."""
+    limit = (
+        (
+            f"A sentence, and a translation, has at most {max_positions:,} tokens (`--max_positions`); longer ones "
+            "are refused. The original has no limit.",
+        )
+        if model.config.position_limit is None
+        else ()
+    )
+    return (*CT2_DIFFERENCES, *limit, *((INT8_DIFFERENCE,) if precision == "int8" else ()))
+
+
+def export_ctranslate2(
+    folder: str | Path, output: str | Path, precision: str = "float32", max_positions: int = MAX_POSITIONS
+) -> tuple[str, ...]:
+    """
+    Write the model in a folder for CTranslate2, with its tokenizer, its scores, its pictures, its licence and a card.
+
+    The folder is written aside and gets its name when it is whole.
+
+    Args:
+        folder: as training or `save_pretrained` wrote it.
+        output: a folder that does not exist yet.
+        precision: of the weights, one of `PRECISIONS`.
+        max_positions: tokens that a sentence may have, where the original has sinusoids.
+
+    Returns:
+        what it does differently.
+
+    Raises:
+        ModelFolderError: if the folder holds no usable model.
+        ConversionError: for what CTranslate2 cannot hold, where it is not installed, and if `output` exists or cannot
+            be written.
+    """
+    folder, output = Path(folder), Path(output)
+    import_specs()
+    if precision not in PRECISIONS:
+        raise ConversionError(
+            f"`precision` must be one of {', '.join(PRECISIONS)} for CTranslate2, but is {precision!r}."
+        )
+    if max_positions < 1:
+        raise ConversionError(f"`max_positions` must be at least 1, but is {max_positions}.")
+    model, tokenizer = read_original(folder)
+    differences = ctranslate2_differences(model, precision, max_positions)
+    spec = build_spec(model, list_tokens(tokenizer, model.config.vocab_size), max_positions)
+    spec.validate()
+    spec.optimize(quantization=None if precision == "float32" else precision)
+    limit = model.config.position_limit
+
+    def write(unfinished: Path) -> None:
+        spec.save(str(unfinished))
+        to_stock_tokenizer(tokenizer, max_positions if limit is None else limit).save_pretrained(unfinished)
+        Exported(
+            format="ctranslate2",
+            precision=precision,
+            max_positions=max_positions if limit is None else limit,
+            config=model.config.to_dict(),
+            generation_config=model.generation_config.to_dict(),
+        ).save(unfinished)
+
+    write_target(folder, output, ("ctranslate2", precision), differences, write)
+    return differences

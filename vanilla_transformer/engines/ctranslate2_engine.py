@@ -1,0 +1,239 @@
+"""
+Translation by CTranslate2, with the original's penalty and limits.
+
+CTranslate2 ranks by log P / |Y|^α only, and has one limit for all sentences of a call. Which hypotheses finish does
+not depend on the penalty: so all of them are taken, ranked by ours, and a sentence with one that is longer than its
+own limit is searched again with that.
+"""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+from ..errors import ModelFolderError, SettingsError
+from ..exported import Exported
+from ..generation_vanilla_transformer import COUNTED_SOURCE_LENGTH, LENGTH_PENALTY_TYPES, length_penalty
+from ..pipeline_vanilla_transformer import VanillaTransformerTranslationPipeline
+
+NAME = "ctranslate2"
+# Finished hypotheses for each beam after which CTranslate2 stops. From 1.5 on, ranked by the paper's penalty, the best
+# one was ours for each of 2,000 sentences.
+PATIENCE = 2.0
+# Settings of `generate` that this engine goes by, and those that have nothing to say here.
+HANDLED = frozenset(
+    {
+        *("num_beams", "length_penalty", "length_penalty_type", "early_stopping", "num_return_sequences"),
+        *("max_length", "max_new_tokens", "source_length_offset", "longest_source"),
+        *("suppress_tokens", "bad_words_ids", "renormalize_logits"),
+        *("bos_token_id", "pad_token_id", "eos_token_id", "decoder_start_token_id"),
+        *("split_sentences", "protect_copies", "restore_case"),
+        *("transformers_version", "decoder_only", "beam_settings", "use_cache"),
+    }
+)
+DEFAULT_MAX_LENGTH = 20  # of transformers, where neither a setting nor the source says one
+
+
+class CTranslate2Model:
+    """
+    A model that the pipeline can translate with: it has a configuration, settings and `generate`.
+
+    Args:
+        folder: as `export --to ctranslate2` wrote it.
+        exported: what the folder says of itself.
+        tokens: of all ids.
+        device: "cpu" or "cuda".
+    """
+
+    device = torch.device("cpu")  # of the ids that go in and come out
+
+    def __init__(self, folder: Path, exported: Exported, tokens: list[str], device: str = "cpu"):
+        try:
+            import ctranslate2
+        except ImportError as error:
+            raise SettingsError(
+                'CTranslate2 is not installed. Install it: pip install "vanilla-transformer[ctranslate2]"'
+            ) from error
+        if device not in ("cpu", "cuda"):
+            raise SettingsError(f"`device` must be cpu or cuda for CTranslate2, but is {device}. Use cpu.")
+        try:
+            self.translator = ctranslate2.Translator(
+                str(folder), device=device, inter_threads=1, intra_threads=torch.get_num_threads()
+            )
+        except (RuntimeError, ValueError) as error:
+            said = str(error).strip().partition("\n")[0].removesuffix(".")
+            raise ModelFolderError(
+                f"The model in {folder} is damaged or does not fit this machine: {said}. Copy the folder again, or "
+                "export it anew."
+            ) from error
+        self.config = exported.model_config()
+        self.generation_config = exported.settings()
+        self.max_positions = exported.max_positions
+        self.tokens = tokens
+        self.ids = {token: index for index, token in enumerate(tokens)}
+        check_settings(vars(self.generation_config))
+
+    def can_generate(self) -> bool:
+        """Return whether it translates."""
+        return True
+
+    def generate(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **settings: Any) -> torch.Tensor:
+        """
+        Translate as `generate` of the original does.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape (B, S)), attention_mask (B, S): the source.
+            settings: those of `HANDLED`.
+
+        Returns:
+            `torch.LongTensor` of shape (B * num_return_sequences, 1 + T): start token, translation, `</s>`, padding.
+
+        Raises:
+            SettingsError: for other settings, and for a source that is longer than the table of positions.
+        """
+        check_settings(settings)
+        wanted = copy.deepcopy(self.generation_config)
+        for name, value in settings.items():
+            setattr(wanted, name, value)
+        beams, returned = wanted.num_beams or 1, wanted.num_return_sequences or 1
+        if returned > beams:
+            raise SettingsError(
+                f"`num_return_sequences` must be at most `num_beams`, {beams}, but is {returned}. Give more beams."
+            )
+        if beams > 1 and wanted.early_stopping != "never":
+            raise SettingsError(
+                f"`early_stopping` must be 'never' with `--engine {NAME}`, but is {wanted.early_stopping!r}. Use "
+                "`--engine torch`."
+            )
+        sources = self.list_sources(input_ids, attention_mask)
+        limits = self.limit_lengths([len(source) for source in sources], wanted, settings)
+        never = self.list_suppressed(wanted)
+        found = self.search(sources, max(limits), beams, never)
+        for index, limit in enumerate(limits):
+            if any(len(tokens) > limit for tokens, _ in found[index]):
+                found[index] = self.search([sources[index]], limit, beams, never)[0]
+        rows = [row for each in found for row in self.rank(each, wanted)[:returned]]
+        output = torch.full((len(rows), 1 + max(map(len, rows))), int(wanted.pad_token_id))
+        output[:, 0] = int(wanted.decoder_start_token_id)
+        for place, row in zip(output, rows, strict=True):
+            place[1 : 1 + len(row)] = torch.tensor([self.ids[token] for token in row])
+        return output
+
+    def list_sources(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> list[list[str]]:
+        """Return the tokens of each source, without padding."""
+        sources = [
+            [self.tokens[index] for index in row[mask.bool()].tolist()]
+            for row, mask in zip(input_ids, attention_mask, strict=True)
+        ]
+        longest = max(map(len, sources))
+        if self.max_positions is not None and longest > self.max_positions:
+            raise SettingsError(
+                f"A sentence must have at most {self.max_positions:,} tokens for this exported model, but has "
+                f"{longest:,}. Split it, for instance with `split_sentences`, or export with a larger "
+                "`--max_positions`."
+            )
+        return sources
+
+    def limit_lengths(self, lengths: list[int], wanted: GenerationConfig, settings: dict[str, Any]) -> list[int]:
+        """Return the most tokens of each translation, with `</s>`, as `generate` of the original counts them."""
+        offset = getattr(wanted, "source_length_offset", None)
+        given = settings if offset is not None else vars(wanted)
+        if given.get("max_new_tokens") is not None:
+            limits = [given["max_new_tokens"]] * len(lengths)
+        elif given.get("max_length") is not None or offset is None:
+            limits = [(given.get("max_length") or DEFAULT_MAX_LENGTH) - 1] * len(lengths)
+        else:
+            counted = max(COUNTED_SOURCE_LENGTH, getattr(wanted, "longest_source", None) or 0)
+            limits = [min(length, counted) + offset for length in lengths]
+        most = limits if self.max_positions is None else [self.max_positions - 1] * len(lengths)
+        return [max(1, min(pair)) for pair in zip(limits, most, strict=True)]
+
+    def list_suppressed(self, wanted: GenerationConfig) -> list[list[str]]:
+        """Return the sequences of tokens that a translation may not have."""
+        ids = [[index] for index in wanted.suppress_tokens or []] + list(wanted.bad_words_ids or [])
+        if ids and not wanted.renormalize_logits:
+            raise SettingsError(
+                f"`renormalize_logits` must be True with `--engine {NAME}` where tokens are suppressed, since "
+                f"CTranslate2 does so, but is {wanted.renormalize_logits}. Use `--engine torch`."
+            )
+        return [[self.tokens[index] for index in sequence] for sequence in ids]
+
+    def search(
+        self, sources: list[list[str]], limit: int, beams: int, never: list[list[str]]
+    ) -> list[list[tuple[list[str], float]]]:
+        """Return all finished hypotheses of each source, each with its log P."""
+        several: dict[str, Any] = {"suppress_sequences": never} if never else {}
+        if beams > 1:
+            several |= {"patience": PATIENCE, "num_hypotheses": round(beams * PATIENCE)}
+        results = self.translator.translate_batch(
+            sources,
+            beam_size=beams,
+            length_penalty=1.0,  # 0 would switch to another way to stop
+            max_input_length=0,  # without it sources are cut, without a word, at 1,024
+            max_decoding_length=limit,
+            return_scores=True,
+            return_end_token=True,
+            **several,
+        )
+        return [
+            [(tokens, score * len(tokens)) for tokens, score in zip(each.hypotheses, each.scores, strict=True)]
+            for each in results
+        ]
+
+    def rank(self, hypotheses: Sequence[tuple[list[str], float]], wanted: GenerationConfig) -> list[list[str]]:
+        """Return the tokens of hypotheses, best first by the penalty that is asked for."""
+        kind = getattr(wanted, "length_penalty_type", None) or "power"
+        if kind not in LENGTH_PENALTY_TYPES:
+            raise SettingsError(f"`length_penalty_type` must be one of {LENGTH_PENALTY_TYPES}, but is {kind!r}.")
+        penalty = length_penalty(1.0 if wanted.length_penalty is None else wanted.length_penalty, kind == "gnmt")
+        ordered = sorted(hypotheses, key=lambda each: each[1] / penalty(len(each[0])), reverse=True)
+        return [tokens for tokens, _ in ordered]
+
+    def score(self, source: dict[str, torch.Tensor], sequences: torch.Tensor) -> torch.Tensor:
+        """Return log P of each token after the first, of sequences (N, 1 + T) with sources (N, S) -> (N, T)."""
+        sources = self.list_sources(source["input_ids"], source["attention_mask"])
+        end, padding = self.config.eos_token_id, self.config.pad_token_id
+        targets = [[each for each in row if each not in (end, padding)] for row in sequences[:, 1:].tolist()]
+        tokens = [[self.tokens[index] for index in target] for target in targets]
+        results = self.translator.score_batch(sources, tokens, max_input_length=0)
+        scores = torch.zeros(sequences.shape[0], sequences.shape[1] - 1)
+        for place, result in zip(scores, results, strict=True):  # which has `</s>` at its end
+            length = min(len(place), len(result.log_probs))
+            place[:length] = torch.tensor(result.log_probs[:length])
+        return scores
+
+
+class CTranslate2Translator(VanillaTransformerTranslationPipeline):
+    """The translation pipeline over a `CTranslate2Model`."""
+
+    def _score_tokens(self, source: dict[str, torch.Tensor], sequences: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.model.score(source, sequences)
+        return scores
+
+
+def check_settings(settings: dict[str, Any]) -> None:
+    """
+    Refuse settings that this engine would drop without a word.
+
+    Raises:
+        SettingsError: with the name of the first one.
+    """
+    defaults = vars(GenerationConfig())
+    for name, value in settings.items():
+        is_said = value is not None and value is not False and value != defaults.get(name)
+        if is_said and name not in HANDLED and not name.startswith("_"):
+            raise SettingsError(
+                f"`{name}` must be left out with `--engine {NAME}`, which does not have it, but is {value!r:.60}. Use "
+                "`--engine torch` or `--engine onnxruntime`."
+            )
+
+
+def load(folder: Path, exported: Exported, tokenizer: PreTrainedTokenizerBase, device: str) -> CTranslate2Translator:
+    """Return a translator over an exported folder."""
+    names = (tokenizer.convert_ids_to_tokens(index) for index in range(len(tokenizer)))
+    tokens = [*names, *(f"<unused{index}>" for index in range(len(tokenizer), exported.config["vocab_size"]))]
+    model = CTranslate2Model(folder, exported, tokens, device)
+    return CTranslate2Translator(model=model, tokenizer=tokenizer, device="cpu")
