@@ -366,6 +366,14 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
         cache.self_attention_cache.reorder_cache(beam_idx)
         return cache
 
+    # What an engine besides torch overrides: whether its steps are all that a request needs, and these.
+
+    def _can_be_fast(self, *args: Any, **kwargs: Any) -> bool:
+        return can_be_fast(self, *args, **kwargs)
+
+    def _start_steps(self, request: "Request") -> Any:
+        return FastSteps(self, request)
+
     def _sample(
         self,
         input_ids: torch.Tensor,
@@ -377,11 +385,11 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
         **kwargs: Any,
     ) -> Any:
         is_plain = streamer is None and not (generation_config.do_sample or generation_config.return_dict_in_generate)
-        if is_plain and can_be_fast(self, input_ids, generation_config, synced_gpus, **kwargs):
+        if is_plain and self._can_be_fast(input_ids, generation_config, synced_gpus, **kwargs):
             request = build_request(input_ids, logits_processor, stopping_criteria, generation_config, 1, kwargs)
             if not request.looks_at_rows:
                 with fast_steps(self, generation_config, keeps_tensors=False):
-                    output = greedy_search(FastSteps(self, request), request)
+                    output = greedy_search(self._start_steps(request), request)
                 return output.clone()  # tensors made in inference mode cannot be trained on
         with called_steps(self, generation_config):
             return super()._sample(
@@ -409,11 +417,10 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
             penalty=length_penalty(generation_config.length_penalty, penalty_type == "gnmt"),
             has_unfinished=lambda done: self._has_unfinished_sequences(done, synced_gpus, input_ids.device),
         )
-        steps: FastSteps | CalledSteps
-        if can_be_fast(self, input_ids, generation_config, synced_gpus, **kwargs):
+        if self._can_be_fast(input_ids, generation_config, synced_gpus, **kwargs):
             is_looked_at = is_recorded or request.looks_at_rows
             with fast_steps(self, generation_config, keeps_tensors=is_looked_at):
-                steps = FastSteps(self, request)
+                steps = self._start_steps(request)
                 results = search(steps, rows_may_move=not (is_looked_at or generation_config.do_sample))
             results["sequences"] = results["sequences"].clone()  # those of inference mode cannot be trained on
             if is_recorded and kwargs.get(CACHE_NAME) is not None:

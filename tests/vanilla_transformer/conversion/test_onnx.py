@@ -1,0 +1,128 @@
+"""What `export --to onnx` writes: the graphs beside the model, and what is refused."""
+
+import json
+
+import pytest
+import torch
+
+from vanilla_transformer import VanillaTransformerForConditionalGeneration
+from vanilla_transformer.cli import main
+from vanilla_transformer.conversion.onnx_graphs import PARTS, DecoderGraph, EncoderGraph, Rotations
+from vanilla_transformer.conversion.to_onnx import export_onnx
+from vanilla_transformer.errors import ConversionError
+from vanilla_transformer.modeling_vanilla_transformer import VanillaTransformerSinusoidalPositions
+
+CONFIGURATIONS = {
+    "paper": {},
+    "norm_first": {"norm_first": True},
+    "attention_bias": {"attention_bias": True},
+    "learned": {"position_embedding_type": "learned", "max_position_embeddings": 40},
+    "untied": {"tie_word_embeddings": False},
+    "gelu": {"hidden_act": "gelu"},
+    "gelu_new": {"hidden_act": "gelu_new"},
+    "quick_gelu": {"hidden_act": "quick_gelu"},
+    "mish": {"hidden_act": "mish"},
+    "eps": {"layer_norm_eps": 1e-3},
+    "small keys": {"qk_head_dim": 4, "v_head_dim": 8},
+    "large keys": {"qk_head_dim": 16, "v_head_dim": 8},
+    "small heads": {"qk_head_dim": 4, "v_head_dim": 4},
+    "one head": {"num_attention_heads": 1},
+    "pre-norm, biases, large values": {"norm_first": True, "attention_bias": True, "v_head_dim": 16},
+    "untied, learned, gelu": {
+        **{"tie_word_embeddings": False, "hidden_act": "gelu"},
+        **{"position_embedding_type": "learned", "max_position_embeddings": 40},
+    },
+}
+
+
+def decode_step_by_step(decode, config, encoded, mask, targets):
+    """Logits (B, T, V) of targets (B, T), one token at a time; `decode` takes what a graph takes."""
+    rows, heads = len(targets), config.num_attention_heads
+    sizes = (config.query_key_size, config.value_size)
+    past = [torch.zeros(rows, heads, 0, size) for size in sizes * 2] * config.decoder_layers
+    logits = []
+    for tokens in targets.split(1, dim=1):
+        step, *others = decode(mask, tokens, encoded, past)
+        past = list(others[: len(past)])
+        logits.append(step)
+    return torch.cat(logits, dim=1), others[len(past) :]
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+@torch.no_grad()
+def test_graphs_compute_what_the_model_does_step_by_step(name, small_config, batch):
+    torch.manual_seed(0)
+    model = VanillaTransformerForConditionalGeneration(small_config(**CONFIGURATIONS[name])).eval()
+    for parameter in (each for key, each in model.named_parameters() if key.endswith("bias")):
+        parameter.add_(0.3 * torch.randn_like(parameter))
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    targets = torch.cat([torch.zeros(3, 1, dtype=torch.long), batch["labels"].clamp(min=1)[:, :-1]], dim=1)
+    expected = model(input_ids=ids, attention_mask=mask, decoder_input_ids=targets)
+    encoded = EncoderGraph(model)(ids, mask)
+    real = mask.bool()
+    torch.testing.assert_close(encoded[real], expected.encoder_last_hidden_state[real], rtol=1e-5, atol=1e-5)
+    logits, weights = decode_step_by_step(DecoderGraph(model), model.config, encoded, mask, targets)
+    torch.testing.assert_close(logits, expected.logits, rtol=1e-5, atol=1e-5)
+    assert weights[0].shape == (3, model.config.num_attention_heads, 1, 9)  # what a map of attention draws
+
+
+def test_rotations_are_the_papers_positions_without_float64():
+    positions = torch.tensor([0, 1, 63, 64, 65, 4095, 4096, 100_003, 262_143])
+    rotations = Rotations(32)
+    assert all(table.dtype == torch.float32 for table in rotations.buffers())
+    expected = VanillaTransformerSinusoidalPositions(32)(positions, torch.float64)
+    torch.testing.assert_close(rotations(positions).double(), expected, rtol=0, atol=3e-7)
+
+
+def test_all_padding_gives_numbers(model):
+    states = EncoderGraph(model)(torch.ones(1, 4, dtype=torch.long), torch.zeros(1, 4, dtype=torch.long))
+    assert bool(states.isfinite().all())
+
+
+def test_what_cannot_be_exported_is_refused(model_folder, tmp_path, capsys):
+    with pytest.raises(ConversionError, match="`precision` must be one of float32, int8 for ONNX, but is 'int4'"):
+        export_onnx(model_folder, tmp_path / "out", "int4")
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(SystemExit):
+        main(["export", str(model_folder), str(tmp_path / "out"), "--to", "onnx", "--max_positions", "9"])
+    assert "--max_positions is of --to ctranslate2" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_without_the_libraries_the_command_says_what_to_install(model_folder, tmp_path, fresh_python):
+    shown = fresh_python(
+        f"""
+import contextlib, io
+from vanilla_transformer.cli import main
+errors = io.StringIO()
+with contextlib.redirect_stderr(errors):
+    assert main(["export", {str(model_folder)!r}, {str(tmp_path / "out")!r}, "--to", "onnx"]) == 2
+print(errors.getvalue())
+""",
+        blocked=("onnxscript",),
+    )
+    assert 'onnxscript is not installed. Install it: pip install "vanilla-transformer[onnx]"' in shown
+
+
+@pytest.mark.slow
+def test_the_folder_is_one_that_transformers_js_loads(model_folder, tmp_path):
+    onnx = pytest.importorskip("onnx", reason='needs pip install "vanilla-transformer[onnx]"')
+    output = tmp_path / "onnx"
+    export_onnx(model_folder, output)
+    config = json.loads((output / "config.json").read_text())
+    assert (config["model_type"], config["d_model"], config["decoder_attention_heads"]) == ("marian", 32, 4)
+    assert json.loads((output / "tokenizer_config.json").read_text())["tokenizer_class"] == "PreTrainedTokenizerFast"
+    decoder = onnx.load(str(output / "onnx" / "decoder_model_merged.onnx"))
+    inputs = {each.name: [dim.dim_param or dim.dim_value for dim in each.type.tensor_type.shape.dim]
+              for each in decoder.graph.input}  # fmt: skip
+    assert inputs["past_key_values.2.encoder.value"][:2] == ["batch_size", 4]
+    assert inputs["past_key_values.2.encoder.value"][3] == 8  # numbers, and names for what is empty at first
+    outputs = [each.name for each in decoder.graph.output]
+    assert outputs == [
+        *("logits", *(f"present.{layer}.{part}" for layer in range(3) for part in PARTS)),
+        *(f"cross_attentions.{layer}" for layer in range(3)),
+    ]
+    assert not any(node.op_type == "If" for node in decoder.graph.node)
+    card = (output / "README.md").read_text(encoding="utf-8")
+    assert "--engine onnxruntime" in card and 'dtype: "fp32"' in card and "library_name: transformers.js" in card
