@@ -12,7 +12,8 @@ WORKERS ?= 2
 PARALLEL = -n $(WORKERS) --dist worksteal
 PYTEST = $(VENV)/bin/python -m pytest $(PARALLEL)
 
-.PHONY: help demo test test-slow test-all coverage lint format conformance test-oldest test-newest bench docs
+.PHONY: help demo test test-slow test-all coverage lint format conformance test-oldest test-newest bench docs browser \
+	test-browser
 
 help:  ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -68,6 +69,43 @@ bench: $(ENVIRONMENT)  ## measure speed again: benchmarks/results/
 	$(VENV)/bin/python -m benchmarks.speed.imports --output $(BENCH)/imports.md
 	$(VENV)/bin/python -m benchmarks.speed.waiting --output $(BENCH)/waiting.md
 	$(VENV)/bin/python -m benchmarks.speed.scaling --output $(BENCH)/scaling.md
+
+# The page with the runtime and the model beside it, as any server for static files can give it.
+PAGE := .browser
+PAGE_MODEL := checkpoints/tiny-en-es
+PORT ?= 8000
+RUNTIME := $(PAGE)/node_modules/@huggingface/transformers/node_modules/onnxruntime-web/dist $(PAGE)/node_modules/onnxruntime-web/dist
+
+$(PAGE)/node_modules/.installed: docs/browser/package.json
+	@command -v npm > /dev/null || { echo "npm is needed: install node (Debian and Ubuntu: apt install nodejs npm)"; exit 1; }
+	mkdir -p $(PAGE)
+	cp docs/browser/package.json $(PAGE)
+	ONNXRUNTIME_NODE_INSTALL=skip npm install --prefix $(PAGE) --omit=dev --no-package-lock --no-audit --no-fund
+	@touch $@
+
+$(PAGE)/model/README.md: $(PAGE_MODEL)/model.safetensors
+	rm -rf $(PAGE)/model
+	$(VENV)/bin/python -m vanilla_transformer.cli export $(PAGE_MODEL) $(PAGE)/model --to onnx --precision int8
+
+.PHONY: browser-files
+browser-files: $(ENVIRONMENT) $(PAGE)/node_modules/.installed $(PAGE)/model/README.md
+	mkdir -p $(PAGE)/vendor
+	cp docs/browser/*.html docs/browser/*.css docs/browser/*.mjs $(PAGE)
+	cp $(PAGE)/node_modules/@huggingface/transformers/dist/transformers.min.js $(PAGE)/vendor
+	for folder in $(RUNTIME); do if [ -d $$folder ]; then \
+	    cp $$folder/ort-wasm-simd-threaded.mjs $$folder/ort-wasm-simd-threaded.wasm $(PAGE)/vendor; break; fi; done
+
+browser: browser-files  ## translate in a page on this machine: http://127.0.0.1:8000
+	$(VENV)/bin/python -m http.server $(PORT) --bind 127.0.0.1 --directory $(PAGE)
+
+# In Debian's chromium, or another one that CHROMIUM names.
+test-browser: browser-files  ## drive the page in a browser without a window, and compare with Python
+	ONNXRUNTIME_NODE_INSTALL=skip npm install --prefix $(PAGE) --no-package-lock --no-audit --no-fund
+	$(VENV)/bin/python -c 'from training.data.phrasebook import phrasebook; print(*(pair[0] for pair in phrasebook()["test"][:100]), sep="\n")' \
+	    > $(PAGE)/sentences.txt
+	$(VENV)/bin/python -m vanilla_transformer.cli translate --model $(PAGE)/model --engine onnxruntime \
+	    --input $(PAGE)/sentences.txt --num_return_sequences 4 --output_format jsonl > $(PAGE)/expected.jsonl
+	node tests/docs/page.mjs $(PAGE) $(PAGE)/expected.jsonl $(PAGE)
 
 test-oldest: .venv-oldest/.installed  ## with the oldest versions that pyproject.toml allows
 	.venv-oldest/bin/python -m pytest $(PARALLEL) tests/vanilla_transformer tests/parity

@@ -1,0 +1,74 @@
+// The exported model and its tokenizer: what transformers.js loads, as the search wants it.
+
+/** Steps of `beamSearch` over a model of transformers.js; `Tensor` is the library's. */
+export class Steps {
+  constructor(model, Tensor) {
+    Object.assign(this, { model, Tensor });
+  }
+
+  async first(ids, start) {
+    this.ids = ids;
+    this.source = this.integers(ids.map(() => 1), [1, ids.length]);
+    this.past = null;
+    return this.run({ input_ids: this.integers(ids, [1, ids.length]) }, [start]);
+  }
+
+  async next(tokens, rows) {
+    const isSame = rows.length === this.rows && rows.every((row, place) => row === place);
+    if (!isSame)
+      for (const name in this.past)
+        // All hypotheses share the source: its keys and values move only when there are more or fewer rows.
+        if (!name.includes('encoder') || rows.length !== this.rows) this.past[name] = this.gather(this.past[name], rows);
+    // The source's states are not read any more, since its keys and values are in the cache: their shape is.
+    const shape = [rows.length, this.ids.length, this.model.config.d_model];
+    const states = new this.Tensor('float32', new Float32Array(shape[0] * shape[1] * shape[2]), shape);
+    return this.run({ encoder_outputs: states, past_key_values: this.past }, tokens);
+  }
+
+  async run(inputs, tokens) {
+    this.rows = tokens.length;
+    const outputs = await this.model.forward({
+      ...inputs,
+      attention_mask: this.gather(this.source, tokens.map(() => 0)),
+      decoder_input_ids: this.integers(tokens, [tokens.length, 1]),
+    });
+    const past = {};
+    for (const name in outputs) {
+      if (!name.startsWith('present')) continue;
+      const kept = name.replace('present', 'past_key_values');
+      past[kept] = name.includes('encoder') && this.past ? this.past[kept] : outputs[name];
+    }
+    this.past = past;
+    const layers = Object.keys(outputs).filter((name) => name.startsWith('cross_attentions.'))
+      .sort((a, b) => a.split('.')[1] - b.split('.')[1]).map((name) => outputs[name]);
+    return {
+      logits: outputs.logits.data,
+      vocabulary: outputs.logits.dims.at(-1),
+      // Layers by heads by source tokens.
+      attention: (row) => layers.map(({ data, dims: [, heads, , length] }) => Array.from({ length: heads }, (_, head) =>
+        data.slice((row * heads + head) * length, (row * heads + head + 1) * length))),
+    };
+  }
+
+  integers(values, dims) {
+    return new this.Tensor('int64', BigInt64Array.from(values, BigInt), dims);
+  }
+
+  /** Rows of a tensor's first dimension. */
+  gather(tensor, rows) {
+    const size = tensor.data.length / tensor.dims[0];
+    const data = new tensor.data.constructor(size * rows.length);
+    rows.forEach((row, place) => data.set(tensor.data.subarray(row * size, (row + 1) * size), place * size));
+    return new this.Tensor(tensor.type, data, [rows.length, ...tensor.dims.slice(1)]);
+  }
+}
+
+/**
+ * A tokenizer that reads special tokens in a text, such as "</s>", as text.
+ *
+ * @param {object} library transformers.js
+ * @param {object} files tokenizer.json and tokenizer_config.json
+ */
+export function textTokenizer({ PreTrainedTokenizer }, { tokenizer, config }) {
+  return new PreTrainedTokenizer({ ...tokenizer, added_tokens: [], post_processor: null }, config);
+}

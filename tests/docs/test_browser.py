@@ -1,0 +1,108 @@
+"""The page's search in JavaScript beside ours, on a model of a few lines that both sides compute."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
+
+from vanilla_transformer.generation_vanilla_transformer import Request, beam_search, length_penalty
+
+BROWSER = Path(__file__).resolve().parents[2] / "docs" / "browser"
+VOCABULARY, SENTENCES = 11, 40
+
+pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
+
+SCRIPT = """
+import { beamSearch } from %s;
+const V = %d;
+// The logits of a row depend on its last token, on the length and on the sentence.
+const logitOf = (seed, last, length, id) => (((seed * 31 + last * 17 + length * 7 + id * 13) * 7919) %% 101) / 12;
+class Toy {
+  constructor(seed) { this.seed = seed; }
+  first(ids, start) { this.length = 0; return this.output([start]); }
+  next(tokens) { return this.output(tokens); }
+  output(tokens) {
+    this.length++;
+    const logits = new Float32Array(tokens.length * V);
+    tokens.forEach((last, row) => {
+      for (let id = 0; id < V; id++) logits[row * V + id] = logitOf(this.seed, last, this.length, id);
+    });
+    return { logits, vocabulary: V, attention: (row) => row };
+  }
+}
+const results = [];
+for (const [seed, settings] of %s)
+  results.push((await beamSearch(new Toy(seed), [4, 5, 2], settings)).map(({ tokens, score }) => [tokens, score]));
+console.log(JSON.stringify(results));
+"""
+
+
+class Toy:
+    """The same model behind the interface of our search."""
+
+    def __init__(self, seed):
+        self.seed, self.length = seed, 0
+
+    def step(self, ids):
+        self.length += 1
+        last, new = ids[:, -1:].double(), torch.arange(VOCABULARY).double()
+        return [(((self.seed * 31 + last * 17 + self.length * 7 + new * 13) * 7919) % 101 / 12).float()]
+
+    def move(self, rows):
+        """A row's logits depend on its last token only."""
+
+    def keep(self, order):
+        """There is one sentence."""
+
+
+def search(seed, beams, alpha, is_gnmt, limit, **_):
+    settings = GenerationConfig(
+        num_beams=beams, num_return_sequences=beams, length_penalty=alpha, early_stopping="never", eos_token_id=2
+    )
+    settings._eos_token_tensor = torch.tensor([2])
+    request = Request(
+        encoded=torch.zeros(1, 3, 1),
+        mask=None,
+        start=torch.zeros(1, 1, dtype=torch.long),
+        padding=1,
+        ends=torch.tensor([2]),
+        limits=torch.tensor([1 + limit]),
+        criteria=StoppingCriteriaList(),
+        processors=LogitsProcessorList(),
+    )
+    found = beam_search(Toy(seed), request, settings, length_penalty(alpha, is_gnmt), True, lambda done: not done)
+    return [[token for token in row[1:].tolist() if token != 1] for row in found["sequences"]]
+
+
+def test_the_pages_search_finds_what_ours_finds(tmp_path):
+    cases = [
+        [seed, {"beams": beams, "alpha": alpha, "isGnmt": is_gnmt, "limit": limit, "start": 0, "end": 2}]
+        for seed in range(SENTENCES)
+        for beams, alpha, is_gnmt, limit in ((4, 0.6, True, 12), (2, 1.0, False, 7), (3, 0.0, True, 5))
+    ]
+    script = tmp_path / "run.mjs"
+    script.write_text(SCRIPT % (json.dumps(str(BROWSER / "beam.mjs")), VOCABULARY, json.dumps(cases)))
+    found = json.loads(subprocess.run(["node", str(script)], capture_output=True, check=True, timeout=120).stdout)
+    lengths = set()
+    for (seed, settings), hypotheses in zip(cases, found, strict=True):
+        # `<pad>` is a token like any other to both; the lists are compared without it, since it fills our rows.
+        tokens = [[token for token in each if token != 1] for each, _ in hypotheses]
+        assert tokens == search(seed, settings["beams"], settings["alpha"], settings["isGnmt"], settings["limit"])
+        scores = [score for _, score in hypotheses]
+        assert scores == sorted(scores, reverse=True)
+        lengths |= set(map(len, tokens))
+    assert len(lengths) > 3  # ends and limits both occur
+
+
+def test_the_page_names_no_other_host_and_its_files_are_there():
+    for file in BROWSER.iterdir():
+        text = file.read_text(encoding="utf-8")
+        assert "http://" not in text and "https://" not in text, file
+    page = (BROWSER / "index.html").read_text(encoding="utf-8")
+    for name in ("app.mjs", "style.css"):
+        assert name in page and (BROWSER / name).is_file()
+    assert "default-src 'self'" in page and 'lang="en"' in page and 'aria-live="polite"' in page
