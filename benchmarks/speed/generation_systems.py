@@ -14,6 +14,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
 from vanilla_transformer.conversion.marian import to_marian
+from vanilla_transformer.conversion.to_ctranslate2 import build_spec
 
 PADDING, START, END = 1, 0, 2
 # Of the length, and the end of the search, as MarianMTModel has them.
@@ -69,18 +70,11 @@ def marian_bfloat16(model: VanillaTransformerForConditionalGeneration) -> Transl
 
 
 def ctranslate2(model: VanillaTransformerForConditionalGeneration, compute_type: str) -> Translate:
-    """CTranslate2 (`pip install ctranslate2`), converted from the Marian form with tokens that are their own ids."""
+    """CTranslate2 by its own search, with tokens that are named by their ids."""
     from ctranslate2 import Translator
-    from ctranslate2.converters.transformers import BartLoader
 
-    converted = to_marian(model)
-    converted.config.normalize_before = converted.config.normalize_embedding = False
-    spec = BartLoader().get_model_spec(converted)
-    names = ["<s>", "<pad>", "</s>", *(str(i) for i in range(3, model.config.vocab_size))]
-    spec.register_source_vocabulary(names)
-    spec.register_target_vocabulary(names)
-    spec.config.bos_token, spec.config.eos_token, spec.config.unk_token = "<s>", "</s>", "<pad>"
-    spec.config.decoder_start_token = "<s>"
+    names = [str(i) for i in range(model.config.vocab_size)]
+    spec = build_spec(model, names)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model"
         path.mkdir()
@@ -94,9 +88,7 @@ def ctranslate2(model: VanillaTransformerForConditionalGeneration, compute_type:
     def translate(source: torch.Tensor, beams: int, tokens: int) -> list[list[int]]:
         rows = [[names[i] for i in row if i != PADDING] for row in source.tolist()]
         results = translator.translate_batch(rows, beam_size=beams, max_decoding_length=tokens)
-        return [
-            [names.index(token) if not token.isdigit() else int(token) for token in r.hypotheses[0]] for r in results
-        ]
+        return [[int(token) for token in result.hypotheses[0]] for result in results]
 
     return translate
 
