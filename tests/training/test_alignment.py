@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from training.data.alignment import Shift, check_alignment, find_shift
+from training.data.languages import compare_languages
 from training.data.phrasebook import greetings, phrasebook
 from training.data.texts import ParallelText
 from training.train import main
@@ -33,6 +34,22 @@ def test_the_check_can_be_switched_off(tmp_path):
     arguments = [str(word) for word in (RECIPE, *arguments, "--report_only", "true")]
     assert main(arguments) == 2
     assert main([*arguments, "--check_alignment", "false"]) == 0
+
+
+def shorten(line):
+    """Leave a word out, as a model's translation of the same sentence may."""
+    words = line.split()
+    return " ".join(words[1:] if len(words) > 3 else words)
+
+
+def test_text_that_augmentation_made_passes():
+    """Real pairs several times, and each with a side that a model made; also both directions in one text."""
+    sources, targets = (list(side) for side in zip(*PAIRS[:600], strict=True))
+    made = [*sources * 3, *map(shorten, sources)], [*targets * 2, *map(shorten, targets), *targets]
+    for left, right in (made, ([*sources, *targets], [*targets, *sources])):
+        text = ParallelText(left, right, list(range(1, len(left) + 1)))
+        assert check_alignment(text, "train") == []
+        compare_languages(text, "en", "es")
 
 
 @pytest.mark.parametrize("offset", [-2, -1, 1, 2])
