@@ -1,7 +1,6 @@
 """A model that a training pushed to the test Hub, and processes that know nothing but that Hub."""
 
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,26 @@ import pytest
 
 from tests.hub.server import HubServer
 from tests.training.small import write_recipe
+from tests.warm import WarmPrograms
+from training.train import main
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+# What programs import, but for the libraries that read the address of the Hub when they are imported.
+LIBRARIES = (
+    "torch",
+    "pandas",
+    "pyarrow",
+    "sklearn.metrics",
+    "scipy.stats",
+    "sacrebleu",
+    "nltk.translate.meteor_score",
+    "matplotlib.figure",
+    "jinja2",
+    "yaml",
+    "httpx2",
+    "pydantic",
+    "tokenizers",
+    "safetensors.torch",
+)
 # A process that cannot import the package, as on a machine that has transformers alone.
 NOT_INSTALLED = "import sys; sys.modules['vanilla_transformer'] = None\n"
 
@@ -24,7 +41,7 @@ class Pushed:
     Attributes:
         repo, native: the model's repositories.
         folder: what training wrote.
-        output: what training printed.
+        output: what the push printed.
     """
 
     hub: HubServer
@@ -35,27 +52,27 @@ class Pushed:
 
 
 @pytest.fixture(scope="session")
-def run_module(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess.CompletedProcess[str]]:
+def run_module(
+    tmp_path_factory: pytest.TempPathFactory, warm: Callable[..., WarmPrograms]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a module of the repository in a process that has one Hub."""
 
     def run(
         hub: HubServer, module: str, *arguments: str, token: str | None = "hf_alice", **settings: str
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", module, *map(str, arguments)],
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            timeout=200,
-            env=hub.environment(tmp_path_factory.mktemp("hf_home"), token, **settings),
+        folder = tmp_path_factory.mktemp("program")
+        words = ["-m", module, *map(str, arguments)]
+        return (
+            warm(*LIBRARIES)
+            .start(words, folder, env=hub.environment(folder / "hf_home", token, **settings))
+            .complete()
         )
 
     return run
 
 
 @pytest.fixture(scope="session")
-def fresh_process(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+def fresh_process(tmp_path_factory: pytest.TempPathFactory, warm: Callable[..., WarmPrograms]) -> Callable[..., str]:
     """Run code in a process that has one Hub and by default not the package; return what it prints."""
 
     def run(
@@ -67,15 +84,13 @@ def fresh_process(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str
         **settings: str,
     ) -> str:
         folder = tmp_path_factory.mktemp("process")
-        result = subprocess.run(
-            [sys.executable, "-c", code if installed else NOT_INSTALLED + code],
-            cwd=REPOSITORY if installed else folder,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            timeout=200,
+        program = warm(*LIBRARIES).start(
+            ["-c", code if installed else NOT_INSTALLED + code],
+            folder,
             env=hub.environment(hf_home or folder / "hf_home", token, **settings),
+            **({} if installed else {"cwd": folder}),
         )
+        result = program.complete()
         assert result.returncode == 0, result.stderr
         return result.stdout
 
@@ -84,14 +99,18 @@ def fresh_process(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str
 
 @pytest.fixture(scope="session")
 def pushed(
-    tmp_path_factory: pytest.TempPathFactory, run_module: Callable[..., subprocess.CompletedProcess[str]]
+    made_once: Callable[..., Path], run_module: Callable[..., subprocess.CompletedProcess[str]]
 ) -> Iterator[Pushed]:
-    """The Hub after a training that pushed its result, both forms."""
-    folder = tmp_path_factory.mktemp("training")
-    names = ["--hub_model_id", "en-es", "--hub_native_model_id", "alice/en-es-marian"]
-    # Long enough to translate different sentences differently.
-    length = ["--max_steps", "200", "--save_steps", "100", "--eval_steps", "200", "--average_checkpoints", "1"]
+    """The Hub after a push of what a training gave, both forms."""
+
+    def train(folder: Path) -> None:
+        # Long enough to translate different sentences differently.
+        length = ["--max_steps", "200", "--save_steps", "200", "--eval_steps", "200", "--average_checkpoints", "1"]
+        assert main([str(write_recipe(folder)), *length]) == 0
+
+    folder = made_once("pushed", train) / "run"
     with HubServer() as hub:
-        result = run_module(hub, "training.train", write_recipe(folder), "--push_to_hub", "true", *names, *length)
+        names = ["--repo", "en-es", "--native", "alice/en-es-marian"]
+        result = run_module(hub, "training.push", "--model", folder, *names)
         assert result.returncode == 0, result.stderr
-        yield Pushed(hub, "alice/en-es", "alice/en-es-marian", folder / "run", result.stdout)
+        yield Pushed(hub, "alice/en-es", "alice/en-es-marian", folder, result.stdout)

@@ -42,7 +42,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
-def test_training_pushes_everything_in_one_commit_with_a_tag(pushed):
+def test_a_push_brings_everything_in_one_commit_with_a_tag(pushed):
     assert f"pushed: {pushed.repo}, v1" in pushed.output and f"pushed: {pushed.native}, v1" in pushed.output
     for repo in (pushed.repo, pushed.native):
         _, commit = pushed.hub.commits(repo)
@@ -72,53 +72,72 @@ def test_cards_hold_what_was_measured_and_pass_the_hub(pushed, fresh_process):
     assert measured.count("signature: BLEU|nrefs:1") == 1
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("arguments", "token", "said"),
-    [
-        (["--repo", "new"], "hf_nobody", "does not know the token"),
-        (["--repo", "new"], None, "There is no token for the Hub. Run `hf auth login`"),
-        (["--repo", "new"], "hf_read", "The token may only read"),
-        (["--repo", "bob/new"], "hf_alice", "The token may not write to bob/new"),
-        (["--repo", "bob/theirs"], "hf_alice", "The token may not write to bob/theirs"),
-        (["--repo", "two words"], "hf_alice", "'two words' is no name of a repository"),
-        (["--repo", "bert"], "hf_alice", "alice/bert exists and holds a model of type 'bert'"),
-        (["--repo", "notes"], "hf_alice", "alice/notes exists and holds notes.txt and no model"),
-        (["--repo", "empty", "--private"], "hf_alice", "alice/empty is public and is to be private"),
-        (["--repo", "new", "--native", "alice/new"], "hf_alice", "Both forms of the model would go to alice/new"),
-        (["--repo", "new", "--native", "bob/new"], "hf_alice", "The token may not write to bob/new"),
-    ],
-)
-def test_what_cannot_be_pushed_is_refused_in_words(hub, folder, run_module, arguments, token, said):
+# What `training.push` is asked for, with which token, and what it answers.
+REFUSED = [
+    (["--repo", "new"], "hf_nobody", "does not know the token"),
+    (["--repo", "new"], None, "There is no token for the Hub. Run `hf auth login`"),
+    (["--repo", "new"], "hf_read", "The token may only read"),
+    (["--repo", "bob/new"], "hf_alice", "The token may not write to bob/new"),
+    (["--repo", "bob/theirs"], "hf_alice", "The token may not write to bob/theirs"),
+    (["--repo", "two words"], "hf_alice", "'two words' is no name of a repository"),
+    (["--repo", "bert"], "hf_alice", "alice/bert exists and holds a model of type 'bert'"),
+    (["--repo", "notes"], "hf_alice", "alice/notes exists and holds notes.txt and no model"),
+    (["--repo", "empty", "--private"], "hf_alice", "alice/empty is public and is to be private"),
+    (["--repo", "new", "--native", "alice/new"], "hf_alice", "Both forms of the model would go to alice/new"),
+    (["--repo", "new", "--native", "bob/new"], "hf_alice", "The token may not write to bob/new"),
+]
+# And what `training.train` is.
+REFUSED_RECIPES = [
+    (["--hub_model_id", "bob/new"], "hf_alice", "may not write to bob/new"),
+    (["--source_lang", "EN"], "hf_alice", "`source_lang` is 'EN'"),
+    (
+        ["--hub_native_model_id", "alice/native", "--config_overrides", "{norm_first: true}"],
+        "hf_alice",
+        "`norm_first` is True",
+    ),
+]
+
+
+def refuse(fresh_process, hub, module, cases):
+    """Run a program with each of the words and tokens, all in one process; the statuses and what was said."""
+    code = f"""
+import json, os
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from {module} import main
+results = []
+for words, token in {cases!r}:
+    os.environ.pop("HF_TOKEN", None)
+    if token is not None:
+        os.environ["HF_TOKEN"] = token
+    with redirect_stderr(StringIO()) as errors, redirect_stdout(StringIO()):
+        results.append([main(words), errors.getvalue()])
+print("RESULTS", json.dumps(results))
+"""
+    return json.loads(fresh_process(hub, code, installed=True).partition("RESULTS ")[2])
+
+
+def test_what_cannot_be_pushed_is_refused_in_words(hub, folder, fresh_process):
     put(hub, "alice/bert", "config.json", b'{"model_type": "bert"}')
     put(hub, "alice/notes", "notes.txt", b"a note")
     put(hub, "alice/empty", "README.md", b"a page")
     put(hub, "bob/theirs", "README.md", b"a page")
     before = content(folder)
     commits = {name: len(repo.commits) for name, repo in hub.repositories.items()}
-    result = run_module(hub, "training.push", "--model", folder, *arguments, token=token)
-    assert result.returncode == 2 and "Traceback" not in result.stderr
-    assert result.stderr.startswith("error: ") and said in result.stderr
+    cases = [(["--model", str(folder), *words], token) for words, token, _ in REFUSED]
+    for (status, error), (_, _, said) in zip(refuse(fresh_process, hub, "training.push", cases), REFUSED, strict=True):
+        assert status == 2 and error.startswith("error: ") and said in error
     assert {name: len(repo.commits) for name, repo in hub.repositories.items()} == commits
     assert content(folder) == before
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["--hub_model_id", "bob/new"], "may not write to bob/new"),
-        (["--source_lang", "EN"], "`source_lang` is 'EN'"),
-        (
-            ["--hub_native_model_id", "alice/native", "--config_overrides", "{norm_first: true}"],
-            "`norm_first` is True",
-        ),
-    ],
-)
-def test_a_recipe_that_cannot_be_pushed_is_refused_before_the_first_step(hub, run_module, tmp_path, arguments, said):
-    recipe = write_recipe(tmp_path)
-    result = run_module(hub, "training.train", recipe, "--push_to_hub", "true", "--report_to", "none", *arguments)
-    assert result.returncode == 2 and said in result.stderr and "Traceback" not in result.stderr
+def test_a_recipe_that_cannot_be_pushed_is_refused_before_the_first_step(hub, fresh_process, tmp_path):
+    always = [str(write_recipe(tmp_path)), "--push_to_hub", "true", "--report_to", "none"]
+    cases = [([*always, *words], token) for words, token, _ in REFUSED_RECIPES]
+    results = refuse(fresh_process, hub, "training.train", cases)
+    for (status, error), (_, _, said) in zip(results, REFUSED_RECIPES, strict=True):
+        assert status == 2 and said in error
     assert not list(tmp_path.glob("run/checkpoint-*"))
 
 

@@ -420,7 +420,7 @@ show(refused(api.upload_file, repo_id="alice/model", path_in_repo="a.bin", path_
         assert time.monotonic() - start >= 1
         assert [commit.files.get("a.bin") for commit in hub.commits("alice/model")] == [None, b"a"]
 
-        kept = http.client.HTTPConnection(hub.url.removeprefix("http://"), timeout=10)
+        kept = http.client.HTTPConnection(hub.url.removeprefix("http://"), timeout=60)
         kept.request("GET", "/api/models/alice/model")
         assert json.loads(kept.getresponse().read())["id"] == "alice/model"
     with pytest.raises((http.client.RemoteDisconnected, ConnectionError)):

@@ -96,6 +96,7 @@ def test_tokenized_lines_reach_the_model_whole_and_as_they_are(model_folder, tmp
     assert seen == [(2, 3)]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_while_it_wrote_its_plan_goes_on(files, model_folder):
     arguments = command(files, model_folder, "--num_processes", 1)
     unfinished = files / "out" / "unfinished"
@@ -104,6 +105,7 @@ def test_a_run_that_was_killed_while_it_wrote_its_plan_goes_on(files, model_fold
     assert main(arguments) == 0
 
 
+@pytest.mark.slow
 def test_translations_of_another_text_are_not_taken(files, model_folder, capsys):
     arguments = command(files, model_folder, "--num_processes", 1)
     assert main(arguments) == 0

@@ -43,6 +43,7 @@ def ending_model(config, seed=0):
     with torch.no_grad():
         model.lm_head.weight.mul_(3)
         model.lm_head.weight[2] += 2 * model.lm_head.weight.mean(dim=0)
+    model.generation_config.source_length_offset = 20  # what has not ended by then says no more
     return model
 
 
