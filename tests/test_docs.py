@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -36,12 +37,12 @@ LAUNCHERS = {
 @pytest.mark.parametrize("code", PYTHON, ids=PYTHON.values())
 def test_python_runs_and_answers_as_printed(code, model_folder, tmp_path, monkeypatch, capsys):
     answers = re.findall(r"^print\(.*\)  # (.+)$", code, flags=re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
     if answers:
-        monkeypatch.chdir(REPOSITORY)  # with the bundled model
-    else:
-        monkeypatch.chdir(tmp_path)
+        shutil.copytree(REPOSITORY / "checkpoints", tmp_path / "checkpoints")
+    else:  # a smaller model in the place of the bundled one
         (tmp_path / "checkpoints").mkdir()
-        model_folder.rename(tmp_path / "checkpoints" / "tiny-en-es")  # a smaller one in its place
+        model_folder.rename(tmp_path / "checkpoints" / "tiny-en-es")
     # A folder in the place of a repository.
     code = code.replace('"USER/NAME", revision="v1"', '"checkpoints/tiny-en-es"')
     exec(compile(code, "README.md", "exec"), {})
