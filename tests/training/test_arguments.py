@@ -299,6 +299,7 @@ def test_bf16_is_taken_where_the_gpu_computes_in_it(recipe, monkeypatch):
         ("test_sets: {news: 3}\n", [], "`test_sets` has 3 under 'news'"),
         ("test_sets: {train: [a, b]}\n", [], "`test_sets` has the name 'train'"),
         ("min_frequency: -1\n", [], "`min_frequency` is -1"),
+        ("tokenizer: x\nsplit_at_spaces: true\n", [], "`split_at_spaces` has no effect beside `tokenizer`"),
         ("preprocessing_num_workers: 0\n", [], "`preprocessing_num_workers` is 0"),
         ("1: 2\n", [], "holds no fields"),
         ("by_corpus_size: [{up_to: '2,000'}, {}]\n", [], "`by_corpus_size` is no table"),

@@ -161,12 +161,14 @@ def test_the_scores_are_those_of_the_weights_as_they_are_saved(recipe, tmp_path)
     """A training in bfloat16 ends with scores in float32."""
     settings = ["--bf16", "true", "--run_on", "cpu", "--compound_bleu", "true", "--bootstrap_samples", "0"]
     settings += ["--length_penalty", "1", "--length_penalty_type", "power", "--early_stopping", "true"]
-    assert main([str(recipe), "--max_steps", "8", "--num_beams", "5", *settings]) == 0
+    settings += ["--num_beams", "5", "--split_at_spaces", "true"]
+    assert main([str(recipe), "--max_steps", "8", *settings]) == 0
     run = tmp_path / "run"
     results = json.loads((run / "all_results.json").read_text())
     saved = json.loads((run / "generation_config.json").read_text())
     names = ("num_beams", "length_penalty", "length_penalty_type", "early_stopping")
     assert [saved[name] for name in names] == [5, 1, "power", True]
+    assert set(AutoTokenizer.from_pretrained(run)("is.it").word_ids()) == {0, None}  # one word
     assert 0 < results["validation_bleu_brevity_penalty"] <= 1 and results["validation_bleu_length_ratio"] > 0
     assert "validation_compound_bleu" in results and "validation_bleu_margin" not in results
     files = ["--source", f"{tmp_path}/validation.en", "--reference", f"{tmp_path}/validation.es", "--samples", "0"]
