@@ -7,7 +7,7 @@ const { AutoModelForSeq2SeqLM, AutoTokenizer, Tensor, env } = library;
 const MOST_TOKENS = 256;  // of a text: more would take minutes on a phone
 const element = (id) => document.getElementById(id);
 const page = Object.fromEntries(
-  ['form', 'text', 'go', 'state', 'results', 'list', 'layer', 'head', 'map', 'caption'].map((id) => [id, element(id)]));
+  ['form', 'label', 'text', 'go', 'state', 'results', 'list', 'layer', 'head', 'map', 'caption'].map((id) => [id, element(id)]));
 const base = new URL('.', location.href).href;
 
 // Before anything is loaded: by default files come from other hosts.
@@ -36,7 +36,17 @@ async function load() {
     facts, model,
     reader: textTokenizer(library, { tokenizer, config }),
     writer: await AutoTokenizer.from_pretrained('model'),
+    card: await readJson('model_card.json').catch(() => ({})),
   };
+}
+
+/** Name the languages to readers and to screen readers. */
+function nameLanguages({ source_lang: source, target_lang: target }) {
+  if (source) {
+    page.text.lang = source;
+    page.label.textContent = `Text in ${new Intl.DisplayNames('en', { type: 'language' }).of(source)}, one sentence`;
+  }
+  if (target) page.list.lang = target;
 }
 
 let loaded = null;
@@ -110,7 +120,6 @@ function list(ids, finished) {
     const score = document.createElement('span');
     button.type = 'button';
     button.hypothesis = hypothesis;
-    button.lang = loaded.language ?? '';
     score.className = 'score';
     score.textContent = hypothesis.score.toFixed(4);
     button.append(textOf(hypothesis.tokens) || '(nothing)', ' ', score);
@@ -163,6 +172,7 @@ try {
   page.layer.replaceChildren(...Array.from({ length: layers }, (_, i) => option(i, `${i + 1}`)));
   page.layer.value = String(layers - 1);
   page.head.replaceChildren(option('mean', 'mean'), ...Array.from({ length: heads }, (_, i) => option(i, `${i + 1}`)));
+  nameLanguages(loaded.card);
   page.go.disabled = false;
   document.documentElement.dataset.ready = 'true';
   say(`Ready in ${Math.round(performance.now() - begun)} ms. Nothing that you type leaves this machine.`);

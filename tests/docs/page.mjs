@@ -43,7 +43,7 @@ assert.equal(await page.getAttribute('html', 'data-ready'), 'true', await page.t
 console.log('loaded:', await page.textContent('#state'));
 
 async function translated(text, keys) {
-  await page.getByLabel('English text').fill(text);
+  await page.getByLabel('Text in English').fill(text);
   if (keys) await page.keyboard.press('Control+Enter');
   else await page.getByRole('button', { name: 'Translate' }).click();
   await page.waitForFunction(() => !document.getElementById('go').disabled);
@@ -52,6 +52,7 @@ async function translated(text, keys) {
 
 assert.match(await translated('How are you?'), /^¿Cómo estás\? \(\d+ ms\)$/);
 assert.equal(await page.locator('#list li').count(), 4);
+assert.equal(await page.getAttribute('#list', 'lang'), 'es');
 assert.match(await page.locator('#list li').first().textContent(), /¿Cómo estás\? -\d\.\d{4}/);
 assert.equal(await page.locator('#map tr').first().locator('th').count(), 5);  // four tokens and </s>
 for (const sum of await page.locator('#map tr:not(:first-of-type)').evaluateAll((rows) =>

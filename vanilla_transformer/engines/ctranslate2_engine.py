@@ -31,7 +31,7 @@ HANDLED = frozenset(
         *("suppress_tokens", "bad_words_ids", "renormalize_logits"),
         *("bos_token_id", "pad_token_id", "eos_token_id", "decoder_start_token_id"),
         *("split_sentences", "protect_copies", "restore_case"),
-        *("transformers_version", "decoder_only", "beam_settings", "use_cache"),
+        *("transformers_version", "decoder_only", "beam_settings", "use_cache", "imported"),
     }
 )
 DEFAULT_MAX_LENGTH = 20  # of transformers, where neither a setting nor the source says one

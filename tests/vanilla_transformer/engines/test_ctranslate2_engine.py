@@ -1,11 +1,13 @@
 """CTranslate2 as a translator: the same lines as the model's own search, and what is refused."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
-from vanilla_transformer import VanillaTransformerTranslationPipeline
+from training.data.phrasebook import phrasebook
+from vanilla_transformer import VanillaTransformerTranslationPipeline, load_translator
 from vanilla_transformer.cli import main
 from vanilla_transformer.conversion.to_ctranslate2 import export_ctranslate2
 from vanilla_transformer.engines import load_engine
@@ -133,3 +135,14 @@ def test_damaged_folders_are_refused_by_name(folder):
     facts.write_text("{")
     with pytest.raises(ModelFolderError, match=r"vanilla_transformer\.json is damaged"):
         load_engine(folder, "ctranslate2")
+
+
+@pytest.mark.slow
+def test_the_bundled_model_gives_the_same_lines_and_int8_nearly(tmp_path):
+    bundled = Path(__file__).resolve().parents[3] / "checkpoints" / "tiny-en-es"
+    texts = [pair[0] for pair in phrasebook()["test"][:200]]
+    expected = load_translator(bundled, device="cpu")(texts)
+    for precision, least in (("float32", 200), ("int8", 160)):
+        export_ctranslate2(bundled, tmp_path / precision, precision)
+        found = load_translator(tmp_path / precision, engine="ctranslate2")(texts)
+        assert sum(a == b for a, b in zip(found, expected, strict=True)) >= least
