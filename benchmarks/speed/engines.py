@@ -167,8 +167,8 @@ def main() -> int:
         options.exports.mkdir(exist_ok=True)
         write_exports(options.model, options.exports)
         rows = measure(options)
-    head = f"{options.model}, {options.sentences:,} sentences in turns of {options.batch}, the model's own decoding"
-    show_table(f"{head}; {describe(1)}", rows, options.output)
+    what = f"{options.sentences:,} sentences in turns of {options.batch}, the model's own decoding"
+    show_table(f"Engines with {options.model}, {what}; {describe(1)}", rows, options.output)
     return 0
 
 
