@@ -8,6 +8,7 @@ The command line: one module a verb, and one table of them.
     vanilla-transformer translate --model runs/demo --num_return_sequences 4 --return_scores "How are you?"
     vanilla-transformer translate --model runs/demo
     vanilla-transformer explain --model runs/demo "How are you?" --output page.html
+    vanilla-transformer demo --model runs/demo
     vanilla-transformer export runs/demo runs/demo-marian --to marian
 """
 
@@ -18,12 +19,13 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from ..errors import run_command
-from . import explain, export, translate
+from . import demo, explain, export, translate
 
 # Each verb's module has `add_arguments`, `check` for options that do not fit each other, and `run`.
 VERBS: dict[str, tuple[ModuleType, str]] = {
     "translate": (translate, "translate text, a sentence a line"),
     "explain": (explain, "write a page that shows every step of a translation"),
+    "demo": (demo, "serve a model as a page in the browser"),
     "export": (export, "write a model for another implementation"),
 }
 
