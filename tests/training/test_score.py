@@ -295,6 +295,7 @@ def test_what_cannot_be_scored_is_named(texts, arguments, message, capsys, monke
     assert re.search(message, capsys.readouterr().err)
 
 
+@pytest.mark.slow
 def test_the_source_as_people_type_it_is_scored_on_request(model_folder, tmp_path, capsys):
     for name, lines in (("a.en", ["the house is red", "the car"]), ("a.es", ["la casa es roja", "el coche"])):
         (tmp_path / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -69,7 +69,13 @@ def test_generate_arguments_of_constructor_and_call(translator):
     assert fixed(TEXTS[0], max_new_tokens=2) == expected
 
 
-@pytest.mark.parametrize("penalty", [{}, {"length_penalty": 1.3}, {"length_penalty_type": "power"}])
+@pytest.mark.parametrize(
+    "penalty",
+    [
+        {"length_penalty": 1.3},
+        *(pytest.param(p, marks=pytest.mark.slow) for p in ({}, {"length_penalty_type": "power"})),
+    ],
+)
 def test_scores_are_those_of_beam_search(translator, penalty):
     results = translator(TEXTS, num_return_sequences=3, return_scores=True, **penalty)
     for text, result in zip(TEXTS, results, strict=True):

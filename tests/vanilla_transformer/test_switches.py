@@ -265,7 +265,9 @@ def test_int8_weights_stay_close(head, build, batch):
         )
 
 
-@pytest.mark.parametrize("head", ALL_HEADS)
+@pytest.mark.parametrize(
+    "head", [ALL_HEADS[0], *(pytest.param(head, marks=pytest.mark.slow) for head in ALL_HEADS[1:])]
+)
 def test_forward_is_one_graph_for_every_head(head, build, batch):
     model = build(head)
     inputs = inputs_of(model, batch)

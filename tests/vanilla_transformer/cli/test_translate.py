@@ -390,6 +390,7 @@ def test_resuming_refuses_what_it_does_not_fit(translating, capsys):
     assert unfinished.read_text() == "x\n" * 101 and not output.exists()
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_seen_enough_ends_the_work(model_folder, tmp_path):
     source = tmp_path / "source.txt"
     source.write_text("\n".join(MANY * 30) + "\n")
