@@ -770,6 +770,8 @@ def called_steps(model: Any, settings: GenerationConfig) -> Iterator[None]:
     """Packed weights for a model that is called: in the precision that is asked for, or where they are faster."""
     precision = getattr(settings, "weight_precision", None)
     is_plain = model.device.type == "cpu" and not model.training and autocast_dtype(model.device) is None
+    # Accelerate puts autocast around `forward` alone, in which states have another precision than packed weights.
+    is_plain = is_plain and "forward" not in vars(model)
     if precision is None and not is_plain:
         yield
     else:

@@ -669,3 +669,11 @@ def test_a_look_at_a_model_leaves_it_as_it_was(config, steps, look):
         assert calls  # a hook of a user's own still counts
         handle.remove()
         calls.clear()
+
+
+def test_a_model_whose_call_is_in_autocast_translates_outside_of_it(model, batch):
+    """As after a training in bfloat16, where Accelerate has put autocast around `forward` alone."""
+    model.forward = torch.autocast("cpu", torch.bfloat16)(model.forward)
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    generated = model.generate(**inputs)
+    assert generated.shape[0] == len(inputs["input_ids"]) and generated.shape[1] > 1
