@@ -87,7 +87,7 @@ def test_commands_of_programs_are_understood(module, program):
 def test_commands_of_the_console_program_are_understood():
     from vanilla_transformer.cli import build_parser
 
-    commands = re.findall(r"vanilla-transformer ((?:translate|export|explain|demo) .*)", COMMANDS)
+    commands = re.findall(r"vanilla-transformer ((?:translate|export|import|explain|demo) .*)", COMMANDS)
     assert len(commands) >= 3
     for command in commands:
         build_parser().parse_args([word.strip('"') for word in re.findall(r'"[^"]*"|\S+', command)])

@@ -17,7 +17,7 @@ from training.data.batching import StepPlan
 from training.engine.arguments import TrainingArguments
 from training.engine.fit import fit, score, score_before
 from training.engine.processes import end_process_group, end_with_sigterm, launch, prepare_process
-from training.engine.start import make_start
+from training.engine.start import make_start, translate_once
 from training.engine.task import Task
 from training.engine.trainer import VanillaTransformerTrainer
 from training.log import logger
@@ -74,6 +74,7 @@ def train(recipe: Recipe, args: TrainingArguments, task: Task, texts: dict) -> N
     prepare_process(args)
     repositories = prepare_push(args)
     start = make_start(recipe, task, args, texts["train"])
+    texts = task.add_old_text(texts, lambda lines: translate_once(start, args, lines))
     plan = StepPlan.make(recipe.training.tokens_per_step, recipe.training.tokens_per_device, args.world_size)
     sides = ", source and target each" if start.model.config.is_encoder_decoder else ""
     logger.info(f"tokens a step{sides}: {plan}")
@@ -90,6 +91,7 @@ def train(recipe: Recipe, args: TrainingArguments, task: Task, texts: dict) -> N
         processing_class=start.tokenizer,
         plan=plan,
     )
+    trainer.evaluator.old_dataset = encoded.get("replay")
     example = task.example(texts["train"], encoded["train"])
 
     course = Course(args, len(encoded["train"]), trainer.stopwatch)

@@ -266,6 +266,9 @@ OTHER_NAMES = {
     "d_k": "qk_head_dim",
     "d_v": "v_head_dim",
     "eps_ls": "label_smoothing",
+    "final_logits_bias": "output_bias",
+    "tgt_vocab_size": "decoder_vocab_size",
+    "target_vocab_size": "decoder_vocab_size",
     "label_smoothing_factor": "label_smoothing",
 }
 # Entries that transformers and libraries above it keep in a configuration without declaring them.
@@ -358,6 +361,18 @@ class VanillaTransformerConfig(PreTrainedConfig):
             becomes 2147483647: libraries that ask for the longest sequence expect a number.
         tie_word_embeddings (`bool`, defaults to `True`):
             One matrix for both embeddings and the output projection (§3.4). `False` gives three.
+        output_bias (`bool`, defaults to `False`):
+            Whether the output projection has a bias, as in Marian. The paper writes none (§3.4).
+        scale_embedding (`bool`, defaults to `True`):
+            Whether embeddings are multiplied by sqrt(d_model) (§3.4).
+        decoder_vocab_size (`int`, *optional*):
+            The size of the target's own vocabulary; `vocab_size` is then the source's, whose embeddings share nothing
+            with the target's. `None`, as in the paper (§5.1), is one vocabulary for both.
+        sinusoid_type (`str`, defaults to `"paper"`):
+            The wavelengths of the sinusoids: `"paper"` for 2π · 10000^(2i/D) (§3.5), `"tensor2tensor"` for
+            2π · 10000^(2i/(D-2)), those of the authors' code and of fairseq.
+        position_offset (`int`, defaults to 0):
+            The number of the first position of the sinusoids; 2 in fairseq.
         is_encoder_decoder, is_decoder (`bool`, default to `True`, `False`):
             Which stacks a model has: both; the encoder alone (`False`, `False`), the decoder alone (`False`, `True`).
             Set by the model classes.
@@ -418,6 +433,11 @@ class VanillaTransformerConfig(PreTrainedConfig):
     position_embedding_type: str = "sinusoidal"
     max_position_embeddings: int | None = None
     tie_word_embeddings: bool = True
+    output_bias: bool = False
+    scale_embedding: bool = True
+    decoder_vocab_size: int | None = None
+    sinusoid_type: str = "paper"
+    position_offset: int = 0
     is_encoder_decoder: bool = True
     is_decoder: bool = False
     use_cache: bool = True
@@ -501,6 +521,11 @@ class VanillaTransformerConfig(PreTrainedConfig):
         return self.v_head_dim if self.v_head_dim is not None else self.hidden_size // self.num_attention_heads
 
     @property
+    def target_vocab_size(self) -> int:
+        """The entries that the decoder reads and writes: `decoder_vocab_size`, or those that both sides share."""
+        return self.vocab_size if self.decoder_vocab_size is None else self.decoder_vocab_size
+
+    @property
     def has_encoder(self) -> bool:
         """Whether a model of this configuration has an encoder."""
         return self.is_encoder_decoder or not self.is_decoder
@@ -525,6 +550,7 @@ class VanillaTransformerConfig(PreTrainedConfig):
             return self
         decoder_config = copy.deepcopy(self)
         decoder_config.encoder_layers = self.decoder_layers
+        decoder_config.vocab_size = self.target_vocab_size
         return decoder_config
 
     def with_stacks(self, encoder: bool, decoder: bool) -> "VanillaTransformerConfig":
@@ -534,8 +560,10 @@ class VanillaTransformerConfig(PreTrainedConfig):
         config = copy.deepcopy(self)
         config.is_encoder_decoder = encoder and decoder
         config.is_decoder = decoder and not encoder
-        if not config.is_encoder_decoder:  # one stack does not translate
+        if not config.is_encoder_decoder:  # one stack does not translate, and has one vocabulary
             config.__dict__.pop("custom_pipelines", None)
+            config.vocab_size = self.target_vocab_size if decoder else self.vocab_size
+            config.decoder_vocab_size = None
         return config
 
     def to_dict(self) -> dict[str, Any]:
@@ -563,15 +591,18 @@ class VanillaTransformerConfig(PreTrainedConfig):
             "v_head_dim",
             "intermediate_size",
             "max_position_embeddings",
+            "decoder_vocab_size",
         ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"`{name}` is {value}. Give a whole number of at least 1.")
-        if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
-            raise ValueError(
-                f"`pad_token_id` is {self.pad_token_id} with a `vocab_size` of {self.vocab_size}. Give the id of an "
-                "entry, or None for a model without padding."
-            )
+        for name in ("vocab_size", "decoder_vocab_size"):
+            size = getattr(self, name)
+            if size is not None and self.pad_token_id is not None and not 0 <= self.pad_token_id < size:
+                raise ValueError(
+                    f"`pad_token_id` is {self.pad_token_id} with a `{name}` of {size}. Give the id of an entry, or "
+                    "None for a model without padding."
+                )
         for name in ("dropout", "attention_dropout", "activation_dropout", "classifier_dropout", "label_smoothing"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
@@ -596,8 +627,28 @@ class VanillaTransformerConfig(PreTrainedConfig):
             raise ValueError(
                 f"`hidden_size` is {self.hidden_size}. Sinusoids come in pairs of sine and cosine: give an even size."
             )
+        self.validate_sinusoids()
         if self.hidden_act not in ACT2FN:
             raise ValueError(f"`hidden_act` is {self.hidden_act!r}. Choose one of: {', '.join(sorted(ACT2FN))}.")
+
+    def validate_sinusoids(self) -> None:
+        """Check the sinusoids of other implementations, which learned positions lack."""
+        if self.sinusoid_type not in ("paper", "tensor2tensor"):
+            raise ValueError(f"`sinusoid_type` is {self.sinusoid_type!r}. Choose 'paper' or 'tensor2tensor'.")
+        if self.position_offset < 0:
+            raise ValueError(f"`position_offset` is {self.position_offset}. Give 0 or more.")
+        if self.position_embedding_type == "learned":
+            for name, default in (("sinusoid_type", "paper"), ("position_offset", 0)):
+                if getattr(self, name) != default:
+                    raise ValueError(
+                        f"`{name}` is {getattr(self, name)!r} with `position_embedding_type` 'learned', where it has "
+                        "no effect. Leave it out."
+                    )
+        if self.sinusoid_type == "tensor2tensor" and self.hidden_size < 4:
+            raise ValueError(
+                f"`hidden_size` is {self.hidden_size} with `sinusoid_type` 'tensor2tensor', whose wavelengths need at "
+                "least 4."
+            )
 
 
 __all__ = ["VanillaTransformerConfig"]

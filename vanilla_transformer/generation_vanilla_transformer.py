@@ -458,6 +458,9 @@ class Request:
         limits (`torch.LongTensor` of shape (B,)): the most tokens of each sentence, with those it starts with.
         criteria: stopping criteria that ends and limits do not say.
         processors: what changes the scores of the next tokens.
+        never (`torch.LongTensor` of shape (E,) or `None`): ids that are never generated, where `processors` say
+            nothing else; a search may go by them in the place of `processors`.
+        renormalizes: whether the other ids then share all of the probability.
     """
 
     encoded: torch.Tensor
@@ -468,6 +471,8 @@ class Request:
     limits: torch.Tensor
     criteria: StoppingCriteriaList
     processors: LogitsProcessorList
+    never: torch.Tensor | None
+    renormalizes: bool
 
     @property
     def looks_at_rows(self) -> bool:
@@ -506,7 +511,22 @@ def build_request(
         limits=limits,
         criteria=StoppingCriteriaList(others),
         processors=processors,
+        never=find_never(processors, start.device),
+        renormalizes=any(type(each) is LogitNormalization for each in processors),
     )
+
+
+def find_never(processors: LogitsProcessorList, device: torch.device) -> torch.Tensor | None:
+    """Return the ids that processors forbid; `None` if one of them does more, besides a last one that normalizes."""
+    ids: list[int] = []
+    for each in processors[:-1] if processors and type(processors[-1]) is LogitNormalization else processors:
+        if type(each) is SuppressTokensLogitsProcessor:
+            ids += each.suppress_tokens.tolist()
+        elif type(each) is NoBadWordsLogitsProcessor and all(len(words) == 1 for words in each.sequence_bias):
+            ids += [words[0] for words in each.sequence_bias]
+        else:
+            return None
+    return torch.tensor(sorted(set(ids)), dtype=torch.long, device=device)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -791,7 +811,10 @@ def greedy_search(steps: Steps, request: Request) -> torch.Tensor:
     output[:, :1] = request.start
     active, ids, length = torch.arange(len(output), device=output.device), request.start, 1
     for length in range(1, longest):
-        chunks = process(steps.step(ids), ids, request.processors)
+        if request.never is None:
+            chunks = process(steps.step(ids), ids, request.processors)
+        else:
+            chunks = (logits.index_fill_(1, request.never, -torch.inf) for logits in steps.step(ids))
         tokens = torch.cat([logits.argmax(dim=-1) for logits in chunks])
         output[active, length] = tokens
         going_on = ~torch.isin(tokens, request.ends) & (request.limits[active] > length + 1)
@@ -801,7 +824,7 @@ def greedy_search(steps: Steps, request: Request) -> torch.Tensor:
                 break
             active, tokens = active[kept], tokens[kept]
             steps.keep(kept)
-        ids = output[active, : length + 1] if request.processors else tokens.unsqueeze(-1)
+        ids = output[active, : length + 1] if request.never is None else tokens.unsqueeze(-1)
     return output[:, : length + 1]
 
 
@@ -846,13 +869,22 @@ def places_of_beams(parents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return beam_at, is_parent
 
 
-def most_probable(logits: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+def most_probable(
+    logits: torch.Tensor, count: int, never: torch.Tensor | None = None, renormalizes: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Logits (R, V) -> the highest log-probabilities (R, C), C = min(count, V), and the ids they are of (R, C).
 
-    The logits are overwritten: another tensor of their size would cost more than what is computed in it.
+    The ids of `never` are not among them, and keep their share of the probability unless it `renormalizes`. The logits
+    are overwritten: another tensor of their size would cost more than what is computed in it.
     """
-    best, ids = highest(logits, count)
+    if never is None or not len(never):
+        best, ids = highest(logits, count)
+    else:
+        kept = logits[:, never]
+        best, ids = highest(logits.index_fill_(1, never, -torch.inf), count)
+        if not renormalizes:
+            logits[:, never] = kept
     probabilities = torch.softmax(logits, dim=-1, out=logits)
     return best - best[:, :1] + probabilities.gather(1, ids[:, :1]).log(), ids
 
@@ -888,8 +920,8 @@ def next_tokens(
     if rows_may_move:
         # The best of all beams are among the best of each, so that no table of them all is needed.
         chunks = steps.step(ids)
-        if not request.processors:
-            found = [most_probable(logits, candidates) for logits in chunks]
+        if request.never is not None:
+            found = [most_probable(logits, candidates, request.never, request.renormalizes) for logits in chunks]
         else:
             chunks = process((logits.log_softmax(dim=-1) for logits in chunks), ids, request.processors)
             found = [highest(scores, candidates) for scores in chunks]
@@ -953,7 +985,7 @@ def beam_search(
     done, is_any_finished = torch.zeros_like(active, dtype=torch.bool), False
     recorded: dict[str, list[Any]] = {name: [] for name in ("scores", "logits", *RECORDED)}
     for length in range(prompt, longest):
-        needs_all = not rows_may_move or bool(request.processors)
+        needs_all = not rows_may_move or request.never is None
         ids = running[:, :, 0 if needs_all else length - 1 : length].flatten(0, 1)
         best, tokens = next_tokens(steps, ids, request, settings, candidates, rows_may_move, recorded)  # (N, C')
         summed = (best.view(len(active), beams, -1) + scores.unsqueeze(-1)).flatten(1)

@@ -481,8 +481,8 @@ def label_smoothed_loss(
 
     Args:
         hidden_states (`torch.Tensor` of shape (B, T, D)): the decoder's output.
-        lm_head (`nn.Module`): the projection (D) -> (V). Anything but a plain linear layer without bias (an adapter, a
-            quantised or hooked one) is called as it is, and full logits are made.
+        lm_head (`nn.Module`): the projection (D) -> (V). Anything but a plain linear layer (an adapter, a quantised or
+            hooked one) is called as it is, and full logits are made.
         labels (`torch.LongTensor` of shape (B, T)): target ids, -100 where there is none.
         label_smoothing (`float`): ε.
 
@@ -495,7 +495,7 @@ def label_smoothed_loss(
         hidden_states, labels, is_real = hidden_states[is_real], labels[is_real], is_real[is_real]
 
     is_transformed = torch._C._are_functorch_transforms_active()  # by `torch.func`, which our function is not made for
-    if is_transformed or not is_plain_linear(lm_head) or getattr(lm_head, "bias", None) is not None:
+    if is_transformed or not is_plain_linear(lm_head):
         logits = lm_head(hidden_states).float()
         return F.cross_entropy(
             logits, labels, ignore_index=IGNORED_LABEL, reduction="sum", label_smoothing=label_smoothing
@@ -503,6 +503,9 @@ def label_smoothed_loss(
     # The projection runs in the precision of the model, or of autocast, which does not know this function.
     dtype = autocast_dtype(hidden_states.device) or hidden_states.dtype
     weight: torch.Tensor = lm_head.weight  # type: ignore[assignment]
+    if isinstance(lm_head.bias, torch.Tensor):  # one more column, of which the states have 1
+        weight = torch.cat([weight, lm_head.bias.unsqueeze(1)], dim=1)  # (V, D + 1)
+        hidden_states = F.pad(hidden_states, (0, 1), value=1.0)  # (N, D + 1)
     return LabelSmoothedCrossEntropy.apply(  # type: ignore[no-untyped-call]
         hidden_states.float(), weight.float(), labels.clamp(min=0), is_real.float(), label_smoothing, dtype
     )
@@ -581,6 +584,15 @@ def check_labels(labels: torch.Tensor | None, number: int) -> None:
         raise ValueError(
             f"`labels` has {labels[outside][0].item()}: give 0 to {number - 1}, or {IGNORED_LABEL} for what is not "
             "to be predicted."
+        )
+
+
+def check_one_vocabulary(config: Any) -> None:
+    """Refuse to resize the embeddings of a model whose source and target have a vocabulary each."""
+    if config.decoder_vocab_size is not None:
+        raise ValueError(
+            f"`decoder_vocab_size` must be None to resize the vocabulary, but is {config.decoder_vocab_size}: source "
+            "and target have their own, and one number does not say which. Import a model with a joint one."
         )
 
 

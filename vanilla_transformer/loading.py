@@ -163,7 +163,8 @@ def check_model_folder(folder: Path) -> None:
     """Name the first file that a usable folder would have and this one has not; refuse what another engine runs."""
     check_engine(folder, "torch")
     weights = ("model.safetensors", "model.safetensors.index.json")
-    for names in (("config.json",), weights, ("tokenizer.json",)):
+    tokenizers = ("tokenizer.json", "source.spm", "vocab-src.json")  # the others are of imported models
+    for names in (("config.json",), weights, tokenizers):
         if not any((folder / name).is_file() for name in names):
             raise ModelFolderError(
                 f"{folder} has no {names[0]}. Name the folder that training wrote, or one that `save_pretrained` of "

@@ -68,7 +68,9 @@ class ModelCardFacts:
     Attributes:
         task: one of `TASKS`.
         preset: the architecture's name.
-        base_model, base_model_on_hub: what training started from, and whether it is a repository.
+        base_model, base_model_on_hub: what training started from, or what a model without training was imported from,
+            and whether it is a repository.
+        segmentation: what its tokens are.
         source_lang, target_lang: language codes such as "en".
         license: of the model, as the Hub writes it.
         datasets: data sets on the Hub.
@@ -87,6 +89,7 @@ class ModelCardFacts:
     preset: str | None = None
     base_model: str | None = None
     base_model_on_hub: bool = False
+    segmentation: str = "byte-level BPE"
     source_lang: str | None = None
     target_lang: str | None = None
     license: str | None = None
@@ -199,6 +202,7 @@ def render_model_card(
         kind=TASKS[facts.task][0],
         direction=f" ({facts.source_lang} to {facts.target_lang})" if len(languages) == 2 else "",
         base_model=facts.base_model,
+        imported=facts.base_model is not None and facts.steps is None,
         place=place,
         examples=[json.dumps(text, ensure_ascii=False) for text in examples],
         labels=[config.id2label[i] for i in range(config.num_labels)] if facts.task == "text-classification" else [],
@@ -312,9 +316,16 @@ def architecture_rows(
             else f"gain {config.attention_init_gain:g} for the projections to queries, keys and values",
         ),
         ("norm", "before each sublayer" if config.norm_first else "after each sublayer, as in the paper"),
-        ("vocabulary", f"{config.vocab_size:,} {'joint ' if facts.task == 'translation' else ''}byte-level BPE"),
+        ("vocabulary", describe_vocabulary(facts, config)),
     ]
     return cells(rows)
+
+
+def describe_vocabulary(facts: ModelCardFacts, config: VanillaTransformerConfig) -> str:
+    """Such as "8,000 joint byte-level BPE"."""
+    if config.decoder_vocab_size is not None:
+        return f"{config.vocab_size:,} source and {config.decoder_vocab_size:,} target {facts.segmentation}"
+    return f"{config.vocab_size:,} {'joint ' if facts.task == 'translation' else ''}{facts.segmentation}"
 
 
 def cells(rows: list[tuple[str, Any]]) -> list[tuple[str, str]]:

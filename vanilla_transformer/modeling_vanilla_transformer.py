@@ -65,6 +65,7 @@ from .kernels_vanilla_transformer import (
     check_labels,
     check_length,
     check_mask,
+    check_one_vocabulary,
     check_padding_side,
     check_source,
     check_source_mask,
@@ -97,10 +98,12 @@ Seq2SeqModelOutput = with_cache_names(Seq2SeqModelOutput, __name__)
 class VanillaTransformerScaledEmbedding(nn.Embedding):
     """Token embeddings multiplied by sqrt(d_model) (§3.4): ids (B, T) -> (B, T, D)."""
 
+    is_scaled = True
+
     @property
     def embed_scale(self) -> float:
         """What rows of the weight are multiplied by; PEFT's adapters of embeddings ask for it by this name."""
-        return math.sqrt(self.embedding_dim)
+        return math.sqrt(self.embedding_dim) if self.is_scaled else 1.0
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         return super().forward(input_ids) * self.embed_scale
@@ -114,22 +117,21 @@ class VanillaTransformerSinusoidalPositions(nn.Module):
     position 5,000, bf16 ones by more than 1), and is not restored by `from_pretrained`.
     """
 
-    def __init__(self, hidden_size: int):
+    def __init__(self, hidden_size: int, sinusoid_type: str = "paper", offset: int = 0):
         super().__init__()
-        self.hidden_size = hidden_size
+        self.hidden_size, self.offset = hidden_size, offset
+        self.divisor = hidden_size if sinusoid_type == "paper" else hidden_size - 2
 
     def forward(self, position_ids: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
         """
         Encode positions.
 
         Args:
-            position_ids (`torch.LongTensor` of shape (..., T)): where each token stands, 0, 1, 2, ...: positions and
-                not the ids of the tokens.
+            position_ids (`torch.LongTensor` of shape (..., T)): 0, 1, 2, ...: positions, and not the ids of tokens.
             dtype (`torch.dtype`, *optional*): of the result, torch's default if absent. Angles are in float64.
 
         Returns:
-            `torch.Tensor` of shape (..., T, D), to be added to embeddings; `add_positions` of the encoder and of the
-            decoder does both.
+            `torch.Tensor` of shape (..., T, D), which `add_positions` of either stack adds to embeddings.
         """
         if position_ids.is_floating_point():
             raise ValueError(
@@ -140,8 +142,8 @@ class VanillaTransformerSinusoidalPositions(nn.Module):
         if device.type == "mps":  # has no float64
             position_ids = position_ids.cpu()
         even = torch.arange(0, self.hidden_size, 2, dtype=torch.float64, device=position_ids.device)
-        frequencies = torch.exp(even * (-math.log(10000.0) / self.hidden_size))  # (D / 2,)
-        angles = position_ids.unsqueeze(-1).to(torch.float64) * frequencies  # (..., T, D / 2)
+        frequencies = torch.exp(even * (-math.log(10000.0) / self.divisor))  # (D / 2,)
+        angles = (position_ids.unsqueeze(-1).to(torch.float64) + self.offset) * frequencies  # (..., T, D / 2)
         encoding = torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)  # (..., T, D), interleaved
         return encoding.to(dtype).to(device)
 
@@ -427,8 +429,7 @@ class VanillaTransformerPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
-    # Which of transformers' losses `self.loss_function` is. By itself it goes by the name of the class, and a subclass
-    # has another.
+    # Which of transformers' losses `self.loss_function` is; by itself it would go by the name of the class.
     _loss_type: str | None = None
 
     def __init__(self, config: VanillaTransformerConfig):
@@ -452,15 +453,10 @@ class VanillaTransformerPreTrainedModel(PreTrainedModel):
             if module.padding_idx is not None and not getattr(module.weight, "_is_hf_initialized", False):
                 init.zeros_(module.weight[module.padding_idx])
 
-    def get_output_embeddings(self) -> nn.Module | None:
-        return getattr(self, "lm_head", None)
-
-    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
-        self.lm_head = new_embeddings
-
     def _resize_token_embeddings(
         self, new_num_tokens: int, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
     ) -> nn.Module:
+        check_one_vocabulary(self.config)
         embeddings = super()._resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
         decoder = getattr(self.base_model, "decoder", None)
         if decoder is not None and not self.config.tie_word_embeddings:  # transformers resizes the input's alone
@@ -474,13 +470,15 @@ class VanillaTransformerPreTrainedModel(PreTrainedModel):
 class VanillaTransformerStack(VanillaTransformerPreTrainedModel):
     """What encoder and decoder share: embeddings plus positions at the bottom, with `norm_first` a norm on top."""
 
+    reads_target = False
+
     def __init__(self, config: VanillaTransformerConfig):
         super().__init__(config)
-        self.embed_tokens = VanillaTransformerScaledEmbedding(
-            config.vocab_size, config.hidden_size, config.pad_token_id
-        )
+        vocab_size = config.target_vocab_size if self.reads_target else config.vocab_size
+        self.embed_tokens = VanillaTransformerScaledEmbedding(vocab_size, config.hidden_size, config.pad_token_id)
+        self.embed_tokens.is_scaled = config.scale_embedding
         self.embed_positions: nn.Module = (
-            VanillaTransformerSinusoidalPositions(config.hidden_size)
+            VanillaTransformerSinusoidalPositions(config.hidden_size, config.sinusoid_type, config.position_offset)
             if config.position_limit is None
             else VanillaTransformerLearnedPositions(config.position_limit, config.hidden_size)
         )
@@ -593,6 +591,7 @@ class VanillaTransformerEncoder(VanillaTransformerStack):
 class VanillaTransformerDecoder(VanillaTransformerStack):
     """N decoder layers over the embedded target, each with attention to the encoder's output, if any (§3.1)."""
 
+    reads_target = True
     _can_record_outputs = {
         "hidden_states": VanillaTransformerDecoderLayer,
         "attentions": OutputRecorder(VanillaTransformerAttention, index=1, layer_name="self_attn"),
@@ -709,10 +708,10 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
 
     def __init__(self, config: VanillaTransformerConfig):
         super().__init__(config)
-        # Tied: one matrix under several names. Untied: each stack has its own and there is nothing to share.
+        # Tied: one matrix under several names. Else each stack has its own and there is nothing to share.
         self.shared = (
             VanillaTransformerScaledEmbedding(config.vocab_size, config.hidden_size, config.pad_token_id)
-            if config.tie_word_embeddings
+            if config.tie_word_embeddings and config.decoder_vocab_size is None
             else None
         )
         self.encoder = VanillaTransformerEncoder(config) if config.has_encoder else None
@@ -720,7 +719,7 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
         self._tied_weights_keys = {
             f"{name}.embed_tokens.weight": "shared.weight"
             for name, stack in (("encoder", self.encoder), ("decoder", self.decoder))
-            if stack is not None
+            if stack is not None and self.shared is not None
         }
         self.post_init()
 
@@ -882,7 +881,9 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerGenerationMix
         config = config.with_stacks(encoder=True, decoder=True)
         super().__init__(config)
         self.model = VanillaTransformerModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = nn.Linear(config.hidden_size, config.target_vocab_size, bias=config.output_bias)
+        if config.decoder_vocab_size is not None:
+            self._tied_weights_keys = {"lm_head.weight": "model.decoder.embed_tokens.weight"}
         self.generation_config = self.default_generation_config(config)
         self.post_init()
 
@@ -927,7 +928,7 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerGenerationMix
         Returns:
             [`~modeling_outputs.Seq2SeqLMOutput`]: `loss` (), `logits` (B, T, V).
         """
-        check_labels(labels, self.config.vocab_size)
+        check_labels(labels, self.config.target_vocab_size)
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
         outputs: Seq2SeqModelOutput = self.model(
@@ -958,7 +959,7 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerGenerationMix
             if labels is not None:
                 # The labels are aligned with the decoder's outputs already: no second shift.
                 loss = self.loss_function(
-                    logits=logits, labels=labels, vocab_size=self.config.vocab_size, shift_labels=labels, **kwargs
+                    logits=logits, labels=labels, vocab_size=logits.shape[-1], shift_labels=labels, **kwargs
                 )
         return Seq2SeqLMOutput(
             loss=loss, logits=logits, **{name: each for name, each in outputs.items() if name != "last_hidden_state"}
@@ -993,7 +994,7 @@ class VanillaTransformerForCausalLM(VanillaTransformerCausalGenerationMixin, Van
         config = config.with_stacks(encoder=False, decoder=True)
         super().__init__(config)
         self.model = VanillaTransformerModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=config.output_bias)
         # In training mode: `label_smoothed_loss`, for one, which needs no logits, so that none are made.
         self.training_loss: Callable[..., torch.Tensor] | None = None
         self.generation_config = self.default_generation_config(config)
@@ -1082,7 +1083,7 @@ class VanillaTransformerForMaskedLM(VanillaTransformerEncoderHead):
 
     def __init__(self, config: VanillaTransformerConfig):
         super().__init__(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=config.output_bias)
         self.training_loss: Callable[..., torch.Tensor] | None = None  # as in the causal head
         self.post_init()
 

@@ -71,7 +71,8 @@ def token_texts(tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor) -> list[s
     Tokens that are only a part of a character's bytes have the whole character, with their number: "世 1/3".
     """
     tokens = tokenizer.convert_ids_to_tokens(ids.tolist())
-    if type(tokenizer.backend_tokenizer.decoder) is not decoders.ByteLevel:
+    backend = getattr(tokenizer, "backend_tokenizer", None)  # which the tokenizers of imported models lack
+    if backend is None or type(backend.decoder) is not decoders.ByteLevel:
         return [token.replace("▁", SPACE) for token in tokens]
     decoder = decoders.ByteLevel()
 

@@ -52,6 +52,7 @@ BINARY_FORMATS: tuple[tuple[bytes, Format], ...] = (
 )
 
 SEGMENTS = "Write its segments to a text file first, one a line."
+MEMORY = "Training reads it as `train_file`, with `source_lang` and `target_lang`. Elsewhere, w" + SEGMENTS[1:]
 JSON_LINES = Format(
     "JSON Lines", "Write a sentence a line, or give it as a file with columns, with a name that ends in .jsonl."
 )
@@ -62,8 +63,8 @@ XML = Format("XML or SGML", SEGMENTS)
 ATTRIBUTE = r"\s+[\w:.-]+\s*=\s*(\"[^\"]*\"|'[^']*'|[^\s<>]+)"
 # How files begin that are text and not sentences, past what XML may have before its first element.
 TEXT_FORMATS: tuple[tuple[str, Format], ...] = (
-    (r"<!DOCTYPE tmx|<tmx\b", Format("TMX", SEGMENTS)),
-    (r"<xliff\b", Format("XLIFF", SEGMENTS)),
+    (r"<!DOCTYPE tmx|<tmx\b", Format("TMX", MEMORY)),
+    (r"<xliff\b", Format("XLIFF", MEMORY)),
     (
         rf"<!DOCTYPE html|<(html|head|body)({ATTRIBUTE})*\s*>[^\S\n]*+(\n|<|$)",
         Format("HTML", "Save its text first, one sentence a line."),

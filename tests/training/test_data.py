@@ -277,3 +277,56 @@ def test_a_corpus_is_added_to_the_training_text_of_files(write):
 
 def test_no_names_give_no_split():
     assert load_split(DataFields(), "test") is None
+
+
+EXCEL = [("English", "Spanish"), ("How much, please?", "¿Cuánto, por favor?"), ("It’s 5 €.", "Son 5 €; nada más.")]
+
+
+def write_excel(separator):
+    def quote(cell):
+        return f'"{cell}"' if separator in cell else cell
+
+    return "".join(f"{quote(a)}{separator}{quote(b)}\r\n" for a, b in EXCEL)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1252"])
+def test_a_table_as_excel_writes_it_is_read_whatever_its_encoding_and_separator(write, encoding, separator, caplog):
+    path = write("excel.csv", write_excel(separator).encode(encoding))
+    with caplog.at_level("INFO"):
+        text = load_split(DataFields(train_file=path, source_column="English", target_column="Spanish"), "train")
+    assert list(zip(text.sources, text.targets, strict=True)) == EXCEL[1:]
+    assert text.rows == [2, 3]
+
+
+def test_what_was_found_of_a_table_is_said(write, capsys):
+    arguments = DataFields(source_column="English", target_column="Spanish")
+    path = write("excel.csv", write_excel(";").encode("cp1252"))
+    load_split(dataclasses.replace(arguments, train_file=path), "train")
+    shown = capsys.readouterr()
+    said = shown.out + shown.err
+    assert "is read as Windows-1252" in said and "with semicolons between its columns" in said
+    load_split(dataclasses.replace(arguments, train_file=write("plain.csv", write_excel(","))), "train")
+    shown = capsys.readouterr()
+    assert "plain.csv" not in shown.out + shown.err
+
+
+def test_a_separator_in_a_first_line_of_its_own_is_obeyed(write):
+    path = write("excel.csv", "sep=;\nsource;target\na, b;x\n")
+    assert load_split(DataFields(train_file=path), "train").sources == ["a, b"]
+
+
+@pytest.mark.parametrize(("name", "separator"), [("t.csv", ";"), ("t.csv", ","), ("t.tsv", "\t")])
+def test_columns_without_a_header_go_by_number(write, name, separator):
+    path = write(name, f"You are the best.{separator}Eres la mejor.{separator}n\nHi!{separator}¡Hola!{separator}n\n")
+    text = load_split(DataFields(train_file=path, source_column="2", target_column="1"), "train")
+    assert (text.sources, text.targets) == (["Eres la mejor.", "¡Hola!"], ["You are the best.", "Hi!"])
+    assert text.rows == [1, 2]
+    with pytest.raises(RecipeError, match="has no text under '4', only: 1, 2, 3"):
+        load_split(DataFields(train_file=path, source_column="4", target_column="1"), "train")
+
+
+@pytest.mark.parametrize("name", ["book.xlsx", "book.xls", "book.ods"])
+def test_a_workbook_is_refused_with_the_way_to_export_it(write, name):
+    with pytest.raises(TextError, match=r"is a workbook.*CSV UTF-8"):
+        load_split(DataFields(train_file=write(name, b"PK\x03\x04")), "train")

@@ -16,6 +16,7 @@ GROUND = ("errors", "scores", "text")
 LIBRARIES = {
     "matplotlib": {"training.publish", "vanilla_transformer.plots"},
     "evaluate": {"training.metrics"},
+    "lxml": {"training.data"},
     "sacrebleu": {"training.metrics"},
     "nltk": {"training.metrics"},
     "sacremoses": {"training.metrics"},

@@ -3,7 +3,12 @@ import re
 import pytest
 from huggingface_hub.errors import StrictDataclassClassValidationError
 
-from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
+from vanilla_transformer import (
+    VanillaTransformerConfig,
+    VanillaTransformerEncoderModel,
+    VanillaTransformerForCausalLM,
+    VanillaTransformerForConditionalGeneration,
+)
 from vanilla_transformer.configuration_vanilla_transformer import PRESETS
 
 
@@ -157,7 +162,7 @@ def test_names_of_other_models_are_aliases(alias, field, value):
         ("d_k", " Use `qk_head_dim`."),
         ("hiden_size", " Did you mean `hidden_size`?"),
         ("dropot", " Did you mean `dropout`?"),
-        ("scale_embedding", ""),
+        ("init_std", ""),
         ("zzz", ""),
     ],
 )
@@ -190,3 +195,44 @@ def test_the_longest_sequence_is_a_number_that_limits_nothing():
         assert min(config.max_position_embeddings, 10**9) == 10**9
         assert config.position_limit is None
     assert VanillaTransformerConfig.from_preset("E-learned").position_limit == 1024
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"sinusoid_type": "t2t"}, "`sinusoid_type` is 't2t'"),
+        ({"position_offset": -1}, "`position_offset` is -1"),
+        ({"decoder_vocab_size": 0}, "`decoder_vocab_size` is 0"),
+        ({"decoder_vocab_size": 1}, "`pad_token_id` is 1 with a `decoder_vocab_size` of 1"),
+        (
+            {"position_offset": 2, "position_embedding_type": "learned", "max_position_embeddings": 9},
+            "`position_offset` is 2 with `position_embedding_type` 'learned'",
+        ),
+        (
+            {"sinusoid_type": "tensor2tensor", "hidden_size": 2, "num_attention_heads": 1},
+            "`hidden_size` is 2 with `sinusoid_type` 'tensor2tensor'",
+        ),
+    ],
+)
+def test_fields_of_other_implementations_are_checked(changes, named):
+    with pytest.raises(StrictDataclassClassValidationError, match=re.escape(named)):
+        VanillaTransformerConfig(**changes)
+
+
+def test_fields_of_other_implementations_are_off_by_default(config):
+    model = VanillaTransformerForConditionalGeneration(config)
+    assert model.lm_head.bias is None and model.model.shared.weight is model.lm_head.weight
+    assert config.target_vocab_size == config.vocab_size
+    assert model.model.encoder.embed_tokens.embed_scale == config.hidden_size**0.5
+
+
+def test_two_vocabularies_share_nothing_and_cannot_be_resized_by_one_number(small_config, tmp_path):
+    model = VanillaTransformerForConditionalGeneration(small_config(decoder_vocab_size=40))
+    assert model.model.encoder.embed_tokens.weight.shape == (60, 32)
+    assert model.lm_head.weight is model.model.decoder.embed_tokens.weight and model.lm_head.weight.shape == (40, 32)
+    with pytest.raises(ValueError, match="`decoder_vocab_size` must be None"):
+        model.resize_token_embeddings(70)
+    model.save_pretrained(tmp_path)
+    alone = {"causal": VanillaTransformerForCausalLM, "encoder": VanillaTransformerEncoderModel}
+    sizes = {name: each.from_pretrained(tmp_path).config.vocab_size for name, each in alone.items()}
+    assert sizes == {"causal": 40, "encoder": 60}

@@ -170,3 +170,19 @@ def test_labels_that_are_all_ignored_give_zero(model, batch, number):
     loss = model.train()(**batch, **number).loss
     assert loss == 0
     loss.backward()
+
+
+def test_a_bias_of_the_projection_is_in_the_loss_and_gets_its_gradient():
+    hidden, head, labels = problem()
+    biased = nn.Linear(D, V)
+    with torch.no_grad():
+        biased.weight.copy_(head.weight)
+        biased.bias.normal_()
+    hidden.requires_grad_()
+    label_smoothed_loss(hidden, biased, labels, 0.1).backward()
+    found = hidden.grad.clone(), biased.weight.grad.clone(), biased.bias.grad.clone()
+    hidden.grad = biased.weight.grad = biased.bias.grad = None
+    logits = biased(hidden).flatten(0, 1)
+    F.cross_entropy(logits, labels.flatten(), reduction="sum", label_smoothing=0.1).backward()
+    for ours, theirs in zip(found, (hidden.grad, biased.weight.grad, biased.bias.grad), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)

@@ -439,3 +439,19 @@ def test_positions_are_whole_numbers_and_come_in_the_default_precision(model):
     assert exact.dtype == torch.float64 and exact[0, 0].item() == pytest.approx(math.sin(5000.0), abs=1e-12)
     with pytest.raises(ValueError, match=r"`position_ids` must be whole numbers, but is \(2, 3\) of torch.float32"):
         positions(torch.zeros(2, 3))
+
+
+def test_the_other_sinusoids_are_those_of_the_authors_code_and_fairseq():
+    """fairseq's own formula: [sines | cosines] of position + offset, with exponents i / (D / 2 - 1)."""
+    positions = torch.arange(50, dtype=torch.float64)
+    exponents = torch.arange(8, dtype=torch.float64) / 7
+    angles = (positions + 2).unsqueeze(1) / 10000**exponents
+    ours = VanillaTransformerSinusoidalPositions(16, "tensor2tensor", offset=2)(torch.arange(50))
+    torch.testing.assert_close(ours[:, 0::2], angles.sin().float())
+    torch.testing.assert_close(ours[:, 1::2], angles.cos().float())
+
+
+def test_embeddings_can_stay_as_they_are(small_config):
+    model = VanillaTransformerForConditionalGeneration(small_config(scale_embedding=False))
+    ids = torch.tensor([[5, 6]])
+    assert torch.equal(model.model.encoder.embed(ids, None), model.model.shared.weight[ids])

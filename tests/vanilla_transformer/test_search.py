@@ -677,3 +677,27 @@ def test_a_model_whose_call_is_in_autocast_translates_outside_of_it(model, batch
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     generated = model.generate(**inputs)
     assert generated.shape[0] == len(inputs["input_ids"]) and generated.shape[1] > 1
+
+
+def test_ids_that_are_never_generated_keep_their_share_unless_it_is_dealt_out():
+    torch.manual_seed(0)
+    logits, never = torch.randn(3, 1000), torch.tensor([7, 500])
+    logits[:, 7] = 9.0
+    whole = logits.log_softmax(-1).index_fill(1, never, -torch.inf)
+    for renormalizes, expected in ((False, whole), (True, whole.log_softmax(-1))):
+        scores, ids = search.most_probable(logits.clone(), 8, never, renormalizes)
+        best = expected.topk(8)
+        assert torch.equal(ids, best.indices)
+        torch.testing.assert_close(scores, best.values)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("beams", [1, 4])
+@pytest.mark.parametrize(
+    "settings",
+    [{"suppress_tokens": [5, 9]}, {"bad_words_ids": [[5], [9]]}, {"suppress_tokens": [5], "renormalize_logits": True}],
+)
+def test_never_generated_ids_are_those_of_transformers_processors(model, batch, settings, beams):
+    source = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    fast = model.generate(**source, **settings, num_beams=beams)
+    assert torch.equal(fast, plain(model, **source, **settings, num_beams=beams))

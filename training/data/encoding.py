@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +72,23 @@ def available_cores() -> int:
 
 def digest(text: ParallelText, tokenizer: VanillaTransformerTokenizer) -> str:
     """A name for a text as a tokenizer encodes it."""
-    summary = hashlib.blake2b(f"{ENCODING}{tokenizer.backend_tokenizer.to_str()}".encode(), digest_size=16)
+    summary = hashlib.blake2b(f"{ENCODING}".encode(), digest_size=16)
+    for part in describe_tokenizer(tokenizer):
+        summary.update(part)
     for side in (text.sources, text.targets, map(str, text.rows)):
         for line in side:
             summary.update(line.encode())
             summary.update(b"\0")
     return summary.hexdigest()
+
+
+def describe_tokenizer(tokenizer: Any) -> list[bytes]:
+    """All that a tokenizer encodes by: its file, or those of the one that an imported model keeps."""
+    if hasattr(tokenizer, "backend_tokenizer"):
+        return [tokenizer.backend_tokenizer.to_str().encode()]
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        return [file.read_bytes() for file in sorted(Path(folder).iterdir())]
 
 
 def lengths(dataset: datasets.Dataset) -> tuple[np.ndarray, np.ndarray]:

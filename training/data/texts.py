@@ -1,6 +1,7 @@
 """Parallel text as it comes: two text files, one file with columns, a data set, or the corpus of this project."""
 
 import csv
+import dataclasses
 import io
 import json
 import re
@@ -12,7 +13,9 @@ from typing import Any
 
 import datasets
 
+from training.data.memories import MEMORIES, read_memory
 from training.data.phrasebook import phrasebook
+from training.data.tables import check_is_no_workbook, find_separator, name_columns, read_table_lines
 from training.recipe.fields import DataFields
 from vanilla_transformer.errors import RecipeError, TextError
 from vanilla_transformer.text import check_line_ends, find_text_format, is_json, read_lines, read_plain_text
@@ -83,35 +86,58 @@ def read_two_files(source: str, target: str) -> ParallelText:
     return ParallelText(sources, targets, list(range(1, len(sources) + 1)))
 
 
-def read_one_file(path: str, source_column: str, target_column: str) -> ParallelText:
+def read_one_file(path: str, arguments: DataFields) -> ParallelText:
     """
-    A `.jsonl` file of objects, or a `.csv` or `.tsv` file with a header, with both sides in named columns; `.gz` may
-    follow.
+    A `.jsonl` file of objects, or a `.csv` or `.tsv` file, with both sides in the columns that the recipe names; or a
+    translation memory, `.tmx` or `.xliff`, with both languages that it names. `.gz` may follow.
 
-    Objects may also hold them under "translation", as many data sets on the Hub do.
+    Objects may also hold both sides under "translation", as many data sets on the Hub do.
 
     Raises:
-        TextError, RecipeError: as `read_lines`, and for another kind of file, a missing column or a broken line.
+        TextError, RecipeError: as `read_lines` and `read_memory`, and for another kind of file, a missing column or a
+            broken line.
     """
-    return collect_columns(read_rows(path), f"{path}, line", source_column, target_column)
+    if column_format(path) in MEMORIES:
+        return collect_units(path, arguments)
+    columns = arguments.source_column, arguments.target_column
+    return collect_columns(read_rows(path, *columns), f"{path}, line", *columns)
 
 
-def read_rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def collect_units(path: str, arguments: DataFields) -> ParallelText:
+    """The sentence pairs of a translation memory; units that lack a side are counted as left out."""
+    text = ParallelText([], [], [])
+    for number, source, target in read_memory(path, arguments.source_lang, arguments.target_lang):
+        if source and target:
+            text.sources.append(source)
+            text.targets.append(target)
+            text.rows.append(number)
+        else:
+            text.dropped["without translation"] = text.dropped.get("without translation", 0) + 1
+    return text
+
+
+def read_rows(path: str, source_column: str = "", target_column: str = "") -> Iterator[tuple[int, dict[str, Any]]]:
     """
     The numbered rows of a `.jsonl`, `.csv` or `.tsv` file; `.gz` may follow.
+
+    Args:
+        source_column, target_column: the recipe's; numbers name the columns of a table without a header.
 
     Raises:
         TextError, RecipeError: as `read_lines`, and for another kind of file or a broken line.
     """
-    readers = dict(zip(COLUMNED, (read_jsonl_rows, read_csv_rows, read_tsv_rows), strict=True))
     kind = column_format(path)
-    if kind not in readers:
-        raise RecipeError(f"{path} ends in {kind!r}. Give .jsonl, .csv or .tsv here, or text files.")
-    lines = read_lines(path)
+    check_is_no_workbook(path, kind)
+    if kind not in COLUMNED:
+        raise RecipeError(f"{path} ends in {kind!r}. Give .jsonl, .csv, .tsv, .tmx or .xliff here, or text files.")
+    lines = read_lines(path) if kind == ".jsonl" else read_table_lines(path)
     form = find_text_format(lines)
     if form is not None and not (kind == ".jsonl" and form.name.startswith("JSON")):
         raise TextError(f"{path} is {form.name}, not what its name says. {form.remedy}")
-    return readers[kind](path, lines)
+    if kind == ".jsonl":
+        return read_jsonl_rows(path, lines)
+    read = read_csv_rows if kind == ".csv" else read_tsv_rows
+    return read(path, lines, source_column, target_column)
 
 
 def column_format(path: str) -> str:
@@ -209,28 +235,39 @@ def check_characters(content: Any, place: str) -> None:
         raise RecipeError(f"{place} is no text: {shown!r} has half of a character.") from None
 
 
-def read_csv_rows(path: str, lines: list[str], delimiter: str | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Rows whose cells may be quoted; the header tells the delimiter: a comma, a semicolon as of Excel, or a tab."""
+def read_csv_rows(
+    path: str, lines: list[str], source_column: str = "", target_column: str = "", delimiter: str | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows whose cells may be quoted, with a comma, a semicolon as of Excel, or a tab between them."""
     if delimiter is None:
-        delimiter = next((each for each in ",;\t" if each in lines[0]), ",")
+        delimiter, lines = find_separator(path, lines)
     text = io.StringIO("\n".join(lines) + "\n", newline="")  # quoted cells may hold lines
     reader = csv.reader(text, delimiter=delimiter, strict=True)
     try:
-        header = check_header(path, next(reader))
+        first = next(reader)
+        header = name_columns(first, source_column, target_column)
+        if header is None:
+            header = check_header(path, first)
+        else:
+            yield from check_cells(path, reader.line_num, header, first)
         for cells in reader:
             yield from check_cells(path, reader.line_num, header, cells)
     except csv.Error as error:
         raise RecipeError(f"{path}, line {reader.line_num} is not CSV: {error}.") from None
 
 
-def read_tsv_rows(path: str, lines: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_tsv_rows(
+    path: str, lines: list[str], source_column: str = "", target_column: str = ""
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """Rows with tabs between cells, in which quotes are text unless the whole file quotes cells as CSV does."""
     check_line_ends(lines, path)
     if has_quoted_cells(lines):
-        yield from read_csv_rows(path, lines, "\t")
+        yield from read_csv_rows(path, lines, source_column, target_column, "\t")
         return
-    header = check_header(path, lines[0].split("\t"))
-    for number, line in enumerate(lines[1:], start=2):
+    header = name_columns(lines[0].split("\t"), source_column, target_column)
+    start = 0 if header is not None else 1
+    header = check_header(path, lines[0].split("\t")) if header is None else header
+    for number, line in enumerate(lines[start:], start=start + 1):
         yield from check_cells(path, number, header, line.split("\t"))
 
 
@@ -330,6 +367,23 @@ def load_corpus(name: str, split: str) -> ParallelText:
     return ParallelText.from_pairs(phrasebook()[split])
 
 
+def read_corrections(path: str, arguments: DataFields) -> ParallelText:
+    """
+    A few corrected translations: in named columns, or in the first two of a table without a header.
+
+    Raises:
+        TextError, RecipeError: as `read_one_file`.
+    """
+    kind = column_format(path)
+    if kind in COLUMNED[1:]:
+        lines = read_table_lines(path)
+        separator = "\t" if kind == ".tsv" else find_separator(path, lines)[0]
+        first = next(csv.reader(lines[:1], delimiter=separator), [])
+        if not {arguments.source_column, arguments.target_column} <= set(first):
+            arguments = dataclasses.replace(arguments, source_column="1", target_column="2")
+    return read_one_file(path, arguments)
+
+
 def load_split(arguments: DataFields, split: str) -> ParallelText | None:
     """
     The text of "train", "validation" or "test" as the recipe names it; `None` if it names none.
@@ -351,8 +405,12 @@ def load_split(arguments: DataFields, split: str) -> ParallelText | None:
     if len(named) > 1:
         raise RecipeError(f"The {split} text is named twice, by `{'` and `'.join(named)}`. Keep one.")
     text = None
+    if split == "train" and arguments.corrections:
+        corrections = read_corrections(arguments.corrections, arguments)
+        others = load_split(dataclasses.replace(arguments, corrections=None), "train")
+        return corrections if others is None else others + corrections
     if file:
-        text = read_one_file(file, arguments.source_column, arguments.target_column)
+        text = read_one_file(file, arguments)
     elif source and target:
         text = read_two_files(source, target)
     elif source or target:

@@ -90,7 +90,8 @@ def find_damage(checkpoint: Path) -> str | None:
     """What keeps a run from going on from a checkpoint, in a few words; `None` for a whole one."""
     name = ""
     try:
-        for name in (CONFIG_NAME, "tokenizer.json", TRAINER_STATE_NAME):
+        has_own = not (checkpoint / "tokenizer.json").is_file() and (checkpoint / "vocab.json").is_file()
+        for name in (CONFIG_NAME, "vocab.json" if has_own else "tokenizer.json", TRAINER_STATE_NAME):
             content = json.loads((checkpoint / name).read_text(encoding="utf-8"))
         lacking = [entry for entry in STATE if entry not in content]
         if lacking:

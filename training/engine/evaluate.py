@@ -1,5 +1,6 @@
 """Evaluation of whole data sets, on any number of processes."""
 
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -45,7 +46,12 @@ class Evaluator:
         model: may be wrapped.
         tokens: of a batch, at most `EVALUATION_TOKENS`; these if `None`.
         shows_progress: whether there is a bar where someone watches.
+
+    Attributes:
+        old_dataset: old text that validation looks at too, if any.
     """
+
+    old_dataset: datasets.Dataset | None = None
 
     def __init__(
         self,
@@ -111,6 +117,19 @@ class Evaluator:
         # Batches were dealt out whole, none twice: the parts of all processes make the whole set.
         metrics, predictions = self.objective.summarize(gather_object(parts), dataset)
         return Evaluation(metrics, predictions)
+
+    def validate(self, loader: DataLoader, generation: dict[str, Any] | None = None) -> Evaluation:
+        """
+        Measure the validation text, of which `make_loader` returned the loader.
+
+        With old text the loss is the mean of its and of the new text's, which are "old_loss" and "new_loss".
+        """
+        evaluation = self.measure(loader, generation)
+        if self.old_dataset is None:
+            return evaluation
+        new, old = evaluation.metrics["loss"], self.evaluate(self.old_dataset).metrics["loss"]
+        both = {"loss": (new + old) / 2, "perplexity": math.exp((new + old) / 2), "new_loss": new, "old_loss": old}
+        return Evaluation({**evaluation.metrics, **both}, evaluation.predictions)
 
 
 @contextmanager

@@ -29,6 +29,9 @@ from training.log import logger
 from training.recipe.parse import Recipe
 from vanilla_transformer.scores import Results, Robustness, SplitScores
 
+# Of new weights in a mean with those before.
+SHARES = tuple(tenth / 10 for tenth in range(11))
+
 
 def fit(trainer: VanillaTransformerTrainer, start: Start) -> int | None:
     """
@@ -57,6 +60,8 @@ def fit(trainer: VanillaTransformerTrainer, start: Start) -> int | None:
         )
         return None
     averaged = choose_weights(trainer)
+    if start.initial is not None and trainer.evaluator.old_dataset is not None and trainer.eval_dataset is not None:
+        interpolate_weights(trainer, start.initial)
     if args.recipe.save_dtype == "float16":
         with torch.no_grad():
             for parameter in model.parameters():
@@ -94,7 +99,7 @@ def choose_weights(trainer: VanillaTransformerTrainer) -> int:
         model.load_state_dict(average_weights([best]), strict=False)
         logger.info(f"kept {best.name}, the best by validation NLL")
     if best is not None and len(averaged) > 1:
-        mean_loss = trainer.evaluator.evaluate(trainer.eval_dataset).metrics["loss"]
+        mean_loss = measure_validation(trainer)
         best_loss = validation_losses(state.log_history)[step_of(best)]
         if best_loss <= mean_loss:
             averaged = [best]
@@ -102,6 +107,40 @@ def choose_weights(trainer: VanillaTransformerTrainer) -> int:
         kept = "the mean" if len(averaged) > 1 else best.name
         logger.info(f"validation NLL: mean {mean_loss:.4f}, {best.name} {best_loss:.4f}; {kept} is kept")
     return len(averaged)
+
+
+def measure_validation(trainer: VanillaTransformerTrainer) -> float:
+    """Return the NLL of the validation text, or the mean of it and of that of the old text."""
+    return trainer.evaluator.validate(trainer.get_eval_dataloader()).metrics["loss"]
+
+
+def interpolate_weights(trainer: VanillaTransformerTrainer, old: dict[str, torch.Tensor]) -> float:
+    """
+    Load the mean of old and new weights whose share of the new is best on new and old validation text together.
+
+    Args:
+        old: the weights before, by the names of the parameters.
+
+    Returns:
+        the share of the new weights, one of `SHARES`.
+    """
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    new = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+    def load(share: float) -> None:
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(torch.lerp(old[name].to(parameter.device), new[name], share))
+
+    losses = {}
+    for share in SHARES:
+        load(share)
+        losses[share] = measure_validation(trainer)
+    best = min(losses, key=lambda share: losses[share])
+    load(best)
+    shown = ", ".join(f"{share:.0%} {loss:.4f}" for share, loss in losses.items())
+    logger.info(f"validation NLL, new and old text, by the share of the new weights: {shown}; {best:.0%} is kept")
+    return best
 
 
 def score_before(

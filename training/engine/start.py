@@ -1,5 +1,6 @@
 """What a training starts from: a model, its tokenizer and perhaps a checkpoint."""
 
+import json
 import re
 import sys
 from dataclasses import dataclass
@@ -20,12 +21,18 @@ from training.recipe.fields import FREE_FIELDS, ModelFields
 from training.recipe.parse import Recipe
 from vanilla_transformer import (
     VanillaTransformerConfig,
+    VanillaTransformerForConditionalGeneration,
     VanillaTransformerPreTrainedModel,
     VanillaTransformerTokenizer,
 )
+from vanilla_transformer.conversion.importing import KINDS, find_source, import_model
 from vanilla_transformer.conversion.marian import marian_config
 from vanilla_transformer.errors import ModelFolderError, RecipeError
 from vanilla_transformer.loading import auto_class_of, load_parts
+from vanilla_transformer.pipeline_vanilla_transformer import VanillaTransformerTranslationPipeline
+
+# In the output folder: what the first model makes of old text.
+OWN_TRANSLATIONS = "replay_translations.json"
 
 
 @dataclass(frozen=True)
@@ -37,12 +44,14 @@ class Start:
         model, tokenizer: new ones, or those of `init_from` or of the checkpoint.
         new: the names of the tensors that `init_from` lacks.
         checkpoint: to go on from, if any.
+        initial: the weights of `init_from`, where the result is a mean of them and the new ones.
     """
 
     model: VanillaTransformerPreTrainedModel
     tokenizer: VanillaTransformerTokenizer
     new: tuple[str, ...]
     checkpoint: Path | None
+    initial: dict[str, torch.Tensor] | None = None
 
 
 def make_start(recipe: Recipe, task: Task, args: TrainingArguments, text: Any) -> Start:
@@ -89,7 +98,42 @@ def build_model(recipe: Recipe, task: Task, args: TrainingArguments, text: Any, 
     if new:
         parts = dict.fromkeys(re.sub(r"\.(layers\.\d+|weight|bias)\b.*", "", tensor) for tensor in new)
         logger.info(f"new parts, which {arguments.init_from} has not: {', '.join(parts)}")
-    return Start(model, tokenizer, tuple(new), checkpoint)
+    initial = None
+    if recipe.training.interpolate and recipe.data.replayed is not None and arguments.init_from is not None:
+        first = model
+        if checkpoint is not None:
+            first = load_initial_model(recipe, task, text, arguments.init_from)[0]
+        initial = {name: tensor.detach().clone() for name, tensor in first.named_parameters()}
+    return Start(model, tokenizer, tuple(new), checkpoint, initial)
+
+
+def translate_once(start: Start, args: TrainingArguments, lines: list[str]) -> list[str]:
+    """
+    Translate lines by the model that training starts from, greedily, in the first process.
+
+    The translations are kept in the output folder, for a run that goes on from a checkpoint of another model.
+
+    Raises:
+        RecipeError: if such a run finds them no more.
+    """
+    file = Path(args.output_dir) / OWN_TRANSLATIONS
+
+    def translate() -> list[str]:
+        kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        if kept.get("sources") == lines and start.checkpoint is not None:
+            return list(kept["targets"])
+        if start.checkpoint is not None:
+            raise RecipeError(f"{file} does not hold the translations of this run's old text. Begin anew.")
+        logger.info(f"replay: translating {len(lines):,} lines by the model itself")
+        pipeline = VanillaTransformerTranslationPipeline(
+            model=start.model, tokenizer=start.tokenizer, device=args.device
+        )
+        results = pipeline(lines, num_beams=1, progress=sys.stderr.isatty(), split_sentences=False)
+        targets = [result["translation_text"] for result in results]
+        file.write_text(json.dumps({"sources": lines, "targets": targets}, ensure_ascii=False), encoding="utf-8")
+        return targets
+
+    return first_process(args, translate)
 
 
 def load_initial_model(
@@ -112,18 +156,31 @@ def load_initial_model(
     auto_class = auto_class_of(task.model_class.__name__)
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # transformers' table of new parts, which we tell in a line
-    model, tokenizer, new = load_parts(folder, auto_class, **task.config_fields(text), **free)
+    foreign = find_source(folder)
+    if foreign is None:
+        model, tokenizer, new = load_parts(folder, auto_class, **task.config_fields(text), **free)
+    elif not KINDS[foreign.kind].encodes_targets:
+        raise RecipeError(
+            f"`init_from` is {folder}, whose tokenizer encodes its source language alone: it can be imported to "
+            "translate, not to be trained. Start from a MarianMTModel."
+        )
+    elif task.model_class is VanillaTransformerForConditionalGeneration:
+        (model, tokenizer), new = import_model(foreign, **task.config_fields(text), **free), []
+    else:
+        raise RecipeError(f"`task` must be translation or summarization to start from {folder}, but is {task.name}.")
     logging.set_verbosity(verbosity)
     if not isinstance(model, task.model_class):
         raise RecipeError(
             f"`init_from` {folder} is a model of type {model.config.model_type!r}. Name a folder that "
             "this program wrote, or a repository made from one."
         )
-    source = AutoConfig.from_pretrained(folder)
+    source = AutoConfig.from_pretrained(folder) if foreign is None else model.config
     damaged = [name for name in new if is_part_of(name, source)]
     if damaged:
         raise ModelFolderError(f"The weights in {folder} lack {len(damaged)} tensors, such as {damaged[0]}.")
-    same = source.architectures == [task.model_class.__name__] and source.id2label == model.config.id2label
+    same = foreign is not None or (
+        source.architectures == [task.model_class.__name__] and source.id2label == model.config.id2label
+    )
     head = getattr(model, "classifier", None)
     if head is not None and not new and not same:
         torch.nn.init.xavier_uniform_(head.weight)  # what it told apart are other labels
@@ -146,6 +203,11 @@ def load_initial_model(
                 f"`init_from` {folder} has `{name}` {getattr(model.config, name)} and {cause} says "
                 f"{value}. A trained model keeps what it was made with: leave this out, or train a new model."
             )
+    if recipe.training.bpe_dropout and not hasattr(tokenizer, "backend_tokenizer"):
+        raise RecipeError(
+            f"`bpe_dropout` must be 0 for {folder}, whose own tokenizer leaves out no merges, but is "
+            f"{recipe.training.bpe_dropout:g}. Leave it out."
+        )
     if arguments.tokenizer is not None:
         raise RecipeError(
             f"`tokenizer` is {arguments.tokenizer} beside `init_from`, whose model knows its own tokenizer alone. "

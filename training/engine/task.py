@@ -2,6 +2,7 @@
 
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import datasets
@@ -138,6 +139,15 @@ class Task(ABC):
     @abstractmethod
     def example(self, text: Any, dataset: datasets.Dataset) -> str | list[str]:
         """An input for the code on the model card: the recipe's, or one from a training text, which is encoded too."""
+
+    def add_old_text(self, texts: dict[str, Any], translate: Callable[[list[str]], list[str]]) -> dict[str, Any]:
+        """
+        The texts, with old text mixed in where the recipe asks for it, and some of it held out as "replay".
+
+        Args:
+            translate: by the model that training starts from.
+        """
+        return texts
 
     # ----- model -----
 

@@ -257,7 +257,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         if self.objective.decodes and self.args.predict_with_generate:
             beams = self.args.generation_num_beams
             generation = {} if beams is None else {"num_beams": beams}
-        evaluation = self.evaluator.measure(dataloader, generation)
+        evaluation = self.evaluator.validate(dataloader, generation)
         self._clock.restart()
         return EvalLoopOutput(
             predictions=evaluation.predictions,

@@ -34,6 +34,10 @@ PUSHED = (
     "*.safetensors.index.json",
     "tokenizer.json",
     "tokenizer_config.json",
+    "*.spm",  # and those after it: of the tokenizer that an imported model keeps
+    "vocab*.json",
+    "target_vocab.json",
+    "merges.txt",
     "*_vanilla_transformer.py",
     RESULTS,
     FACTS,

@@ -89,11 +89,17 @@ def describe_run(
         regularization.append(f"augmentation of everyday input ({shares})")
     warmup_steps = args.get_warmup_steps(state.max_steps)
     base = base_facts(init_from) if init_from is not None else ModelCardFacts(preset=recipe.model.preset)
+    base_model = init_from
+    if base.base_model is not None and base.steps is None:  # imported, and trained for the first time
+        base_model, on_hub = base.base_model, base.base_model_on_hub
+    elif init_from is not None and not on_hub:
+        base_model = Path(init_from).resolve().name
     return ModelCardFacts(
         task=recipe.model.task,
         preset=base.preset,
-        base_model=init_from if init_from is None or on_hub else Path(init_from).resolve().name,
+        base_model=base_model,
         base_model_on_hub=on_hub,
+        segmentation=base.segmentation,
         source_lang=data.source_lang,
         target_lang=data.target_lang,
         license=data.license or base.license,

@@ -51,6 +51,9 @@ def find_faults_of_model(model: ModelFields, given: Set[str]) -> list[str]:
         names = [name for name in TOKENIZER_FIELDS if name in given and (start, name) != ("init_from", "vocab_size")]
         if getattr(model, start) is not None and names:
             faults.append(f"`{names[0]}` has no effect beside `{start}`: no tokenizer is learned. Leave it out.")
+    for name in ("replay", "corrections", "interpolate"):
+        if model.init_from is None and name in given:
+            faults.append(f"`{name}` is for a model that was trained before. Name one with `init_from`.")
     return faults
 
 
@@ -74,7 +77,7 @@ def find_faults_of_data(data: DataFields) -> list[str]:
         several = isinstance(files, list) and all(isinstance(file, str) for file in files)
         if not (several or isinstance(files, str)):
             faults.append(f"`test_sets` has {files!r} under {name!r}. Name a file, or two: [source, target].")
-        if name in ("train", "validation", "test", "eval", "mean"):
+        if name in ("train", "validation", "test", "eval", "mean", "replay"):
             faults.append(f"`test_sets` has the name {name!r}, which is taken. Choose another.")
     return faults
 

@@ -73,6 +73,34 @@ class ModelFields:
 
 
 @dataclass(frozen=True)
+class Replay:
+    """
+    What of old text is mixed in.
+
+    Attributes:
+        source, target: two files of old text; without the target the model's own translations of the source.
+        file: one file with both sides, in their place.
+        share: of the training pairs that are old.
+        hold_out: old pairs, at most, that are not trained on: validation looks at them too.
+    """
+
+    source: str | None = None
+    target: str | None = None
+    file: str | None = None
+    share: float = 0.5
+    hold_out: int = 500
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the model translates the source by itself."""
+        return self.file is None and self.target is None
+
+    def count(self, pairs: int) -> int:
+        """The old pairs that make the share beside so many new ones."""
+        return max(1, round(pairs * self.share / (1 - self.share)))
+
+
+@dataclass(frozen=True)
 class DataFields:
     """
     What it is trained on. For translation and summarization: two aligned text files, or one file with columns, or a
@@ -88,14 +116,21 @@ class DataFields:
     train_file: str | None = field(
         default=None,
         metadata={
-            "help": "Both sides, or texts with labels, in one .jsonl, .csv or .tsv file; for question-answering JSON "
-            "as SQuAD has it; for fill-mask and text-generation a text a line, or a column."
+            "help": "Both sides, or texts with labels, in one .jsonl, .csv or .tsv file, or both sides in a .tmx or "
+            ".xliff file; for question-answering JSON as SQuAD has it; for fill-mask and text-generation a text a "
+            "line, or a column."
         },
     )
     validation_file: str | None = field(default=None, metadata={"help": "The same for evaluation in training."})
     test_file: str | None = field(default=None, metadata={"help": "The same for the score at the end."})
-    source_column: str = field(default="source", metadata={"help": "Column or key of the source in such a file."})
-    target_column: str = field(default="target", metadata={"help": "Column or key of the target in such a file."})
+    source_column: str = field(
+        default="source",
+        metadata={"help": "Column or key of the source in such a file; 1 for the first of a table without a header."},
+    )
+    target_column: str = field(
+        default="target",
+        metadata={"help": "Column or key of the target in such a file; its number where there is no header."},
+    )
     text_columns: list[str] | None = field(
         default=None,
         metadata={
@@ -133,6 +168,21 @@ class DataFields:
     corpus: str | None = field(
         default=None,
         metadata={"help": "'phrasebook': the corpus that comes with the demo; beside files, it is added to them."},
+    )
+    corrections: str | None = field(
+        default=None,
+        metadata={
+            "help": "A .tsv, .csv or .tmx file of corrected translations to learn, with or without a header; beside "
+            "other training text it is added to that. Without validation text they are the validation text."
+        },
+    )
+    replay: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Old text to mix into a fine-tuning: {source: old.en, target: old.es, share: 0.5}, or {file: "
+            "old.tmx}; without `target` the model's own translations of the source. `hold_out` (500) of the old pairs "
+            "are for validation."
+        },
     )
     source_lang: str | None = field(default=None, metadata={"help": "Language code for the model card, such as en."})
     target_lang: str | None = field(
@@ -180,6 +230,11 @@ class DataFields:
             "help": "Processes that encode the text; as many as there are cores if absent.",
         },
     )
+
+    @property
+    def replayed(self) -> Replay | None:
+        """What of old text is mixed in, if any."""
+        return Replay(**self.replay) if isinstance(self.replay, dict) and self.replay else None
 
     def named_test_sets(self) -> dict[str, tuple[str, ...]]:
         """Name -> its file, or its source file and its target file."""
@@ -308,6 +363,13 @@ class TrainingFields:
         default=None,
         metadata={
             "help": "Stop after so many evaluations in a row without a better validation NLL than before.",
+        },
+    )
+    interpolate: bool = field(
+        default=False,
+        metadata={
+            "help": "With `replay`: whether the result is a mean of the weights before and after, with the share that "
+            "is best on new and old validation text."
         },
     )
     predict_with_generate: bool = field(

@@ -50,6 +50,7 @@ OF_TRANSLATION = frozenset(
         *("source_column", "target_column", "corpus", "target_lang", "example"),
         *("hold_out", "check_alignment", "drop_duplicates", "max_length_ratio"),
         *("label_smoothing", "augmentation", "bpe_dropout"),
+        *("corrections", "replay", "interpolate"),
         *("predict_with_generate", "generation_num_beams"),
         *("num_beams", "length_penalty", "length_penalty_type", "early_stopping"),
         *("bleu_tokenize", "compound_bleu", "bootstrap_samples"),
@@ -60,7 +61,8 @@ OF_LANGUAGE_MODELS = frozenset({"text_columns", "turn_separator", "example"})
 TASK_FIELDS = {
     "translation": OF_TRANSLATION,
     "summarization": OF_TRANSLATION
-    - {"bleu_tokenize", "compound_bleu", "bootstrap_samples", "augmentation", "corpus", "target_lang"},
+    - {"bleu_tokenize", "compound_bleu", "bootstrap_samples", "augmentation", "corpus", "target_lang"}
+    - {"corrections", "replay", "interpolate"},
     "text-classification": frozenset({"text_columns", "label_column"}),
     "question-answering": frozenset({"stride"}),
     "fill-mask": OF_LANGUAGE_MODELS,

@@ -24,6 +24,7 @@ from training.recipe.corpus_size import ROW_NOTES, choose_row
 from training.recipe.fields import FREE_FIELDS, DataFields, ModelFields, TrainingFields
 from training.recipe.help import describe_fields
 from training.recipe.names import FIELD_CLASSES, check_names, check_task
+from training.recipe.replay import read_replay
 from vanilla_transformer.errors import RecipeError, UserError
 
 # Words that leave a field unset, as in YAML.
@@ -188,7 +189,7 @@ def read_fields(settings: Settings) -> tuple[ModelFields, DataFields, TrainingFi
     sets = read_mapping(data.test_sets, "test_sets", "{news: [news.en, news.de]}")
     return (
         dataclasses.replace(model, config_overrides=overrides),
-        dataclasses.replace(data, test_sets=sets),
+        dataclasses.replace(data, test_sets=sets, replay=read_replay(data.replay)),
         dataclasses.replace(training, augmentation=read_shares(training.augmentation), early_stopping=stop),
         others,
     )

@@ -8,6 +8,7 @@ from huggingface_hub import hf_hub_download
 
 from training.recipe.names import TASK_FIELDS
 from training.recipe.parse import Recipe, parse_recipe
+from vanilla_transformer.conversion.importing import find_source
 from vanilla_transformer.errors import ModelCardError
 from vanilla_transformer.model_card import FACTS, ModelCardFacts
 
@@ -37,6 +38,9 @@ def resolve_recipe(arguments: list[str], pairs: int | None = None) -> Recipe:
 def base_facts(init_from: str) -> ModelCardFacts:
     """Return the model card facts of the initial model, or empty facts."""
     try:
+        foreign = find_source(init_from)
+        if foreign is not None:
+            return foreign.describe()
         if Path(init_from).is_dir():
             return ModelCardFacts.load(init_from)
         return ModelCardFacts.load(Path(hf_hub_download(init_from, FACTS)).parent)

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import datasets
@@ -18,7 +18,8 @@ from training.data.cleaning import LanguageEvidence, check_direction, clean, hol
 from training.data.encoding import encode, within
 from training.data.everyday import Everyday
 from training.data.languages import compare_languages
-from training.data.texts import ParallelText, load_split, read_two_files
+from training.data.replay import draw, read_old_pairs, read_old_sources
+from training.data.texts import ParallelText, load_split, read_one_file, read_two_files
 from training.engine.evaluate import Evaluator
 from training.engine.objective import Batch, Objective, Rows
 from training.engine.task import Task, choose_short
@@ -95,9 +96,11 @@ class TranslationObjective(Objective):
         changed = [i for i, row in enumerate(rows) if pairs[i] != (row["source"], row["target"])]
         if not changed:
             return rows
-        ids = [
-            self.tokenizer([pairs[i][side] for i in changed], split_special_tokens=True).input_ids for side in (0, 1)
-        ]
+        sources, targets = ([pairs[i][side] for i in changed] for side in (0, 1))
+        ids = (
+            self.tokenizer(sources, split_special_tokens=True).input_ids,
+            self.tokenizer(text_target=targets, split_special_tokens=True).input_ids,
+        )
         rows = list(rows)
         for i, source, target in zip(changed, *ids, strict=True):
             if max(len(source), len(target)) <= self.longest:
@@ -194,6 +197,8 @@ class Translation(Task):
         return None if text is None else self.check_and_clean(text, split)
 
     def read_test_set(self, name: str, files: tuple[str, ...]) -> ParallelText:
+        if len(files) == 1:
+            return self.check_and_clean(read_one_file(files[0], self.data), name)
         if len(files) != 2:
             raise RecipeError(
                 f"`test_sets` has {len(files)} file under {name!r}. Name two: {{{name}: [SOURCE, TARGET]}}."
@@ -209,10 +214,39 @@ class Translation(Task):
     def arrange(self, texts: dict[str, ParallelText]) -> dict[str, ParallelText]:
         """Refuse swapped languages, and hold a part out of training where the recipe asks for it."""
         self.check_languages(texts)
+        if "validation" not in texts and self.data.corrections is not None:
+            texts = {"train": texts["train"], "validation": texts["train"], **texts}
         if "validation" not in texts and self.data.hold_out:
             train, validation = hold_out(texts.pop("train"), self.data.hold_out)
             texts = {"train": train, "validation": validation, **texts}
         return texts
+
+    def add_old_text(
+        self, texts: dict[str, ParallelText], translate: Callable[[list[str]], list[str]]
+    ) -> dict[str, ParallelText]:
+        """Mix old pairs into the training text, or the model's own translations, and hold some out."""
+        replay, train = self.data.replayed, texts["train"]
+        if replay is None:
+            if self.training.interpolate:
+                logger.info("no old text: what the model knows may be forgotten. `replay` names some to mix in")
+            return texts
+        if replay.is_synthetic:
+            lines = read_old_sources(replay)
+            drawn = draw(len(lines), replay.count(len(train)), replay.hold_out, self.training.seed)
+            chosen = [lines[i] for part in drawn for i in part]
+            old = ParallelText.from_pairs(zip(chosen, translate(chosen), strict=True))
+            drawn = list(range(len(drawn[0]))), list(range(len(drawn[0]), len(chosen)))
+        else:
+            old = read_old_pairs(replay, self.data)
+            drawn = draw(len(old), replay.count(len(train)), replay.hold_out, self.training.seed)
+        mixed, held = (clean(old.select(part), self.data, "replay") for part in drawn)
+        share = len(mixed) / (len(mixed) + len(train))
+        made = ", translated by the model itself" if replay.is_synthetic else ""
+        logger.info(
+            f"replay: {len(mixed):,} old pairs{made}, {share:.0%} of the training text, "
+            f"and {len(held):,} for validation"
+        )
+        return {**texts, "train": train + mixed, "replay": held}
 
     def check_languages(self, texts: dict[str, ParallelText]) -> None:
         self.notes += compare_languages(texts["train"], self.data.source_lang, self.data.target_lang)

@@ -10,6 +10,7 @@ The command line: one module a verb, and one table of them.
     vanilla-transformer explain --model runs/demo "How are you?" --output page.html
     vanilla-transformer demo --model runs/demo
     vanilla-transformer export runs/demo runs/demo-marian --to marian
+    vanilla-transformer import opus-mt-en-fi models/en-fi
 """
 
 import argparse
@@ -19,7 +20,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from ..errors import run_command
-from . import demo, explain, export, translate
+from . import demo, explain, export, importing, translate
 
 # Each verb's module has `add_arguments`, `check` for options that do not fit each other, and `run`.
 VERBS: dict[str, tuple[ModuleType, str]] = {
@@ -27,6 +28,7 @@ VERBS: dict[str, tuple[ModuleType, str]] = {
     "explain": (explain, "write a page that shows every step of a translation"),
     "demo": (demo, "serve a model as a page in the browser"),
     "export": (export, "write a model for another implementation"),
+    "import": (importing, "take a model of another implementation"),
 }
 
 

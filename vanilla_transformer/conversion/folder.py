@@ -54,15 +54,19 @@ def read_original(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
     return model.float(), tokenizer
 
 
-def check_exportable(model: PreTrainedModel, target: str) -> None:
+def check_exportable(model: PreTrainedModel, target: str, carried: frozenset[str] = frozenset()) -> None:
     """
     Refuse what an export would drop without a word: fields that it does not know, and modules that are not ours.
+
+    Args:
+        carried: fields that this export carries, and others do not.
 
     Raises:
         ConversionError: with the name of the field or module.
     """
+    known = KNOWN_FIELDS | UNUSED_FIELDS | carried
     for field in fields(VanillaTransformerConfig):
-        if field.name in VanillaTransformerConfig.__annotations__ and field.name not in KNOWN_FIELDS | UNUSED_FIELDS:
+        if field.name in VanillaTransformerConfig.__annotations__ and field.name not in known:
             value = getattr(model.config, field.name)
             if value != field.default:
                 raise ConversionError(

@@ -21,11 +21,16 @@ from .folder import check_exportable, read_original, to_stock_tokenizer, write_t
 MARIAN_LAYER_NORM_EPS = 1e-5
 # Positions that the exported model has: sinusoids need no table here and have one there.
 MARIAN_POSITIONS = 1024
+# Of generation settings: an entry with what an imported model came with and goes by otherwise here.
+IMPORTED = "imported"
 # The longest translation, where ours is as long as its source and 50 tokens.
 MARIAN_MAX_LENGTH = 512
 # What an exported model does differently.
 GNMT_DIFFERENCE = (
     "Beam search ranks by log P / |Y|^α instead of the paper's log P / ((5 + |Y|) / 6)^α: Marian has no other."
+)
+IMPORTED_DIFFERENCE = (
+    "A translation that reaches the longest length ends with a forced `</s>`, as it did in the source."
 )
 MARIAN_DIFFERENCES = (
     f"A translation has at most {MARIAN_MAX_LENGTH} tokens, whatever the length of its source, instead of |X| + 50.",
@@ -51,6 +56,8 @@ def marian_config(config: VanillaTransformerConfig) -> MarianConfig:
         "v_head_dim": (config.value_size != head_size, "Marian's heads share `hidden_size` out among them"),
         "norm_first": (config.norm_first, "Marian's norms come after each sublayer"),
         "position_embedding_type": (config.position_limit is not None, "Marian has sinusoids"),
+        "sinusoid_type": (config.sinusoid_type != "paper", "Marian has the paper's wavelengths"),
+        "position_offset": (config.position_offset != 0, "Marian counts positions from 0"),
         "layer_norm_eps": (config.layer_norm_eps <= 0, "it takes the place of Marian's own by a factor above 0"),
     }
     for name, (is_refused, reason) in refused.items():
@@ -60,6 +67,7 @@ def marian_config(config: VanillaTransformerConfig) -> MarianConfig:
             )
     return MarianConfig(
         vocab_size=config.vocab_size,
+        decoder_vocab_size=config.target_vocab_size,
         d_model=config.hidden_size,
         encoder_layers=config.encoder_layers,
         decoder_layers=config.decoder_layers,
@@ -71,7 +79,7 @@ def marian_config(config: VanillaTransformerConfig) -> MarianConfig:
         dropout=config.dropout,
         attention_dropout=config.attention_dropout,
         activation_dropout=config.activation_dropout,
-        scale_embedding=True,
+        scale_embedding=config.scale_embedding,
         max_position_embeddings=MARIAN_POSITIONS,
         bos_token_id=config.bos_token_id,
         pad_token_id=config.pad_token_id,
@@ -79,7 +87,7 @@ def marian_config(config: VanillaTransformerConfig) -> MarianConfig:
         forced_eos_token_id=None,
         decoder_start_token_id=config.decoder_start_token_id,
         tie_word_embeddings=config.tie_word_embeddings,
-        share_encoder_decoder_embeddings=config.tie_word_embeddings,
+        share_encoder_decoder_embeddings=config.tie_word_embeddings and config.decoder_vocab_size is None,
     )
 
 
@@ -90,20 +98,14 @@ def to_marian(model: PreTrainedModel) -> MarianMTModel:
     Raises:
         ConversionError: for what Marian cannot hold.
     """
-    check_exportable(model, "Marian")
+    check_exportable(model, "Marian", frozenset({"decoder_vocab_size"}))
     config = model.config
-    marian = MarianMTModel(marian_config(config)).eval()
-    settings = model.generation_config
-    marian.generation_config = GenerationConfig(
-        bos_token_id=config.bos_token_id,
-        pad_token_id=config.pad_token_id,
-        eos_token_id=config.eos_token_id,
-        decoder_start_token_id=config.decoder_start_token_id,
-        num_beams=settings.num_beams,
-        length_penalty=None if settings.num_beams == 1 else settings.length_penalty,
-        max_length=MARIAN_MAX_LENGTH,
-    )
-    order = torch.cat([torch.arange(0, config.hidden_size, 2), torch.arange(1, config.hidden_size, 2)])
+    of_marian, settings = marian_config(config), marian_settings(model)
+    hints = getattr(model.generation_config, IMPORTED, {})
+    of_marian.max_position_embeddings = hints.get("max_position_embeddings", MARIAN_POSITIONS)
+    marian = MarianMTModel(of_marian).eval()
+    marian.generation_config = settings
+    order = halves_order(config.hidden_size)
     scale = math.sqrt(MARIAN_LAYER_NORM_EPS / config.layer_norm_eps)
     weights = model.state_dict()
     with torch.no_grad():
@@ -119,7 +121,35 @@ def to_marian(model: PreTrainedModel) -> MarianMTModel:
                 parameter.zero_()
             elif not name.endswith("embed_positions.weight"):  # which Marian computes
                 raise ConversionError(f"The model has no weight {name}, which a MarianMTModel needs.")
+        if config.output_bias:
+            marian.final_logits_bias.copy_(weights["lm_head.bias"].to("cpu", torch.float32))
     return marian
+
+
+def marian_settings(model: PreTrainedModel) -> GenerationConfig:
+    """The generation settings of the same model as a `MarianMTModel`: of an imported one those that it came with."""
+    config, settings = model.config, model.generation_config
+    hints = dict(getattr(settings, IMPORTED, {}))
+    hints.pop("max_position_embeddings", None)
+    if "bad_words_ids" not in hints:
+        hints |= {"bad_words_ids": settings.bad_words_ids, "suppress_tokens": settings.suppress_tokens}
+    ends_by_source = getattr(settings, "source_length_offset", None) is not None
+    return GenerationConfig(
+        bos_token_id=config.bos_token_id,
+        pad_token_id=config.pad_token_id,
+        eos_token_id=config.eos_token_id,
+        decoder_start_token_id=config.decoder_start_token_id,
+        num_beams=settings.num_beams,
+        length_penalty=None if settings.num_beams == 1 else settings.length_penalty,
+        max_length=MARIAN_MAX_LENGTH if ends_by_source else settings.max_length or MARIAN_MAX_LENGTH,
+        renormalize_logits=settings.renormalize_logits,
+        **hints,
+    )
+
+
+def halves_order(size: int) -> torch.Tensor:
+    """Where each channel of [sines | cosines] is in the paper's order: 0, 2, 4, ..., 1, 3, 5, ..., of shape (D,)."""
+    return torch.cat([torch.arange(0, size, 2), torch.arange(1, size, 2)])
 
 
 def writes_residual(name: str) -> bool:
@@ -148,6 +178,8 @@ def residual_factor(name: str, config: VanillaTransformerConfig, scale: float) -
 
 def marian_differences(settings: GenerationConfig) -> tuple[str, ...]:
     """What a model exported from one with these settings does differently when it translates."""
+    if hasattr(settings, IMPORTED):
+        return (IMPORTED_DIFFERENCE,)
     gnmt = (GNMT_DIFFERENCE,) if getattr(settings, "length_penalty_type", None) == "gnmt" else ()
     return (*gnmt, *MARIAN_DIFFERENCES)
 
@@ -177,7 +209,9 @@ def export_marian(folder: str | Path, output: str | Path) -> tuple[str, ...]:
     def write(unfinished: Path) -> None:
         marian.save_pretrained(unfinished)
         share_weights(unfinished)
-        to_stock_tokenizer(tokenizer, MARIAN_POSITIONS).save_pretrained(unfinished)
+        has_own = not hasattr(tokenizer, "backend_tokenizer")  # an imported model keeps Marian's
+        stock = tokenizer if has_own else to_stock_tokenizer(tokenizer, MARIAN_POSITIONS)
+        stock.save_pretrained(unfinished)
 
     write_target(folder, output, ("marian", "float32"), differences, write)
     return differences

@@ -1,0 +1,40 @@
+"""Old text for a fine-tuning: which pairs are mixed in, and which are held out."""
+
+import random
+
+from training.data.cleaning import clean
+from training.data.texts import ParallelText, read_one_file, read_two_files
+from training.recipe.fields import DataFields, Replay
+from vanilla_transformer.errors import RecipeError
+from vanilla_transformer.text import read_plain_text
+
+
+def read_old_sources(replay: Replay) -> list[str]:
+    """The different lines with words in a text that the model translates by itself."""
+    return list(dict.fromkeys(line.strip() for line in read_plain_text(str(replay.source)) if line.strip()))
+
+
+def read_old_pairs(replay: Replay, data: DataFields) -> ParallelText:
+    """Old pairs with words on both sides, each source once."""
+    if replay.file is not None:
+        text = read_one_file(replay.file, data)
+    else:
+        text = read_two_files(str(replay.source), str(replay.target))
+    text = clean(text, data, "replay")
+    first = {source: i for i, source in reversed(list(enumerate(text.sources)))}
+    return text.select(sorted(first.values()))
+
+
+def draw(available: int, wanted: int, hold_out: int, seed: int) -> tuple[list[int], list[int]]:
+    """
+    Positions of old pairs: those to mix in, as many as wanted if there are so many, and those to hold out.
+
+    Raises:
+        RecipeError: if there are too few.
+    """
+    held = min(hold_out, available // 5)
+    if not held:
+        raise RecipeError(f"`replay` has {available} pairs, too few to mix in and to hold out. Give at least 5.")
+    order = list(range(available))
+    random.Random(seed).shuffle(order)
+    return sorted(order[held : held + wanted]), sorted(order[:held])

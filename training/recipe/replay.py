@@ -1,0 +1,37 @@
+"""The field `replay`: old text that is mixed into a fine-tuning, so that what the model knew is not forgotten."""
+
+from typing import Any
+
+from training.recipe.augmentation import read_mapping
+from training.recipe.fields import Replay
+from vanilla_transformer.errors import RecipeError
+
+EXAMPLE = "{source: old.en, target: old.es, share: 0.5}"
+NAMES = ("source", "target", "file", "share", "hold_out")
+
+
+def read_replay(value: Any) -> dict[str, Any]:
+    """
+    Return the settings of `replay`, checked; empty where there are none.
+
+    Raises:
+        RecipeError: for another name, and for what does not fit.
+    """
+    settings = read_mapping(value, "replay", EXAMPLE)
+    if not settings:
+        return {}
+    for name in settings:
+        if name not in NAMES:
+            raise RecipeError(f"`replay` has `{name}`. Give some of: {', '.join(NAMES)}.")
+    named = {name for name in ("source", "target", "file") if settings.get(name)}
+    if named not in ({"file"}, {"source"}, {"source", "target"}):
+        raise RecipeError(
+            "`replay` must name a `file`, a `source` with its `target`, or a `source` for the model to translate, but "
+            f"names {', '.join(sorted(named)) or 'none'}. Write such as '{EXAMPLE}'."
+        )
+    share, hold_out = settings.get("share", Replay.share), settings.get("hold_out", Replay.hold_out)
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share < 1:
+        raise RecipeError(f"`replay` has `share` {share!r}. Give a number above 0 and below 1, such as 0.5.")
+    if isinstance(hold_out, bool) or not isinstance(hold_out, int) or hold_out < 1:
+        raise RecipeError(f"`replay` has `hold_out` {hold_out!r}. Give a number of pairs, such as 500.")
+    return {**settings, "share": float(share), "hold_out": hold_out}
