@@ -1,20 +1,25 @@
 // The page: text in, translations with their scores out, and the attention of the one that is looked at.
-import * as library from './vendor/transformers.min.js';
 import { beamSearch, limitOf } from './beam.mjs';
 import { Steps, textTokenizer } from './model.mjs';
 
-const { AutoModelForSeq2SeqLM, AutoTokenizer, Tensor, env } = library;
 const MOST_TOKENS = 256;  // of a text: more would take minutes on a phone
 const element = (id) => document.getElementById(id);
 const page = Object.fromEntries(
   ['form', 'label', 'text', 'go', 'state', 'results', 'list', 'layer', 'head', 'map', 'caption'].map((id) => [id, element(id)]));
 const base = new URL('.', location.href).href;
 
-// Before anything is loaded: by default files come from other hosts.
-Object.assign(env, { allowRemoteModels: false, allowLocalModels: true, localModelPath: './', useBrowserCache: false });
-env.backends.onnx.wasm.wasmPaths = {
-  mjs: `${base}vendor/ort-wasm-simd-threaded.mjs`, wasm: `${base}vendor/ort-wasm-simd-threaded.wasm`,
-};
+/** transformers.js, told to take every file from beside this page: by default they come from other hosts. */
+async function loadLibrary() {
+  const library = await import('./vendor/transformers.min.js').catch(() => {
+    throw new Error('vendor/transformers.min.js is missing');
+  });
+  const { env } = library;
+  Object.assign(env, { allowRemoteModels: false, allowLocalModels: true, localModelPath: './', useBrowserCache: false });
+  env.backends.onnx.wasm.wasmPaths = {
+    mjs: `${base}vendor/ort-wasm-simd-threaded.mjs`, wasm: `${base}vendor/ort-wasm-simd-threaded.wasm`,
+  };
+  return library;
+}
 
 async function readJson(name) {
   const answer = await fetch(`model/${name}`);
@@ -23,6 +28,8 @@ async function readJson(name) {
 }
 
 async function load() {
+  const library = await loadLibrary();
+  const { AutoModelForSeq2SeqLM, AutoTokenizer, Tensor } = library;
   const facts = await readJson('vanilla_transformer.json');
   const [tokenizer, config] = await Promise.all(['tokenizer.json', 'tokenizer_config.json'].map(readJson));
   const suffix = facts.precision === 'int8' ? '_quantized' : '';
@@ -33,7 +40,7 @@ async function load() {
   const model = await AutoModelForSeq2SeqLM.from_pretrained(
     'model', { dtype: suffix ? 'q8' : 'fp32', device: 'wasm' });
   return {
-    facts, model,
+    facts, model, Tensor,
     reader: textTokenizer(library, { tokenizer, config }),
     writer: await AutoTokenizer.from_pretrained('model'),
     card: await readJson('model_card.json').catch(() => ({})),
@@ -61,7 +68,7 @@ export const textOf = (tokens) => loaded.writer.decode(tokens, { skip_special_to
 const tokenOf = (id) => loaded.writer.decode([id]) || '∅';
 
 export async function translate(text, onStep) {
-  const { facts: { config, generation_config: settings }, reader, model } = loaded;
+  const { facts: { config, generation_config: settings }, reader, model, Tensor } = loaded;
   const ids = [...reader.encode(text.trim().normalize('NFC'), { add_special_tokens: false }).map(Number), config.eos_token_id];
   if (ids.length > MOST_TOKENS)
     throw new RangeError(`The text has ${ids.length.toLocaleString('en')} tokens, and this page takes at most ${MOST_TOKENS}. Shorten it.`);

@@ -88,6 +88,9 @@ await phone.screenshot({ path: path.join(pictures, 'page_390.png'), fullPage: tr
 const broken = await open({ width: 1280, height: 900 }, '**/decoder_model_merged*.onnx');
 assert.match(await broken.textContent('#state'), /decoder_model_merged.*\.onnx is missing\. Run `make browser`/);
 
+const empty = await open({ width: 1280, height: 900 }, '**/transformers.min.js');
+assert.match(await empty.textContent('#state'), /vendor\/transformers\.min\.js is missing\. Run `make browser`/);
+
 const foreign = requests.filter((url) => !url.startsWith(address) && !url.startsWith('data:') && !url.startsWith('blob:'));
 assert.deepEqual(foreign, []);
 assert.deepEqual(errors, []);

@@ -8,7 +8,7 @@ import torch
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
 from vanilla_transformer.cli import main
 from vanilla_transformer.conversion.onnx_graphs import PARTS, DecoderGraph, EncoderGraph, Rotations
-from vanilla_transformer.conversion.to_onnx import export_onnx
+from vanilla_transformer.conversion.to_onnx import export_onnx, write_graphs
 from vanilla_transformer.errors import ConversionError
 from vanilla_transformer.modeling_vanilla_transformer import VanillaTransformerSinusoidalPositions
 
@@ -126,3 +126,33 @@ def test_the_folder_is_one_that_transformers_js_loads(model_folder, tmp_path):
     assert not any(node.op_type == "If" for node in decoder.graph.node)
     card = (output / "README.md").read_text(encoding="utf-8")
     assert "--engine onnxruntime" in card and 'dtype: "fp32"' in card and "library_name: transformers.js" in card
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["paper", "pre-norm, biases, large values", "untied, learned, gelu", "small keys", "one head"]
+)
+@torch.no_grad()
+def test_onnxruntime_computes_what_the_model_does_step_by_step(name, small_config, batch, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime", reason='needs pip install "vanilla-transformer[onnx]"')
+    pytest.importorskip("onnxscript", reason='needs pip install "vanilla-transformer[onnx]"')
+    torch.manual_seed(0)
+    model = VanillaTransformerForConditionalGeneration(small_config(**CONFIGURATIONS[name])).eval()
+    write_graphs(model, tmp_path)
+    encoder, decoder = (
+        onnxruntime.InferenceSession(str(tmp_path / f"{each}.onnx"), providers=["CPUExecutionProvider"])
+        for each in ("encoder_model", "decoder_model_merged")
+    )
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    targets = torch.cat([torch.zeros(3, 1, dtype=torch.long), batch["labels"].clamp(min=1)[:, :-1]], dim=1)
+    expected = model(input_ids=ids, attention_mask=mask, decoder_input_ids=targets).logits
+    encoded = torch.from_numpy(encoder.run(None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})[0])
+    inputs = [each.name for each in decoder.get_inputs()]
+
+    def decode(mask, tokens, encoded, past):
+        given = dict(zip(inputs, [mask, tokens, encoded, *past], strict=True))
+        outputs = decoder.run(None, {each: value.contiguous().numpy() for each, value in given.items()})
+        return [torch.from_numpy(output) for output in outputs]
+
+    logits, _ = decode_step_by_step(decode, model.config, encoded, mask, targets)
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
