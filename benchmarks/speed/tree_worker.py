@@ -77,7 +77,7 @@ def serve() -> None:
         if key not in models:
             models[key] = build(name)
             if request.get("is_marian"):
-                from vanilla_transformer.conversion import to_marian
+                from vanilla_transformer.conversion.marian import to_marian
 
                 models[key] = to_marian(models[key]).eval()
         if request["work"] == "translate":

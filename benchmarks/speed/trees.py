@@ -39,6 +39,7 @@ class Tree:
     """A process with the package of a tree."""
 
     def __init__(self, tree: Path, packages: Path | None, arguments: list[str] | None = None):
+        self.tree = tree
         paths = [str(tree.resolve()), *([str(packages)] if packages else [])]
         environment = {"PYTHONPATH": os.pathsep.join(reversed(paths)), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
         self.process = subprocess.Popen(
@@ -62,7 +63,7 @@ class Tree:
         for line in self.process.stdout:
             if line.startswith("ANSWER "):
                 return dict(json.loads(line.removeprefix("ANSWER ")))
-        raise SystemExit(f"{' '.join(map(str, self.process.args))} ended with {self.process.wait()}.")
+        raise SystemExit(f"The process of {self.tree} ended with status {self.process.wait()}.")
 
 
 def source_ids(model: str) -> list[list[int]]:
@@ -143,7 +144,7 @@ def one_length(options: argparse.Namespace, trees: dict[str, Tree]) -> Iterator[
     """All sentences of one length, as people benchmark, beside MarianMTModel with the same weights."""
     after = list(trees)[1]
     marian = Tree(options.after, options.packages)
-    settings = {"num_beams": 4, "min_new_tokens": 16, "max_new_tokens": 16, "early_stopping": False}
+    settings: dict[str, Any] = {"num_beams": 4, "min_new_tokens": 16, "max_new_tokens": 16, "early_stopping": False}
     settings |= {"length_penalty": 1.0, "length_penalty_type": "power"}
     found = compare(
         {after: trees[after], "marian": marian}, options.rounds, source_ids("base"), 16, 1,
