@@ -61,7 +61,7 @@ class Program:
 
     def kill(self) -> None:
         """Kill the program as `kill -9` does, and wait for its end."""
-        self.send_signal(signal.SIGKILL)
+        self.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))  # Windows has only the other
         self.wait()
 
     def complete(self, seconds: float = TIMEOUT) -> subprocess.CompletedProcess[str]:
