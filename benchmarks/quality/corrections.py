@@ -32,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--general", required=True, help="text in the source language, for the model to translate")
     parser.add_argument("--test", nargs=2, required=True, metavar=("SOURCE", "TARGET"), help="other text to score on")
     parser.add_argument("--count", type=int, default=50, help="corrections (50)")
-    parser.add_argument("--share", type=float, default=0.8, help="of the training pairs that are general text (0.8)")
+    parser.add_argument("--share", type=float, default=0.9, help="of the training pairs that are general text (0.9)")
     parser.add_argument("--output_dir", type=Path, required=True, help="for the model")
     parser.add_argument("--output", type=Path, help="a report to write")
     parser.add_argument("words", nargs="*", help="for the training program, after --")
