@@ -5,10 +5,10 @@ Recurrent, convolutional and Transformer encoder-decoders of equal size, side by
     python -m benchmarks.architectures.run --task recall --steps 2000 --longest 500
     python -m benchmarks.architectures.run --task cost
 
-`copy`: write the source again. `recall`: write the first token after a distance of others; tested at several distances.
-`cost`: CPU time of a training step by the length of the source. All have the same optimizer, batches, loss and greedy
-search, which reads everything again for each token, without caches. This is a program of its own: the comparison behind
-the training program, on real text, is still to be made.
+`copy`: write the source again. `recall`: write the first token after a distance of others, tested at several distances.
+`cost`: CPU time of a training step on copying, by length. All have the same optimizer, batches, loss and greedy search,
+which reads everything again for each token, without caches. This is a program of its own: the comparison behind the
+training program, on real text, is still to be made.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def make_batch(
         length = int(torch.randint(4, options.longest + 1, (1,), generator=draw))
     source = torch.randint(FIRST, options.vocab_size, (options.batch_size, length), generator=draw)
     end = torch.full((options.batch_size, 1), END)
-    target = source if options.task == "copy" else source[:, :1]
+    target = source[:, :1] if options.task == "recall" else source
     return torch.cat((source, end), dim=1), torch.cat((target, end), dim=1)
 
 
