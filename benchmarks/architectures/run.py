@@ -5,10 +5,10 @@ Recurrent, convolutional and Transformer encoder-decoders of equal size, side by
     python -m benchmarks.architectures.run --task recall --steps 2000 --longest 500
     python -m benchmarks.architectures.run --task cost
 
-`copy`: write the source again. `recall`: write the first token after a distance of others, tested at several distances.
-`cost`: CPU time of a training step on copying, by length. All have the same optimizer, batches, loss and greedy search,
-which reads everything again for each token, without caches. This is a program of its own: the comparison behind the
-training program, on real text, is still to be made.
+`copy`: write the source again. `recall`: write the first token after a distance of others, tested at some distances.
+`cost`: CPU time of a training step on copying, by length. All have the same optimizer, batches, loss and greedy
+search, which reads everything again for each token, without caches. This is a program of its own: the comparison behind
+the training program, on real text, is still to be made.
 """
 
 import argparse
