@@ -62,7 +62,9 @@ class Demo:
         """Return the figure of cross-attention; layers and heads are counted from 1, as people do."""
         chosen = None if head == MEAN else int(head) - 1
         text = self.check(text)
-        return plot_attention(self.model, self.tokenizer, text, target=translation, layer=layer - 1, head=chosen)
+        figure = plot_attention(self.model, self.tokenizer, text, target=translation, layer=layer - 1, head=chosen)
+        figure.axes[0].set_title(f"layer {layer}, {'mean of heads' if head == MEAN else f'head {head}'}", fontsize=10)
+        return figure
 
     def page(self, text: str) -> str:
         """Return the page of `explain` in a frame, or a line that says why there is none."""
@@ -127,7 +129,7 @@ def build_app(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Any
                 layers, heads = config.decoder_layers, map(str, range(1, config.num_attention_heads + 1))
                 layer = gradio.Slider(1, layers, value=layers, step=1, label="Layer", elem_id="layer")
                 head = gradio.Radio([MEAN, *heads], value=MEAN, label="Head", elem_id="head")
-            picture = gradio.Plot(label="Cross-attention", elem_id="attention")
+            picture = gradio.Plot(show_label=False, elem_id="attention")
         with gradio.Tab("Every step", elem_id="steps"):
             explain_button = gradio.Button("Explain this text", elem_id="explain")
             page = gradio.HTML(elem_id="page")
@@ -141,7 +143,8 @@ def build_app(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Any
 def launch(app: Any, host: str = "127.0.0.1", port: int = 7860) -> None:
     """Serve an app until Ctrl-C; only this machine reaches it unless `host` says otherwise."""
     gradio = import_gradio()
-    theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # of the machine
+    theme = gradio.themes.Default(primary_hue="indigo", **fonts)
     app.launch(server_name=host, server_port=port, share=False, theme=theme, footer_links=["api"])
 
 

@@ -7,8 +7,8 @@ Recurrent, convolutional and Transformer encoder-decoders of equal size, side by
 
 `copy`: write the source again. `recall`: write the first token after a distance of others, tested at some distances.
 `cost`: CPU time of a training step on copying, by length. All have the same optimizer, batches, loss and greedy
-search, which reads everything again for each token, without caches. This is a program of its own: the comparison behind
-the training program, on real text, is still to be made.
+search, which reads everything again for each token, without caches. This program is its own: a comparison behind the
+training program, on real text, is still to be made.
 """
 
 import argparse

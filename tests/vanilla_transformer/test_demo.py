@@ -24,7 +24,9 @@ def test_translations_are_the_pipelines_best_first(shown):
 
 
 def test_layers_and_heads_are_counted_from_one(shown):
-    picture = shown.attention("the house", "la casa", layer=2, head="3").axes[0].images[0].get_array()
+    axes = shown.attention("the house", "la casa", layer=2, head="3").axes[0]
+    picture = axes.images[0].get_array()
+    assert axes.get_title() == "layer 2, head 3"
     weights, _, _ = attention_weights(shown.model, shown.tokenizer, "the house", "la casa")
     assert picture.tolist() == pytest.approx(weights["cross"][1, 2].numpy(), abs=1e-6)
 
