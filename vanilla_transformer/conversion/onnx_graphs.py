@@ -74,7 +74,7 @@ def choose_positions(stack: Any) -> nn.Module:
 def split_heads(projection: nn.Module, states: torch.Tensor, size: int) -> torch.Tensor:
     """states (B, T, D) -> (B, H, T, size)."""
     projected: torch.Tensor = projection(states)
-    return projected.view(*states.shape[:-1], -1, size).transpose(1, 2)
+    return projected.view(*states.shape[:-1], projected.shape[-1] // size, size).transpose(1, 2)
 
 
 def attend(
