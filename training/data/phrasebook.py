@@ -15,71 +15,43 @@ import hashlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
+
+def table(rows: str) -> list[tuple[str, ...]]:
+    """The words of each row, between commas."""
+    return [tuple(row.split()) for row in rows.split(", ")]
+
+
+def pairs(texts: str) -> list[tuple[str, str]]:
+    """English and Spanish on the sides of each equals sign, between slashes."""
+    return [(english, spanish) for english, _, spanish in (text.partition(" = ") for text in texts.split(" / "))]
+
+
 # English singular, plural, Spanish singular, plural, gender.
-THINGS = [
-    ("book", "books", "libro", "libros", "m"),
-    ("car", "cars", "coche", "coches", "m"),
-    ("house", "houses", "casa", "casas", "f"),
-    ("table", "tables", "mesa", "mesas", "f"),
-    ("chair", "chairs", "silla", "sillas", "f"),
-    ("door", "doors", "puerta", "puertas", "f"),
-    ("window", "windows", "ventana", "ventanas", "f"),
-    ("shirt", "shirts", "camisa", "camisas", "f"),
-    ("hat", "hats", "sombrero", "sombreros", "m"),
-    ("shoe", "shoes", "zapato", "zapatos", "m"),
-    ("kitchen", "kitchens", "cocina", "cocinas", "f"),
-    ("garden", "gardens", "jardín", "jardines", "m"),
-    ("box", "boxes", "caja", "cajas", "f"),
-    ("bottle", "bottles", "botella", "botellas", "f"),
-    ("glass", "glasses", "vaso", "vasos", "m"),
-    ("train", "trains", "tren", "trenes", "m"),
-    ("shop", "shops", "tienda", "tiendas", "f"),
-    ("hotel", "hotels", "hotel", "hoteles", "m"),
-    ("letter", "letters", "carta", "cartas", "f"),
-    ("clock", "clocks", "reloj", "relojes", "m"),
-]
-PEOPLE = [
-    ("boy", "boys", "niño", "niños", "m"),
-    ("girl", "girls", "niña", "niñas", "f"),
-    ("teacher", "teachers", "profesora", "profesoras", "f"),
-    ("doctor", "doctors", "médico", "médicos", "m"),
-    ("neighbor", "neighbors", "vecino", "vecinos", "m"),
-    ("aunt", "aunts", "tía", "tías", "f"),
-]
+THINGS = table(
+    "book books libro libros m, car cars coche coches m, house houses casa casas f, table tables mesa mesas f, chair "
+    "chairs silla sillas f, door doors puerta puertas f, window windows ventana ventanas f, shirt shirts camisa "
+    "camisas f, hat hats sombrero sombreros m, shoe shoes zapato zapatos m, kitchen kitchens cocina cocinas f, "
+    "garden gardens jardín jardines m, box boxes caja cajas f, bottle bottles botella botellas f, glass glasses vaso "
+    "vasos m, train trains tren trenes m, shop shops tienda tiendas f, hotel hotels hotel hoteles m, letter letters "
+    "carta cartas f, clock clocks reloj relojes m"
+)
+PEOPLE = table(
+    "boy boys niño niños m, girl girls niña niñas f, teacher teachers profesora profesoras f, doctor doctors médico "
+    "médicos m, neighbor neighbors vecino vecinos m, aunt aunts tía tías f"
+)
 NAMES = [("Ana", "f"), ("Pedro", "m"), ("Lucía", "f"), ("Carlos", "m"), ("Elena", "f"), ("Miguel", "m")]
 
 # English, Spanish masculine singular; the other three forms follow from it.
-QUALITIES = [  # what a thing is: ser
-    ("red", "rojo"),
-    ("white", "blanco"),
-    ("black", "negro"),
-    ("yellow", "amarillo"),
-    ("small", "pequeño"),
-    ("big", "grande"),
-    ("new", "nuevo"),
-    ("old", "viejo"),
-    ("cheap", "barato"),
-    ("expensive", "caro"),
-    ("pretty", "bonito"),
-    ("green", "verde"),
-]
-STATES = [  # the state a thing is in: estar
-    ("open", "abierto"),
-    ("closed", "cerrado"),
-    ("clean", "limpio"),
-    ("dirty", "sucio"),
-    ("broken", "roto"),
-    ("empty", "vacío"),
-    ("full", "lleno"),
-]
-FEELINGS = [  # the state a person is in: estar
-    ("tired", "cansado"),
-    ("happy", "contento"),
-    ("sick", "enfermo"),
-    ("worried", "preocupado"),
-    ("ready", "listo"),
-    ("sad", "triste"),
-]
+QUALITIES = table(  # what a thing is: ser
+    "red rojo, white blanco, black negro, yellow amarillo, small pequeño, big grande, new nuevo, old viejo, cheap "
+    "barato, expensive caro, pretty bonito, green verde"
+)
+STATES = table(  # the state a thing is in: estar
+    "open abierto, closed cerrado, clean limpio, dirty sucio, broken roto, empty vacío, full lleno"
+)
+FEELINGS = table(  # the state a person is in: estar
+    "tired cansado, happy contento, sick enfermo, worried preocupado, ready listo, sad triste"
+)
 # English base form, third person; Spanish for I, you, he or she, we, they.
 VERBS = [
     ("buy", "buys", ("compro", "compras", "compra", "compramos", "compran")),
@@ -92,43 +64,20 @@ VERBS = [
     ("need", "needs", ("necesito", "necesitas", "necesita", "necesitamos", "necesitan")),
 ]
 PRONOUNS = [("I", 0), ("You", 1), ("We", 3), ("They", 4)]
-PLACES = [
-    ("in the house", "en la casa"),
-    ("in the garden", "en el jardín"),
-    ("near the station", "cerca de la estación"),
-    ("behind the church", "detrás de la iglesia"),
-    ("next to the bank", "al lado del banco"),
-]
-FIXED = [  # in the training part, with the sentence of the tutorial first
-    ("How are you?", "¿Cómo estás?"),
-    ("Hello!", "¡Hola!"),
-    ("Good morning!", "¡Buenos días!"),
-    ("Good night!", "¡Buenas noches!"),
-    ("Thank you very much.", "Muchas gracias."),
-    ("See you tomorrow!", "¡Hasta mañana!"),
-    ("What is your name?", "¿Cómo te llamas?"),
-    ("Where do you live?", "¿Dónde vives?"),
-    ("I am fine, thank you.", "Estoy bien, gracias."),
-    ("I do not understand.", "No entiendo."),
-    ("Do you speak Spanish?", "¿Hablas español?"),
-    ("What time is it?", "¿Qué hora es?"),
-    ("Hi!", "¡Hola!"),
-    ("Good afternoon!", "¡Buenas tardes!"),
-    ("Good evening!", "¡Buenas tardes!"),
-    ("Goodbye!", "¡Adiós!"),
-    ("See you later!", "¡Hasta luego!"),
-    ("Welcome!", "¡Bienvenidos!"),
-    ("Happy birthday!", "¡Feliz cumpleaños!"),
-    ("Excuse me.", "Perdón."),
-    ("I am sorry.", "Lo siento."),
-    ("You are welcome.", "De nada."),
-    ("Please.", "Por favor."),
-    ("Thanks.", "Gracias."),
-    ("Thank you.", "Gracias."),
-    ("Yes.", "Sí."),
-    ("No.", "No."),
-    ("Sorry.", "Lo siento."),
-]
+PLACES = pairs(
+    "in the house = en la casa / in the garden = en el jardín / near the station = cerca de la estación / behind "
+    "the church = detrás de la iglesia / next to the bank = al lado del banco"
+)
+FIXED = pairs(  # in the training part, with the sentence of the tutorial first
+    "How are you? = ¿Cómo estás? / Hello! = ¡Hola! / Good morning! = ¡Buenos días! / Good night! = ¡Buenas noches! "
+    "/ Thank you very much. = Muchas gracias. / See you tomorrow! = ¡Hasta mañana! / What is your name? = ¿Cómo te "
+    "llamas? / Where do you live? = ¿Dónde vives? / I am fine, thank you. = Estoy bien, gracias. / I do not "
+    "understand. = No entiendo. / Do you speak Spanish? = ¿Hablas español? / What time is it? = ¿Qué hora es? / "
+    "Hi! = ¡Hola! / Good afternoon! = ¡Buenas tardes! / Good evening! = ¡Buenas tardes! / Goodbye! = ¡Adiós! / See "
+    "you later! = ¡Hasta luego! / Welcome! = ¡Bienvenidos! / Happy birthday! = ¡Feliz cumpleaños! / Excuse me. = "
+    "Perdón. / I am sorry. = Lo siento. / You are welcome. = De nada. / Please. = Por favor. / Thanks. = Gracias. "
+    "/ Thank you. = Gracias. / Yes. = Sí. / No. = No. / Sorry. = Lo siento."
+)
 # Words that people type alone, and those that say the same whatever stands beside them.
 WORDS = {
     "people": "mother madre, father padre, brother hermano, sister hermana, son hijo, daughter hija, man hombre, "
@@ -159,7 +108,13 @@ class Sentence(NamedTuple):
 
     english: str
     spanish: str
-    combinations: tuple[tuple[str, str], ...]
+    combinations: tuple[tuple[str, str], ...] = ()
+
+
+def say(english: str, spanish: str, shown: tuple[tuple[str, str], ...]) -> Sentence:
+    """A pair that begins with a capital letter, behind the mark where Spanish has one."""
+    mark = spanish[:1] if spanish[0] in "¿¡" else ""
+    return Sentence(capitalized(english), mark + capitalized(spanish.removeprefix(mark)), shown)
 
 
 def agree(adjective: str, gender: str, plural: bool) -> str:
@@ -180,7 +135,7 @@ def a_or_an(phrase: str) -> str:
 
 
 def noun_phrase(
-    noun: tuple[str, str, str, str, str], adjective: tuple[str, str] | None, plural: bool, definite: bool
+    noun: tuple[str, ...], adjective: tuple[str, ...] | None, plural: bool, definite: bool
 ) -> tuple[str, str]:
     """A noun with its article and perhaps an adjective: ("the red house", "la casa roja")."""
     english, spanish, gender = noun[plural], noun[2 + plural], noun[4]
@@ -212,21 +167,11 @@ def descriptions() -> Iterator[Sentence]:
                         english, spanish = noun_phrase(noun, attribute, plural, definite=True)
                         state = agree(predicate[1], noun[4], plural)
                         shown = tuple((noun[0], word[0]) for word in (attribute, predicate) if word is not None)
-                        yield Sentence(
-                            f"{capitalized(english)} {verb} {predicate[0]}.",
-                            f"{capitalized(spanish)} {verbs[plural]} {state}.",
-                            shown,
+                        yield say(f"{english} {verb} {predicate[0]}.", f"{spanish} {verbs[plural]} {state}.", shown)
+                        yield say(
+                            f"{english} {verb} not {predicate[0]}.", f"{spanish} no {verbs[plural]} {state}.", shown
                         )
-                        yield Sentence(
-                            f"{capitalized(english)} {verb} not {predicate[0]}.",
-                            f"{capitalized(spanish)} no {verbs[plural]} {state}.",
-                            shown,
-                        )
-                        yield Sentence(
-                            f"{capitalized(verb)} {english} {predicate[0]}?",
-                            f"¿{capitalized(verbs[plural])} {state} {spanish}?",
-                            shown,
-                        )
+                        yield say(f"{verb} {english} {predicate[0]}?", f"¿{verbs[plural]} {state} {spanish}?", shown)
 
 
 def feelings() -> Iterator[Sentence]:
@@ -240,18 +185,10 @@ def feelings() -> Iterator[Sentence]:
         verb, estar = ("are", "están") if plural else ("is", "está")
         for feeling in FEELINGS:
             state, shown = agree(feeling[1], gender, plural), ((key, feeling[0]),)
-            yield Sentence(
-                f"{capitalized(english)} {verb} {feeling[0]}.", f"{capitalized(spanish)} {estar} {state}.", shown
-            )
-            yield Sentence(
-                f"{capitalized(english)} {verb} not {feeling[0]}.",
-                f"{capitalized(spanish)} no {estar} {state}.",
-                shown,
-            )
-            yield Sentence(
-                f"{capitalized(verb)} {english} {feeling[0]}?", f"¿{capitalized(estar)} {state} {spanish}?", shown
-            )
-            yield Sentence(f"How {feeling[0]} {english} {verb}!", f"¡Qué {state} {estar} {spanish}!", shown)
+            yield say(f"{english} {verb} {feeling[0]}.", f"{spanish} {estar} {state}.", shown)
+            yield say(f"{english} {verb} not {feeling[0]}.", f"{spanish} no {estar} {state}.", shown)
+            yield say(f"{verb} {english} {feeling[0]}?", f"¿{estar} {state} {spanish}?", shown)
+            yield say(f"How {feeling[0]} {english} {verb}!", f"¡Qué {state} {estar} {spanish}!", shown)
 
 
 def actions() -> Iterator[Sentence]:
@@ -269,21 +206,13 @@ def actions() -> Iterator[Sentence]:
                         shown += ((noun[0], attribute[0]),)
                     for pronoun, person in PRONOUNS:
                         verb = spanish_forms[person]
-                        yield Sentence(f"{pronoun} {base} {english}.", f"{capitalized(verb)} {spanish}.", shown)
-                        yield Sentence(f"{pronoun} do not {base} {english}.", f"No {verb} {spanish}.", shown)
+                        yield say(f"{pronoun} {base} {english}.", f"{verb} {spanish}.", shown)
+                        yield say(f"{pronoun} do not {base} {english}.", f"No {verb} {spanish}.", shown)
                     for subject, sujeto, person in subjects:
                         verb, does = spanish_forms[person], "does" if person == 2 else "do"
                         form = third if person == 2 else base
-                        yield Sentence(
-                            f"{capitalized(subject)} {form} {english}.",
-                            f"{capitalized(sujeto)} {verb} {spanish}.",
-                            shown,
-                        )
-                        yield Sentence(
-                            f"{capitalized(does)} {subject} {base} {english}?",
-                            f"¿{capitalized(verb)} {sujeto} {spanish}?",
-                            shown,
-                        )
+                        yield say(f"{subject} {form} {english}.", f"{sujeto} {verb} {spanish}.", shown)
+                        yield say(f"{does} {subject} {base} {english}?", f"¿{verb} {sujeto} {spanish}?", shown)
 
 
 def places() -> Iterator[Sentence]:
@@ -294,31 +223,29 @@ def places() -> Iterator[Sentence]:
             for plural in (False, True):
                 english, spanish = noun_phrase(noun, attribute, plural, definite=True)
                 verb, estar = ("are", "están") if plural else ("is", "está")
-                yield Sentence(f"Where {verb} {english}?", f"¿Dónde {estar} {spanish}?", shown)
+                yield say(f"Where {verb} {english}?", f"¿Dónde {estar} {spanish}?", shown)
                 cost, costs = ("do", "cuestan") if plural else ("does", "cuesta")
-                yield Sentence(f"How much {cost} {english} cost?", f"¿Cuánto {costs} {spanish}?", shown)
+                yield say(f"How much {cost} {english} cost?", f"¿Cuánto {costs} {spanish}?", shown)
                 for place, lugar in PLACES:
                     if noun[0] in place:
                         continue
-                    yield Sentence(
-                        f"{capitalized(english)} {verb} {place}.", f"{capitalized(spanish)} {estar} {lugar}.", shown
-                    )
+                    yield say(f"{english} {verb} {place}.", f"{spanish} {estar} {lugar}.", shown)
             if attribute is not None:
                 phrase = a_or_an(f"{attribute[0]} {noun[0]}")
-                yield Sentence(f"What {phrase}!", f"¡Qué {noun[2]} tan {agree(attribute[1], noun[4], False)}!", shown)
+                yield say(f"What {phrase}!", f"¡Qué {noun[2]} tan {agree(attribute[1], noun[4], False)}!", shown)
 
 
 def greetings() -> Iterator[Sentence]:
     """The fixed phrases, single words, and greetings with a name."""
     for english, spanish in FIXED * FIXED_REPETITIONS:
-        yield Sentence(english, spanish, ())
+        yield Sentence(english, spanish)
     for pair in ", ".join(WORDS.values()).split(", ") * WORD_REPETITIONS:
         english, spanish = pair.split()
-        yield Sentence(f"{capitalized(english)}.", f"{capitalized(spanish)}.", ())
+        yield Sentence(f"{capitalized(english)}.", f"{capitalized(spanish)}.")
     for name, _ in NAMES:
-        yield Sentence(f"Hello, {name}!", f"¡Hola, {name}!", ())
-        yield Sentence(f"Good morning, {name}!", f"¡Buenos días, {name}!", ())
-        yield Sentence(f"Thank you, {name}.", f"Gracias, {name}.", ())
+        yield Sentence(f"Hello, {name}!", f"¡Hola, {name}!")
+        yield Sentence(f"Good morning, {name}!", f"¡Buenos días, {name}!")
+        yield Sentence(f"Thank you, {name}.", f"Gracias, {name}.")
 
 
 def fraction(text: str) -> float:
