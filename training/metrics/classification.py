@@ -1,12 +1,11 @@
 """Scores of classification: accuracy, and precision, recall and F1 of each label and on average, by scikit-learn."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import datasets
-import evaluate
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
+from training.metrics.metric import Metric
 from vanilla_transformer.errors import MetricError
 
 
@@ -42,7 +41,7 @@ def score_labels(
     return results
 
 
-class ClassificationMetric(evaluate.Metric):
+class ClassificationMetric(Metric):
     """
     Scores of `score_labels` as an `evaluate.Metric`: predictions and references are label numbers.
 
@@ -51,23 +50,16 @@ class ClassificationMetric(evaluate.Metric):
         names: of the labels.
     """
 
+    takes = "predictions and references: label numbers"
+    columns = {"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}
+
     keys: tuple[str, ...] | None = None
 
     def __init__(self, names: list[str] | None = None):
         self.names = names
-        super().__init__(keep_in_memory=True)
+        super().__init__()
 
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=type(self).__doc__,
-            citation="",
-            inputs_description="predictions and references: label numbers",
-            features=datasets.Features(
-                {"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}
-            ),
-        )
-
-    def _compute(self, predictions: list[int], references: list[int]) -> dict[str, Any]:
+    def _compute(self, predictions: list[int], references: list[int]) -> dict[str, float]:
         results = score_labels(list(predictions), list(references), self.names)
         return results if self.keys is None else {key: results[key] for key in self.keys}
 

@@ -1,11 +1,10 @@
 """Perplexity of language models."""
 
 import math
-from typing import Any
 
 import datasets
-import evaluate
 
+from training.metrics.metric import Metric
 from vanilla_transformer.errors import MetricError
 
 
@@ -17,26 +16,16 @@ def perplexity(negative_log_likelihood: float) -> float:
         return math.inf
 
 
-class Perplexity(evaluate.Metric):
+class Perplexity(Metric):
     """
     Perplexity as an `evaluate.Metric`: predictions are the summed log-losses of texts, references their numbers of
     tokens; the results are `loss`, the mean log-loss of a token, and `perplexity`.
     """
 
-    def __init__(self) -> None:
-        super().__init__(keep_in_memory=True)
+    takes = "predictions: log-losses in nats; references: tokens"
+    columns = {"predictions": datasets.Value("float64"), "references": datasets.Value("int64")}
 
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=type(self).__doc__,
-            citation="",
-            inputs_description="predictions: log-losses in nats; references: tokens",
-            features=datasets.Features(
-                {"predictions": datasets.Value("float64"), "references": datasets.Value("int64")}
-            ),
-        )
-
-    def _compute(self, predictions: list[float], references: list[int]) -> dict[str, Any]:
+    def _compute(self, predictions: list[float], references: list[int]) -> dict[str, float]:
         tokens = sum(references)
         if not tokens:
             raise MetricError("There are no tokens to measure. Give the number of tokens of each text.")

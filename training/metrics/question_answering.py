@@ -7,12 +7,11 @@ import re
 import string
 import unicodedata
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
+from typing import TypedDict
 
 import datasets
-import evaluate
 
+from training.metrics.metric import Metric
 from training.metrics.segmentation import lacks_spaces, separate_characters
 from vanilla_transformer.errors import MetricError
 
@@ -77,34 +76,32 @@ def score_answers(predictions: dict[str, str], references: dict[str, list[str]])
     return {**{key: 100 * totals[key] / len(references) for key in keys}, "unanswered": totals["unanswered"]}
 
 
-class AnswerMetric(evaluate.Metric):
+class Prediction(TypedDict):
+    id: str
+    prediction_text: str
+
+
+class Reference(TypedDict):
+    id: str
+    answers: list[str]
+
+
+class AnswerMetric(Metric):
     """
     Scores of `score_answers` as an `evaluate.Metric`: predictions are {"id", "prediction_text"}, references {"id",
     "answers"} with the right answers.
     """
 
+    takes = 'predictions: {"id", "prediction_text"}; references: {"id", "answers"}'
+    columns = {
+        "predictions": {"id": datasets.Value("string"), "prediction_text": datasets.Value("string")},
+        "references": {"id": datasets.Value("string"), "answers": datasets.Sequence(datasets.Value("string"))},
+    }
+
     keys: tuple[str, ...] = ("exact_match", "f1", "precision", "recall", "unanswered")
-    function: Callable[..., dict[str, float]] = staticmethod(score_answers)
 
-    def __init__(self) -> None:
-        super().__init__(keep_in_memory=True)
-
-    def _info(self) -> evaluate.MetricInfo:
-        text = datasets.Value("string")
-        return evaluate.MetricInfo(
-            description=type(self).__doc__,
-            citation="",
-            inputs_description='predictions: {"id", "prediction_text"}; references: {"id", "answers"}',
-            features=datasets.Features(
-                {
-                    "predictions": {"id": text, "prediction_text": text},
-                    "references": {"id": text, "answers": datasets.Sequence(text)},
-                }
-            ),
-        )
-
-    def _compute(self, predictions: list[dict[str, Any]], references: list[dict[str, Any]]) -> dict[str, Any]:
-        results = self.function(
+    def _compute(self, predictions: list[Prediction], references: list[Reference]) -> dict[str, float]:
+        results = score_answers(
             {each["id"]: each["prediction_text"] for each in predictions},
             {each["id"]: list(each["answers"]) for each in references},
         )

@@ -4,13 +4,12 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import datasets
-import evaluate
 from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import Tokenizer
 
+from training.metrics.metric import Metric
 from training.metrics.segmentation import separate_characters, two_letters
 from vanilla_transformer.errors import MetricError
 
@@ -74,21 +73,16 @@ def rouge(
     return {key: 100 * sum(score[key].fmeasure for score in scores) / len(scores) for key in KEYS}
 
 
-class Rouge(evaluate.Metric):
+class Rouge(Metric):
     """`rouge` as an `evaluate.Metric`: predictions and references are texts."""
+
+    description_text = rouge.__doc__
+    takes = "predictions and references: texts"
+    columns = {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
 
     def __init__(self, use_stemmer: bool = True, language: str | None = None):
         self.use_stemmer, self.language = use_stemmer, language
-        super().__init__(keep_in_memory=True)
+        super().__init__()
 
-    def _info(self) -> evaluate.MetricInfo:
-        text = datasets.Value("string")
-        return evaluate.MetricInfo(
-            description=rouge.__doc__,
-            citation="",
-            inputs_description="predictions and references: texts",
-            features=datasets.Features({"predictions": text, "references": text}),
-        )
-
-    def _compute(self, predictions: list[str], references: list[str]) -> dict[str, Any]:
+    def _compute(self, predictions: list[str], references: list[str]) -> dict[str, float]:
         return rouge(predictions, references, self.use_stemmer, self.language)
