@@ -5,7 +5,7 @@ Where the `Seq2SeqTrainingArguments` of transformers have a field, its name is u
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from training.recipe.ranges import FINITE, PROBABILITY, SEED, Range, at_least, more_than, one_of, zero_or_more
 
@@ -21,54 +21,51 @@ HUB_STRATEGIES = ("end", "every_save", "checkpoint", "all_checkpoints")
 # Of the configuration: fields that have no weights, and so may change in a trained model.
 FREE_FIELDS = ("dropout", "attention_dropout", "activation_dropout", "classifier_dropout", "label_smoothing")
 
+T = TypeVar("T")
+
+
+def setting(default: T, text: str) -> T:
+    """Declare a field with its default, and with what `--help` says of it."""
+    declared: T = field(default=default, metadata={"help": text})
+    return declared
+
 
 @dataclass(frozen=True)
 class ModelFields:
     """What is trained."""
 
-    task: str = field(
-        default="translation",
-        metadata={
-            "help": "translation, summarization, text-classification (also of pairs, such as inference), "
-            "question-answering, fill-mask or text-generation."
-        },
+    task: str = setting(
+        "translation",
+        "translation, summarization, text-classification (also of pairs, such as inference), "
+        "question-answering, fill-mask or text-generation.",
     )
-    init_from: str | None = field(
-        default=None,
-        metadata={
-            "help": "Folder, or repository on the Hub, of a model of any task to start from, with its tokenizer."
-        },
+    init_from: str | None = setting(
+        None,
+        "Folder, or repository on the Hub, of a model of any task to start from, with its tokenizer.",
     )
-    preset: Annotated[str, one_of(*PRESETS)] = field(
-        default="base", metadata={"help": f"One of: {', '.join(PRESETS)}."}
+    preset: Annotated[str, one_of(*PRESETS)] = setting("base", f"One of: {', '.join(PRESETS)}.")
+    dropout: float | None = setting(None, "P_drop; the preset's if absent.")
+    label_smoothing: float | None = setting(None, "ε_ls (§5.4); 0.1 if absent.")
+    config_overrides: dict[str, Any] | str | None = setting(
+        None,
+        "Other fields of VanillaTransformerConfig, such as {norm_first: true}.",
     )
-    dropout: float | None = field(default=None, metadata={"help": "P_drop; the preset's if absent."})
-    label_smoothing: float | None = field(default=None, metadata={"help": "ε_ls (§5.4); 0.1 if absent."})
-    config_overrides: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": "Other fields of VanillaTransformerConfig, such as {norm_first: true}."}
+    tokenizer: str | None = setting(None, "Folder of a tokenizer to use. Without it a joint one is learned.")
+    vocab_size: int = setting(37000, "Entries of the vocabulary to learn (§5.1).")
+    min_frequency: Annotated[int, at_least(1)] = setting(
+        2,
+        "How often a pair must stand in the text to become an entry of the vocabulary.",
     )
-    tokenizer: str | None = field(
-        default=None, metadata={"help": "Folder of a tokenizer to use. Without it a joint one is learned."}
-    )
-    vocab_size: int = field(default=37000, metadata={"help": "Entries of the vocabulary to learn (§5.1)."})
-    min_frequency: Annotated[int, at_least(1)] = field(
-        default=2,
-        metadata={
-            "help": "How often a pair must stand in the text to become an entry of the vocabulary.",
-        },
-    )
-    split_at_spaces: bool = field(
-        default=False,
-        metadata={
-            "help": "Whether the vocabulary's words end at spaces only, for text that is tokenized already; else at "
-            "punctuation and digits too."
-        },
+    split_at_spaces: bool = setting(
+        False,
+        "Whether the vocabulary's words end at spaces only, for text that is tokenized already; else at "
+        "punctuation and digits too.",
     )
 
     def config_fields(self) -> dict[str, Any]:
         """What the recipe changes in the preset."""
         named = {"dropout": self.dropout, "label_smoothing": self.label_smoothing}
-        given = {name: value for name, value in named.items() if value is not None}
+        given: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
         return {**given, **self.config_overrides} if isinstance(self.config_overrides, dict) else given
 
 
@@ -107,128 +104,105 @@ class DataFields:
     data set, or this project's corpus. For other tasks: a file, or a data set.
     """
 
-    source: str | None = field(default=None, metadata={"help": "Source text, a sentence a line, UTF-8; .gz is read."})
-    target: str | None = field(default=None, metadata={"help": "Its translation, line by line."})
-    validation_source: str | None = field(default=None, metadata={"help": "Source text for evaluation in training."})
-    validation_target: str | None = field(default=None, metadata={"help": "Its translation."})
-    test_source: str | None = field(default=None, metadata={"help": "Source text for the score at the end."})
-    test_target: str | None = field(default=None, metadata={"help": "Its translation."})
-    train_file: str | None = field(
-        default=None,
-        metadata={
-            "help": "Both sides, or texts with labels, in one .jsonl, .csv or .tsv file, or both sides in a .tmx or "
-            ".xliff file; for question-answering JSON as SQuAD has it; for fill-mask and text-generation a text a "
-            "line, or a column."
-        },
+    source: str | None = setting(None, "Source text, a sentence a line, UTF-8; .gz is read.")
+    target: str | None = setting(None, "Its translation, line by line.")
+    validation_source: str | None = setting(None, "Source text for evaluation in training.")
+    validation_target: str | None = setting(None, "Its translation.")
+    test_source: str | None = setting(None, "Source text for the score at the end.")
+    test_target: str | None = setting(None, "Its translation.")
+    train_file: str | None = setting(
+        None,
+        "Both sides, or texts with labels, in one .jsonl, .csv or .tsv file, or both sides in a .tmx or "
+        ".xliff file; for question-answering JSON as SQuAD has it; for fill-mask and text-generation a text a line, "
+        "or a column.",
     )
-    validation_file: str | None = field(default=None, metadata={"help": "The same for evaluation in training."})
-    test_file: str | None = field(default=None, metadata={"help": "The same for the score at the end."})
-    source_column: str = field(
-        default="source",
-        metadata={"help": "Column or key of the source in such a file; 1 for the first of a table without a header."},
+    validation_file: str | None = setting(None, "The same for evaluation in training.")
+    test_file: str | None = setting(None, "The same for the score at the end.")
+    source_column: str = setting(
+        "source",
+        "Column or key of the source in such a file; 1 for the first of a table without a header.",
     )
-    target_column: str = field(
-        default="target",
-        metadata={"help": "Column or key of the target in such a file; its number where there is no header."},
+    target_column: str = setting(
+        "target",
+        "Column or key of the target in such a file; its number where there is no header.",
     )
-    text_columns: list[str] | None = field(
-        default=None,
-        metadata={
-            "help": "Column of the text where there are columns: sentence if absent, or two to classify pairs, such "
-            "as premise hypothesis; for fill-mask and text-generation text."
-        },
+    text_columns: list[str] | None = setting(
+        None,
+        "Column of the text where there are columns: sentence if absent, or two to classify pairs, such as "
+        "premise hypothesis; for fill-mask and text-generation text.",
     )
-    label_column: str = field(
-        default="label",
-        metadata={"help": "text-classification: column of the label; rows with '-', or of pairs -1, have none."},
+    label_column: str = setting(
+        "label",
+        "text-classification: column of the label; rows with '-', or of pairs -1, have none.",
     )
-    turn_separator: str | None = field(
-        default=None,
-        metadata={"help": "fill-mask and text-generation: what stands between the turns of a dialogue in its line."},
+    turn_separator: str | None = setting(
+        None,
+        "fill-mask and text-generation: what stands between the turns of a dialogue in its line.",
     )
-    stride: Annotated[int, zero_or_more(", such as 128")] = field(
-        default=128,
-        metadata={
-            "help": "question-answering: tokens of the context that a window shares with the next.",
-        },
+    stride: Annotated[int, zero_or_more(", such as 128")] = setting(
+        128,
+        "question-answering: tokens of the context that a window shares with the next.",
     )
-    dataset_name: str | None = field(
-        default=None, metadata={"help": "Data set on the Hub, or its folder, with what the task needs in columns."}
+    dataset_name: str | None = setting(
+        None,
+        "Data set on the Hub, or its folder, with what the task needs in columns.",
     )
-    dataset_config_name: str | None = field(default=None, metadata={"help": "Which of its configurations."})
-    train_split: str | None = field(
-        default=None, metadata={"help": "Its split for training, such as train[:90%%]; train if absent."}
+    dataset_config_name: str | None = setting(None, "Which of its configurations.")
+    train_split: str | None = setting(None, "Its split for training, such as train[:90%%]; train if absent.")
+    validation_split: str | None = setting(
+        None,
+        "Its split for evaluation in training; validation if absent, and there.",
     )
-    validation_split: str | None = field(
-        default=None, metadata={"help": "Its split for evaluation in training; validation if absent, and there."}
+    test_split: str | None = setting(None, "Its split for the score at the end; test if absent, and there.")
+    corpus: str | None = setting(
+        None,
+        "'phrasebook': the corpus that comes with the demo; beside files, it is added to them.",
     )
-    test_split: str | None = field(
-        default=None, metadata={"help": "Its split for the score at the end; test if absent, and there."}
+    corrections: str | None = setting(
+        None,
+        "A .tsv, .csv or .tmx file of corrected translations to learn, with or without a header; beside other "
+        "training text it is added to that. Without validation text they are the validation text.",
     )
-    corpus: str | None = field(
-        default=None,
-        metadata={"help": "'phrasebook': the corpus that comes with the demo; beside files, it is added to them."},
+    replay: dict[str, Any] | str | None = setting(
+        None,
+        "Old text to mix into a fine-tuning: {source: old.en, target: old.es, share: 0.5}, or {file: "
+        "old.tmx}; without `target` the model's own translations of the source. `hold_out` (500) of the old pairs are "
+        "for validation.",
     )
-    corrections: str | None = field(
-        default=None,
-        metadata={
-            "help": "A .tsv, .csv or .tmx file of corrected translations to learn, with or without a header; beside "
-            "other training text it is added to that. Without validation text they are the validation text."
-        },
+    source_lang: str | None = setting(None, "Language code for the model card, such as en.")
+    target_lang: str | None = setting(None, "Language code, such as es, for the model card and the scores.")
+    data_description: str | None = setting(None, "What the data is, for the model card.")
+    limits: str | None = setting(None, "What the model cannot do, for the model card.")
+    license: str | None = setting(None, "Licence of the model, for the model card.")
+    example: str | None = setting(
+        None,
+        "A source sentence for the model card; a short one of the training text if absent.",
     )
-    replay: dict[str, Any] | str | None = field(
-        default=None,
-        metadata={
-            "help": "Old text to mix into a fine-tuning: {source: old.en, target: old.es, share: 0.5}, or {file: "
-            "old.tmx}; without `target` the model's own translations of the source. `hold_out` (500) of the old pairs "
-            "are for validation."
-        },
+    test_sets: dict[str, Any] | str | None = setting(
+        None,
+        "More texts to score, such as {news: [news.en, news.de]}, or {news: news.tsv}.",
     )
-    source_lang: str | None = field(default=None, metadata={"help": "Language code for the model card, such as en."})
-    target_lang: str | None = field(
-        default=None, metadata={"help": "Language code, such as es, for the model card and the scores."}
+    hold_out: Annotated[int, Range(lambda value: value >= 0, "Give a number of pairs, or 0 for none")] = setting(
+        0, "Without validation text: pairs to hold out of training for it, at most 2%%. 0 is none."
     )
-    data_description: str | None = field(default=None, metadata={"help": "What the data is, for the model card."})
-    limits: str | None = field(default=None, metadata={"help": "What the model cannot do, for the model card."})
-    license: str | None = field(default=None, metadata={"help": "Licence of the model, for the model card."})
-    example: str | None = field(
-        default=None,
-        metadata={"help": "A source sentence for the model card; a short one of the training text if absent."},
+    check_alignment: bool = setting(
+        True,
+        "Whether to refuse text in which a side is some lines behind the other, or the same.",
     )
-    test_sets: dict[str, Any] | str | None = field(
-        default=None,
-        metadata={"help": "More texts to score, such as {news: [news.en, news.de]}, or {news: news.tsv}."},
+    drop_duplicates: bool = setting(False, "Whether to keep each training pair once.")
+    max_length: Annotated[int | None, at_least(1)] = setting(
+        None,
+        "Tokens: longer training pairs are left out, longer texts to classify cut; windows of a context (384 "
+        "if absent) and blocks of a language model (256) have so many.",
     )
-    hold_out: Annotated[int, Range(lambda value: value >= 0, "Give a number of pairs, or 0 for none")] = field(
-        default=0,
-        metadata={
-            "help": "Without validation text: pairs to hold out of training for it, at most 2%%. 0 is none.",
-        },
+    max_length_ratio: Annotated[float | None, more_than(1, ", such as 3")] = setting(
+        None,
+        "Leave out training pairs with lengths so many times off the usual ratio.",
     )
-    check_alignment: bool = field(
-        default=True,
-        metadata={"help": "Whether to refuse text in which a side is some lines behind the other, or the same."},
-    )
-    drop_duplicates: bool = field(default=False, metadata={"help": "Whether to keep each training pair once."})
-    max_length: Annotated[int | None, at_least(1)] = field(
-        default=None,
-        metadata={
-            "help": "Tokens: longer training pairs are left out, longer texts to classify cut; windows of a context "
-            "(384 if absent) and blocks of a language model (256) have so many.",
-        },
-    )
-    max_length_ratio: Annotated[float | None, more_than(1, ", such as 3")] = field(
-        default=None,
-        metadata={
-            "help": "Leave out training pairs with lengths so many times off the usual ratio.",
-        },
-    )
-    report_only: bool = field(default=False, metadata={"help": "Describe the training text, and train nothing."})
-    preprocessing_num_workers: Annotated[int | None, at_least(1)] = field(
-        default=None,
-        metadata={
-            "help": "Processes that encode the text; as many as there are cores if absent.",
-        },
+    report_only: bool = setting(False, "Describe the training text, and train nothing.")
+    preprocessing_num_workers: Annotated[int | None, at_least(1)] = setting(
+        None,
+        "Processes that encode the text; as many as there are cores if absent.",
     )
 
     @property
@@ -239,7 +213,7 @@ class DataFields:
     def named_test_sets(self) -> dict[str, tuple[str, ...]]:
         """Name -> its file, or its source file and its target file."""
         sets = self.test_sets if isinstance(self.test_sets, dict) else {}
-        return {name: (files,) if isinstance(files, str) else tuple(files) for name, files in sets.items()}
+        return {name: tuple(map(str, files if isinstance(files, list) else [files])) for name, files in sets.items()}
 
 
 @dataclass(frozen=True)
@@ -249,217 +223,138 @@ class TrainingFields:
     fields may be set too.
     """
 
-    output_dir: str = field(default="", metadata={"help": "Where the model and its checkpoints go."})
+    output_dir: str = setting("", "Where the model and its checkpoints go.")
     max_steps: Annotated[
         int, Range(lambda value: value != 0, "Give the number of steps, or leave it out for `num_train_epochs`")
-    ] = field(
-        default=-1,
-        metadata={
-            "help": "Optimizer steps, in the place of `num_train_epochs`; -1 for these.",
-        },
+    ] = setting(-1, "Optimizer steps, in the place of `num_train_epochs`; -1 for these.")
+    num_train_epochs: Annotated[float, more_than(0)] = setting(3.0, "Times that the training text is read.")
+    tokens_per_step: Annotated[int, at_least(1)] = setting(
+        25000,
+        "Source tokens, and as many target tokens, in one optimizer step (§5.1), padding included.",
     )
-    num_train_epochs: Annotated[float, more_than(0)] = field(
-        default=3.0, metadata={"help": "Times that the training text is read."}
+    tokens_per_device: Annotated[int | None, at_least(1)] = setting(
+        None,
+        "What of them fits on a device at once; the rest is accumulated. All of them if absent.",
     )
-    tokens_per_step: Annotated[int, at_least(1)] = field(
-        default=25000,
-        metadata={
-            "help": "Source tokens, and as many target tokens, in one optimizer step (§5.1), padding included.",
-        },
+    noam: bool = setting(True, "The paper's schedule (§5.3). If false, `lr_scheduler_type` and `learning_rate` hold.")
+    noam_scale: Annotated[float, more_than(0)] = setting(1.0, "Factor on the paper's learning rates.")
+    warmup_steps: float = setting(4000, "Steps of rising learning rate (§5.3).")
+    learning_rate: Annotated[float, zero_or_more()] = setting(5e-5, "With `noam: false`: the highest.")
+    lr_scheduler_type: str = setting("linear", "With `noam: false`: a schedule of transformers, such as cosine.")
+    lr_scheduler_kwargs: dict[str, Any] | str | None = setting(None, "Its own settings, such as {num_cycles: 2}.")
+    weight_decay: Annotated[float, zero_or_more()] = setting(0.0, "Decoupled weight decay; the paper has none.")
+    adam_beta1: Annotated[float, PROBABILITY] = setting(0.9, "β1 of Adam (§5.3).")
+    adam_beta2: Annotated[float, PROBABILITY] = setting(0.98, "β2 of Adam (§5.3).")
+    adam_epsilon: Annotated[float, zero_or_more()] = setting(1e-9, "ε of Adam (§5.3).")
+    max_grad_norm: Annotated[float, zero_or_more()] = setting(0.0, "Norm to clip gradients to; the paper does not.")
+    average_checkpoints: Annotated[int | None, at_least(1)] = setting(
+        None,
+        "The result is the mean of so many last checkpoints: 20 for big, 5 for all others (§6.1).",
     )
-    tokens_per_device: Annotated[int | None, at_least(1)] = field(
-        default=None,
-        metadata={
-            "help": "What of them fits on a device at once; the rest is accumulated. All of them if absent.",
-        },
+    bpe_dropout: Annotated[float, PROBABILITY] = setting(
+        0.0,
+        "Probability of leaving out a merge in training (BPE-dropout). Its draws have no seed, and sentences "
+        "get more tokens than the batches are made by.",
     )
-    noam: bool = field(
-        default=True,
-        metadata={"help": "The paper's schedule (§5.3). If false, `lr_scheduler_type` and `learning_rate` hold."},
+    augmentation: dict[str, Any] | str | None = setting(
+        None,
+        "Shares of the training pairs that each epoch shows as people type them, other pairs each time: "
+        "{upper: 0.06, title: 0.05, lower: 0.1, no_stop: 0.1, copies: 0.15}, which true stands for.",
     )
-    noam_scale: Annotated[float, more_than(0)] = field(
-        default=1.0, metadata={"help": "Factor on the paper's learning rates."}
+    seed: Annotated[int, SEED] = setting(42, "Of all that is drawn.")
+    data_seed: Annotated[int | None, SEED] = setting(None, "Of the order of the text; `seed` if absent.")
+    eval_strategy: Annotated[str, one_of("no", "steps", "epoch")] = setting(
+        "no",
+        "no, steps or epoch: when to evaluate in training.",
     )
-    warmup_steps: float = field(default=4000, metadata={"help": "Steps of rising learning rate (§5.3)."})
-    learning_rate: Annotated[float, zero_or_more()] = field(
-        default=5e-5, metadata={"help": "With `noam: false`: the highest."}
+    eval_steps: Annotated[float | None, more_than(0)] = setting(None, "Steps from one evaluation to the next.")
+    save_steps: Annotated[float, more_than(0)] = setting(500, "Steps from one checkpoint to the next.")
+    save_total_limit: int | None = setting(None, "Checkpoints to keep; all of them if absent.")
+    load_best_model_at_end: bool = setting(
+        False,
+        "Whether the result is the best by validation NLL, or the mean of those up to it.",
     )
-    lr_scheduler_type: str = field(
-        default="linear", metadata={"help": "With `noam: false`: a schedule of transformers, such as cosine."}
+    resume_from_checkpoint: str | None = setting(
+        None,
+        "A checkpoint to go on from, true for the last one, or auto for that if there is any.",
     )
-    lr_scheduler_kwargs: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": "Its own settings, such as {num_cycles: 2}."}
+    generation_num_beams: Annotated[int | None, at_least(1)] = setting(
+        None,
+        "Beams of evaluations in training; the model's own if absent.",
     )
-    weight_decay: Annotated[float, zero_or_more()] = field(
-        default=0.0, metadata={"help": "Decoupled weight decay; the paper has none."}
+    fp16: bool = setting(False, "Whether to train in float16 mixed precision.")
+    dataloader_num_workers: Annotated[int, zero_or_more()] = setting(0, "Processes that prepare batches; 0 for none.")
+    push_to_hub: bool = setting(False, "Whether to push the result to the Hub.")
+    hub_model_id: str | None = setting(None, "Its repository; the name of `output_dir` if absent.")
+    hub_private_repo: bool | None = setting(None, "Whether a new repository is private.")
+    patience: Annotated[int | None, at_least(1)] = setting(
+        None,
+        "Stop after so many evaluations in a row without a better validation NLL than before.",
     )
-    adam_beta1: Annotated[float, PROBABILITY] = field(default=0.9, metadata={"help": "β1 of Adam (§5.3)."})
-    adam_beta2: Annotated[float, PROBABILITY] = field(default=0.98, metadata={"help": "β2 of Adam (§5.3)."})
-    adam_epsilon: Annotated[float, zero_or_more()] = field(default=1e-9, metadata={"help": "ε of Adam (§5.3)."})
-    max_grad_norm: Annotated[float, zero_or_more()] = field(
-        default=0.0, metadata={"help": "Norm to clip gradients to; the paper does not."}
+    interpolate: bool = setting(
+        False,
+        "With `replay`: whether the result is a mean of the weights before and after, with the share that is "
+        "best on new and old validation text.",
     )
-    average_checkpoints: Annotated[int | None, at_least(1)] = field(
-        default=None,
-        metadata={
-            "help": "The result is the mean of so many last checkpoints: 20 for big, 5 for all others (§6.1).",
-        },
+    predict_with_generate: bool = setting(
+        True,
+        "Whether evaluations in training decode, for BLEU. The last one always does.",
     )
-    bpe_dropout: Annotated[float, PROBABILITY] = field(
-        default=0.0,
-        metadata={
-            "help": "Probability of leaving out a merge in training (BPE-dropout). Its draws have no seed, and "
-            "sentences get more tokens than the batches are made by.",
-        },
+    num_beams: Annotated[int | None, at_least(1)] = setting(
+        None,
+        "Beams of the search (§6.1), saved with the model; the paper's 4 if absent.",
     )
-    augmentation: dict[str, Any] | str | None = field(
-        default=None,
-        metadata={
-            "help": "Shares of the training pairs that each epoch shows as people type them, other pairs each time: "
-            "{upper: 0.06, title: 0.05, lower: 0.1, no_stop: 0.1, copies: 0.15}, which true stands for."
-        },
+    length_penalty: Annotated[float | None, FINITE] = setting(
+        None,
+        "α of beam search (§6.1), saved with the model; the paper's 0.6 if absent.",
     )
-    seed: Annotated[int, SEED] = field(default=42, metadata={"help": "Of all that is drawn."})
-    data_seed: Annotated[int | None, SEED] = field(
-        default=None, metadata={"help": "Of the order of the text; `seed` if absent."}
+    length_penalty_type: Annotated[str | None, one_of(*LENGTH_PENALTY_TYPES)] = setting(
+        None,
+        "gnmt (§6.1), or power: log P(Y) / |Y|^α. Saved with the model; the paper's gnmt if absent.",
     )
-    eval_strategy: Annotated[str, one_of("no", "steps", "epoch")] = field(
-        default="no",
-        metadata={
-            "help": "no, steps or epoch: when to evaluate in training.",
-        },
+    early_stopping: Annotated[str | None, one_of(*EARLY_STOPPING)] = setting(
+        None,
+        "When the search of a sentence ends: true, with as many ended hypotheses as beams; false, when none "
+        "of the present length can be better than these; never, when none of any length can. Saved with the model; "
+        "the paper's never if absent.",
     )
-    eval_steps: Annotated[float | None, more_than(0)] = field(
-        default=None, metadata={"help": "Steps from one evaluation to the next."}
+    bleu_tokenize: str | None = setting(
+        None,
+        "sacreBLEU's tokenizer, if absent that of `target_lang`; 'none' for tokenized text.",
     )
-    save_steps: Annotated[float, more_than(0)] = field(
-        default=500, metadata={"help": "Steps from one checkpoint to the next."}
+    compound_bleu: bool = setting(False, "Whether the scores at the end have the paper's BLEU, compounds taken apart.")
+    bootstrap_samples: int = setting(1000, "Samples for the 95%% intervals of the scores at the end; 0 for none.")
+    save_dtype: Annotated[str, one_of("float32", "float16")] = setting(
+        "float32",
+        "float32 or float16, of the weights in the result's file: float16 halves it, and transformers "
+        "reads it as float32. The scores are those of the weights in the file.",
     )
-    save_total_limit: int | None = field(
-        default=None, metadata={"help": "Checkpoints to keep; all of them if absent."}
+    bf16: bool | None = setting(None, "bfloat16 mixed precision; if absent, where the GPU computes in it.")
+    run_on: Annotated[str, one_of("auto", "cpu", "cuda", "mps")] = setting(
+        "auto",
+        "auto, cpu, cuda or mps. auto takes what is there.",
     )
-    load_best_model_at_end: bool = field(
-        default=False,
-        metadata={"help": "Whether the result is the best by validation NLL, or the mean of those up to it."},
+    num_threads: Annotated[int | None, at_least(1)] = setting(None, "At most so many threads on CPU.")
+    hub_strategy: Annotated[str, one_of(*HUB_STRATEGIES)] = setting(
+        "end",
+        "With `push_to_hub`: end pushes the result, every_save also the model of each checkpoint, checkpoint "
+        "and all_checkpoints besides the last or every checkpoint itself.",
     )
-    resume_from_checkpoint: str | None = field(
-        default=None,
-        metadata={"help": "A checkpoint to go on from, true for the last one, or auto for that if there is any."},
+    hub_native_model_id: str | None = setting(None, "Repository for the result as a stock MarianMTModel.")
+    overwrite_output_dir: bool = setting(
+        False,
+        "Whether to delete the checkpoints of an earlier run in `output_dir`, and to write over its model.",
     )
-    generation_num_beams: Annotated[int | None, at_least(1)] = field(
-        default=None,
-        metadata={"help": "Beams of evaluations in training; the model's own if absent."},
-    )
-    fp16: bool = field(default=False, metadata={"help": "Whether to train in float16 mixed precision."})
-    dataloader_num_workers: Annotated[int, zero_or_more()] = field(
-        default=0, metadata={"help": "Processes that prepare batches; 0 for none."}
-    )
-    push_to_hub: bool = field(default=False, metadata={"help": "Whether to push the result to the Hub."})
-    hub_model_id: str | None = field(
-        default=None, metadata={"help": "Its repository; the name of `output_dir` if absent."}
-    )
-    hub_private_repo: bool | None = field(default=None, metadata={"help": "Whether a new repository is private."})
-    patience: Annotated[int | None, at_least(1)] = field(
-        default=None,
-        metadata={
-            "help": "Stop after so many evaluations in a row without a better validation NLL than before.",
-        },
-    )
-    interpolate: bool = field(
-        default=False,
-        metadata={
-            "help": "With `replay`: whether the result is a mean of the weights before and after, with the share that "
-            "is best on new and old validation text."
-        },
-    )
-    predict_with_generate: bool = field(
-        default=True, metadata={"help": "Whether evaluations in training decode, for BLEU. The last one always does."}
-    )
-    num_beams: Annotated[int | None, at_least(1)] = field(
-        default=None,
-        metadata={
-            "help": "Beams of the search (§6.1), saved with the model; the paper's 4 if absent.",
-        },
-    )
-    length_penalty: Annotated[float | None, FINITE] = field(
-        default=None,
-        metadata={
-            "help": "α of beam search (§6.1), saved with the model; the paper's 0.6 if absent.",
-        },
-    )
-    length_penalty_type: Annotated[str | None, one_of(*LENGTH_PENALTY_TYPES)] = field(
-        default=None,
-        metadata={
-            "help": "gnmt (§6.1), or power: log P(Y) / |Y|^α. Saved with the model; the paper's gnmt if absent.",
-        },
-    )
-    early_stopping: Annotated[str | None, one_of(*EARLY_STOPPING)] = field(
-        default=None,
-        metadata={
-            "help": "When the search of a sentence ends: true, with as many ended hypotheses as beams; false, when "
-            "none of the present length can be better than these; never, when none of any length can. Saved with the "
-            "model; the paper's never if absent.",
-        },
-    )
-    bleu_tokenize: str | None = field(
-        default=None,
-        metadata={"help": "sacreBLEU's tokenizer, if absent that of `target_lang`; 'none' for tokenized text."},
-    )
-    compound_bleu: bool = field(
-        default=False, metadata={"help": "Whether the scores at the end have the paper's BLEU, compounds taken apart."}
-    )
-    bootstrap_samples: int = field(
-        default=1000, metadata={"help": "Samples for the 95%% intervals of the scores at the end; 0 for none."}
-    )
-    save_dtype: Annotated[str, one_of("float32", "float16")] = field(
-        default="float32",
-        metadata={
-            "help": "float32 or float16, of the weights in the result's file: float16 halves it, and transformers "
-            "reads it as float32. The scores are those of the weights in the file.",
-        },
-    )
-    bf16: bool | None = field(
-        default=None, metadata={"help": "bfloat16 mixed precision; if absent, where the GPU computes in it."}
-    )
-    run_on: Annotated[str, one_of("auto", "cpu", "cuda", "mps")] = field(
-        default="auto",
-        metadata={
-            "help": "auto, cpu, cuda or mps. auto takes what is there.",
-        },
-    )
-    num_threads: Annotated[int | None, at_least(1)] = field(
-        default=None, metadata={"help": "At most so many threads on CPU."}
-    )
-    hub_strategy: Annotated[str, one_of(*HUB_STRATEGIES)] = field(
-        default="end",
-        metadata={
-            "help": "With `push_to_hub`: end pushes the result, every_save also the model of each checkpoint, "
-            "checkpoint and all_checkpoints besides the last or every checkpoint itself.",
-        },
-    )
-    hub_native_model_id: str | None = field(
-        default=None, metadata={"help": "Repository for the result as a stock MarianMTModel."}
-    )
-    overwrite_output_dir: bool = field(
-        default=False,
-        metadata={
-            "help": "Whether to delete the checkpoints of an earlier run in `output_dir`, and to write over its model."
-        },
-    )
-    ddp_timeout: int = field(
-        default=7200, metadata={"help": "Seconds that processes wait for the first, which encodes a large text."}
-    )
-    report_to: str | None = field(default="tensorboard", metadata={"help": "Where logs go besides the screen."})
-    logging_steps: Annotated[float, more_than(0)] = field(
-        default=100, metadata={"help": "Steps from one log line to the next."}
-    )
-    disable_tqdm: bool | None = field(default=False, metadata={"help": "Whether to hide progress bars."})
+    ddp_timeout: int = setting(7200, "Seconds that processes wait for the first, which encodes a large text.")
+    report_to: str | None = setting("tensorboard", "Where logs go besides the screen.")
+    logging_steps: Annotated[float, more_than(0)] = setting(100, "Steps from one log line to the next.")
+    disable_tqdm: bool | None = setting(False, "Whether to hide progress bars.")
 
     @property
     def search_settings(self) -> dict[str, Any]:
         """The settings of the search that the recipe changes, by their names in the generation configuration."""
         stop = None if self.early_stopping is None else EARLY_STOPPING[self.early_stopping]
-        settings = {
+        settings: dict[str, Any] = {
             "num_beams": self.num_beams,
             "length_penalty": self.length_penalty,
             "length_penalty_type": self.length_penalty_type,
