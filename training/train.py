@@ -21,7 +21,7 @@ from training.engine.start import make_start, translate_once
 from training.engine.task import Task
 from training.engine.trainer import VanillaTransformerTrainer
 from training.log import logger
-from training.publish.progress import Pushes, prepare_push, publish
+from training.publish.progress import prepare_push, publish, push_checkpoints
 from training.publish.result_folder import Course, describe_progress, describe_run, save_result, summarize
 from training.recipe.corpus_size import describe_choice
 from training.recipe.parse import Recipe
@@ -99,7 +99,7 @@ def train(recipe: Recipe, args: TrainingArguments, task: Task, texts: dict) -> N
     def describe(state: TrainerState) -> ModelCardFacts:
         return describe_progress(recipe, task, course, state, example)
 
-    with Pushes(trainer, repositories, describe):
+    with push_checkpoints(trainer, repositories, describe):
         before = score_before(recipe, task, trainer, encoded, start)
         averaged = fit(trainer, start)
         if averaged is None:  # stopped by SIGTERM, with a checkpoint

@@ -108,6 +108,38 @@ def find_damage(checkpoint: Path) -> str | None:
     return find_damage_of_weights(checkpoint)
 
 
+def choose_checkpoint(checkpoints: list[Path], args: TrainingFields) -> tuple[Path | None, list[Path]]:
+    """
+    Return the checkpoint that a run goes on from, if any, and those that are damaged and later.
+
+    Raises:
+        RecipeError: if there is none to go on from, or the one that is named is not whole.
+    """
+    resume = str(args.resume_from_checkpoint or "false")
+    damaged: list[Path] = []
+    if resume.lower() in ("true", "auto"):
+        for folder in reversed(checkpoints):
+            damage = find_damage(folder)
+            if damage is None:
+                return folder, damaged
+            logger.info(f"{folder} is damaged and passed over: {damage}")
+            damaged.append(folder)
+        if resume.lower() == "true":
+            raise RecipeError(
+                f"`resume_from_checkpoint` is true and {args.output_dir} has no complete checkpoint. Use auto, which "
+                "begins anew where there is none."
+            )
+    elif resume.lower() != "false":
+        damage = find_damage(Path(resume))
+        if damage is not None:
+            raise RecipeError(
+                f"`resume_from_checkpoint` is {resume}, which is no complete checkpoint: {damage}. Name another, or "
+                "use auto, which takes the last complete one."
+            )
+        return Path(resume), damaged
+    return None, damaged
+
+
 def prepare_output_dir(args: TrainingFields) -> Path | None:
     """
     Make the folder, see that it can be written, and clear what is in the way of the checkpoints to come.
@@ -123,30 +155,7 @@ def prepare_output_dir(args: TrainingFields) -> Path | None:
     """
     output_dir = Path(args.output_dir)
     checkpoints = find_checkpoints(output_dir)
-    resume = str(args.resume_from_checkpoint or "false")
-    checkpoint: Path | None = None
-    damaged: list[Path] = []
-    if resume.lower() in ("true", "auto"):
-        for folder in reversed(checkpoints):
-            damage = find_damage(folder)
-            if damage is None:
-                checkpoint = folder
-                break
-            logger.info(f"{folder} is damaged and passed over: {damage}")
-            damaged.append(folder)
-        if checkpoint is None and resume.lower() == "true":
-            raise RecipeError(
-                f"`resume_from_checkpoint` is true and {output_dir} has no complete checkpoint. Use auto, which "
-                "begins anew where there is none."
-            )
-    elif resume.lower() != "false":
-        checkpoint = Path(resume)
-        damage = find_damage(checkpoint)
-        if damage is not None:
-            raise RecipeError(
-                f"`resume_from_checkpoint` is {resume}, which is no complete checkpoint: {damage}. Name another, or "
-                "use auto, which takes the last complete one."
-            )
+    checkpoint, damaged = choose_checkpoint(checkpoints, args)
     starts_anew = checkpoint is None or checkpoint.parent.resolve() != output_dir.resolve()
     first = 0 if checkpoint is None or starts_anew else step_of(checkpoint) + 1
     others = [folder for folder in checkpoints if folder not in damaged and step_of(folder) >= first]

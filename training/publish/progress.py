@@ -3,12 +3,13 @@
 import os
 import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from transformers import TrainerCallback, TrainerState
+from transformers import TrainerCallback, TrainerControl, TrainerState
+from transformers import TrainingArguments as AnyArguments
 from transformers.trainer_utils import HubStrategy
 
 from training.engine.arguments import TrainingArguments
@@ -95,11 +96,11 @@ class PushCallback(TrainerCallback):
         self.executor = ThreadPoolExecutor(max_workers=1)  # one after the other, in the order of the steps
         self.pushes: list[Future[None]] = []
 
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_save(self, args: AnyArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         if self.termination.writes_extra:  # for going on, with little time left
             return
-        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        snapshot = Path(args.output_dir) / PUSHING / checkpoint.name
+        checkpoint = self.folder / f"checkpoint-{state.global_step}"
+        snapshot = self.folder / PUSHING / checkpoint.name
         try:
             link_files(checkpoint, snapshot)
             self.facts(state).save(snapshot)
@@ -109,7 +110,7 @@ class PushCallback(TrainerCallback):
         under = {
             HubStrategy.CHECKPOINT: "last-checkpoint",
             HubStrategy.ALL_CHECKPOINTS: checkpoint.name,
-        }.get(args.hub_strategy)
+        }.get(HubStrategy(args.hub_strategy))
         self.pushes.append(self.executor.submit(self.push, snapshot, under))
 
     def push(self, snapshot: Path, under: str | None) -> None:
@@ -133,34 +134,30 @@ class PushCallback(TrainerCallback):
         shutil.rmtree(self.folder / PUSHING, ignore_errors=True)
 
 
-class Pushes:
+@contextmanager
+def push_checkpoints(
+    trainer: VanillaTransformerTrainer,
+    repositories: tuple[str, str | None] | None,
+    facts: Callable[[TrainerState], ModelCardFacts],
+) -> Iterator[None]:
     """
-    A context in which the checkpoints of a training are pushed, where its recipe asks for that.
+    Push the checkpoints of a training that runs in the block, where its recipe asks for that.
 
     Args:
         repositories: as `prepare_push` returns them.
         facts: what the card says at the step of a checkpoint.
     """
-
-    def __init__(
-        self,
-        trainer: VanillaTransformerTrainer,
-        repositories: tuple[str, str | None] | None,
-        facts: Callable[[TrainerState], ModelCardFacts],
-    ):
-        self.termination = trainer.termination
-        self.callback: PushCallback | None = None
-        args = trainer.args
-        if repositories is not None and args.hub_strategy != HubStrategy.END and args.process_index == 0:
-            self.callback = PushCallback(Path(args.output_dir), trainer.termination, repositories[0], facts)
-            trainer.add_callback(self.callback)
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self.callback is not None:
-            self.callback.finish(all_of_them=kind is None and not self.termination.obeyed)
+    args, finished = trainer.args, False
+    if repositories is None or args.hub_strategy == HubStrategy.END or args.process_index != 0:
+        yield
+        return
+    callback = PushCallback(Path(args.output_dir), trainer.termination, repositories[0], facts)
+    trainer.add_callback(callback)
+    try:
+        yield
+        finished = not trainer.termination.obeyed
+    finally:
+        callback.finish(all_of_them=finished)
 
 
 def link_files(folder: Path, snapshot: Path) -> None:
