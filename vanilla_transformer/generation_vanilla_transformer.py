@@ -471,8 +471,8 @@ class Request:
     limits: torch.Tensor
     criteria: StoppingCriteriaList
     processors: LogitsProcessorList
-    never: torch.Tensor | None
-    renormalizes: bool
+    never: torch.Tensor | None = None
+    renormalizes: bool = False
 
     @property
     def looks_at_rows(self) -> bool:

@@ -10,7 +10,7 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, MarianConfig, MarianMTModel
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, T5Config, T5ForConditionalGeneration
 
 from tests.conftest import corpus
 from training.data.phrasebook import phrasebook
@@ -267,11 +267,11 @@ def test_scores_at_the_end_are_those_of_the_saved_model(recipe, tmp_path, monkey
 
 
 def test_a_folder_of_another_kind_of_model_is_refused(recipe, tmp_path, capsys, tokenizer):
-    other = tmp_path / "marian"
-    sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "vocab_size": len(tokenizer)}
-    MarianMTModel(MarianConfig(**sizes, pad_token_id=1, decoder_start_token_id=1)).save_pretrained(other)
+    other = tmp_path / "t5"
+    sizes = {"d_model": 16, "d_kv": 8, "num_heads": 2, "num_layers": 1, "vocab_size": len(tokenizer)}
+    T5ForConditionalGeneration(T5Config(**sizes)).save_pretrained(other)
     tokenizer.save_pretrained(other)
-    for folder, named in ((other, "is a model of type 'marian'"), (tmp_path, "has no config.json")):
+    for folder, named in ((other, "is a model of type 't5'"), (tmp_path, "has no config.json")):
         assert main([str(recipe), "--init_from", str(folder)]) == 2
         assert named in capsys.readouterr().err
 

@@ -15,7 +15,7 @@ import datasets
 
 from training.data.memories import MEMORIES, read_memory
 from training.data.phrasebook import phrasebook
-from training.data.tables import check_is_no_workbook, find_separator, name_columns, read_table_lines
+from training.data.tables import WORKBOOKS, check_is_no_workbook, find_separator, name_columns, read_table_lines
 from training.recipe.fields import DataFields
 from vanilla_transformer.errors import RecipeError, TextError
 from vanilla_transformer.text import check_line_ends, find_text_format, is_json, read_lines, read_plain_text
@@ -143,6 +143,11 @@ def read_rows(path: str, source_column: str = "", target_column: str = "") -> It
 def column_format(path: str) -> str:
     """The end of a file's name that tells its format, in small letters and without `.gz`."""
     return Path(path.lower().removesuffix(".gz")).suffix
+
+
+def holds_both_sides(path: str) -> bool:
+    """Return whether a file's name is that of a table, of a translation memory or of a workbook."""
+    return column_format(path) in (*COLUMNED, *MEMORIES, *WORKBOOKS)
 
 
 def collect_columns(

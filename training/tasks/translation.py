@@ -19,7 +19,7 @@ from training.data.encoding import encode, within
 from training.data.everyday import Everyday
 from training.data.languages import compare_languages
 from training.data.replay import draw, read_old_pairs, read_old_sources
-from training.data.texts import ParallelText, load_split, read_one_file, read_two_files
+from training.data.texts import ParallelText, holds_both_sides, load_split, read_one_file, read_two_files
 from training.engine.evaluate import Evaluator
 from training.engine.objective import Batch, Objective, Rows
 from training.engine.task import Task, choose_short
@@ -197,11 +197,12 @@ class Translation(Task):
         return None if text is None else self.check_and_clean(text, split)
 
     def read_test_set(self, name: str, files: tuple[str, ...]) -> ParallelText:
-        if len(files) == 1:
+        if len(files) == 1 and holds_both_sides(files[0]):
             return self.check_and_clean(read_one_file(files[0], self.data), name)
         if len(files) != 2:
             raise RecipeError(
-                f"`test_sets` has {len(files)} file under {name!r}. Name two: {{{name}: [SOURCE, TARGET]}}."
+                f"`test_sets` has {len(files)} file under {name!r}. Name two: {{{name}: [SOURCE, TARGET]}}, or one "
+                "with both sides: .jsonl, .csv, .tsv, .tmx or .xliff."
             )
         return self.check_and_clean(read_two_files(*files), name)
 
