@@ -159,7 +159,7 @@ def write_space(model: Path, folder: Path, title: str) -> None:
     """
     gradio = import_gradio()
     package = Path(__file__).parent
-    left_out = shutil.ignore_patterns("__pycache__", "conversion", "engines", "cli")
+    left_out = shutil.ignore_patterns("__pycache__")
     shutil.copytree(package, folder / "vanilla_transformer", ignore=left_out, dirs_exist_ok=True)
     (folder / "model").mkdir(parents=True, exist_ok=True)
     for pattern in SPACE_FILES:
