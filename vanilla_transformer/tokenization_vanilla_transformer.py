@@ -177,10 +177,10 @@ class VanillaTransformerTokenizer(TokenizersBackend):
             at_spaces = pre_tokenizers.Split(" ", behavior="merged_with_next")
             into_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
             self._tokenizer.pre_tokenizer = pre_tokenizers.Sequence([at_spaces, into_bytes])
-            kwargs["split_at_spaces"] = True  # kept in tokenizer_config.json
         self._tokenizer.decoder = decoders.ByteLevel()
         # A text of several words that are tidied up after decoding would not be the text that went in.
         kwargs["clean_up_tokenization_spaces"] = False
+        kwargs["split_at_spaces"] = split_at_spaces  # kept in tokenizer_config.json
         kwargs.pop("unk_token", None)
         super().__init__(
             bos_token=bos_token, pad_token=pad_token, eos_token=eos_token, mask_token=mask_token, **kwargs

@@ -77,11 +77,11 @@ def test_tokenized_words_stay_whole_where_words_end_at_spaces(at_spaces, tokeniz
     assert at_spaces.tokenize("a t-shirt") == ["a", "Ġt-shirt"]
 
 
-def test_a_default_tokenizer_says_nothing_of_spaces(tokenizer, at_spaces, tmp_path):
+def test_a_saved_tokenizer_says_where_words_end(tokenizer, at_spaces, tmp_path):
     for name, some in (("default", tokenizer), ("spaces", at_spaces)):
         some.save_pretrained(tmp_path / name)
         saved = json.loads((tmp_path / name / "tokenizer_config.json").read_text(encoding="utf-8"))
-        assert saved.get("split_at_spaces") == (True if name == "spaces" else None)
+        assert saved["split_at_spaces"] == (name == "spaces")
 
 
 def test_special_ids_are_the_same_in_every_vocabulary(tokenizer):
