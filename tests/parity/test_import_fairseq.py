@@ -4,6 +4,8 @@ import argparse
 
 import pytest
 import torch
+import transformers
+from packaging.version import Version
 from transformers import FSMTConfig, FSMTForConditionalGeneration, GenerationConfig
 
 from vanilla_transformer.conversion.from_fairseq import model_from_fairseq, model_from_fsmt
@@ -73,6 +75,7 @@ def test_logits_equal_fsmts(both):
 
 
 @torch.no_grad()
+@pytest.mark.skipif(Version(transformers.__version__) < Version("5.24"), reason="FSMT generates other tokens in 5.17")
 def test_translations_equal_fsmts_token_for_token(both):
     theirs, ours = both
     ids, mask = make_source()

@@ -2,10 +2,14 @@
 
 import pytest
 import torch
+import transformers
+from packaging.version import Version
 
 from tests.marian import CASES, random_marian
 from vanilla_transformer.conversion.from_marian import model_from_marian
 from vanilla_transformer.conversion.marian import to_marian
+
+OLDER = Version(transformers.__version__) < Version("5.24")
 
 
 def import_marian(marian, folder):
@@ -48,6 +52,8 @@ def test_logits_equal_marians(both, source):
 @pytest.mark.parametrize("beams", [1, 4])
 def test_translations_equal_marians_token_for_token(both, source, beams):
     marian, ours = both
+    if beams > 1 and marian.config.decoder_vocab_size != marian.config.vocab_size and OLDER:
+        pytest.skip("beam search of transformers 5.17 takes the number of the source's tokens")
     ids, mask = source
     ids = ids.masked_fill(mask == 0, marian.config.pad_token_id)
     # A forced end is the end at the limit here: the last token before the limit is another.
