@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,20 +122,28 @@ def convert_marian(source: Source, **config_fields: Any) -> VanillaTransformerFo
     return model_from_marian(source.folder, source.entries, settings, **config_fields)
 
 
-def load_marian_tokenizer(source: Source) -> PreTrainedTokenizerBase:
+def load_own_tokenizer(
+    source: Source, tokenizer: type[PreTrainedTokenizerBase], files: tuple[str, ...], needs: str
+) -> PreTrainedTokenizerBase:
     """
-    Return Marian's own tokenizer.
+    Return the tokenizer that a model was trained with, of the class of its own implementation.
+
+    Args:
+        tokenizer: the class.
+        files: that it reads.
+        needs: what to say where the library is missing that it uses.
 
     Raises:
-        ConversionError: without sentencepiece or one of its files, or if one is damaged.
+        ConversionError: without that library or one of the files, or if one is damaged.
     """
-    for name in MARIAN_TOKENIZER:
+    for name in files:
         if not (source.folder / name).is_file():
-            raise ConversionError(f"{source.folder} has no {name}, which Marian's tokenizer needs. Copy it there.")
+            kind = tokenizer.__name__.removesuffix("Tokenizer")
+            raise ConversionError(f"{source.folder} has no {name}, which {kind}'s tokenizer needs. Copy it there.")
     try:
-        return MarianTokenizer.from_pretrained(source.folder)
+        return tokenizer.from_pretrained(source.folder)
     except ImportError as error:
-        raise ConversionError(NEEDS_SENTENCEPIECE) from error
+        raise ConversionError(needs) from error
     except Exception as error:  # a damaged file can make its libraries raise anything
         said = str(error).strip().partition("\n")[0].removesuffix(".")
         raise ConversionError(f"The tokenizer in {source.folder} is damaged: {said}. Copy it again.") from error
@@ -144,25 +153,6 @@ def convert_fsmt(source: Source, **config_fields: Any) -> VanillaTransformerForC
     """Return the model of a folder of an `FSMTForConditionalGeneration`."""
     settings = read_generation_config(source.folder) or {}
     return model_from_fsmt(source.folder, source.entries, settings, **config_fields)
-
-
-def load_fsmt_tokenizer(source: Source) -> PreTrainedTokenizerBase:
-    """
-    Return FSMT's own tokenizer.
-
-    Raises:
-        ConversionError: without sacremoses or one of its files, or if one is damaged.
-    """
-    for name in FSMT_TOKENIZER:
-        if not (source.folder / name).is_file():
-            raise ConversionError(f"{source.folder} has no {name}, which FSMT's tokenizer needs. Copy it there.")
-    try:
-        return FSMTTokenizer.from_pretrained(source.folder)
-    except ImportError as error:
-        raise ConversionError(NEEDS_SACREMOSES) from error
-    except Exception as error:  # a damaged file can make its libraries raise anything
-        said = str(error).strip().partition("\n")[0].removesuffix(".")
-        raise ConversionError(f"The tokenizer in {source.folder} is damaged: {said}. Copy it again.") from error
 
 
 def convert_fairseq(source: Source, **config_fields: Any) -> VanillaTransformerForConditionalGeneration:
@@ -183,9 +173,11 @@ def load_tokenizer_of_fairseq(source: Source) -> PreTrainedTokenizerBase:
         raise ConversionError(NEEDS_SACREMOSES) from error
 
 
+load_marian = partial(load_own_tokenizer, tokenizer=MarianTokenizer, files=MARIAN_TOKENIZER, needs=NEEDS_SENTENCEPIECE)
+load_fsmt = partial(load_own_tokenizer, tokenizer=FSMTTokenizer, files=FSMT_TOKENIZER, needs=NEEDS_SACREMOSES)
 KINDS = {
-    "marian": Kind(convert_marian, load_marian_tokenizer, "SentencePiece"),
-    "fsmt": Kind(convert_fsmt, load_fsmt_tokenizer, "BPE of Moses tokens", encodes_targets=False),
+    "marian": Kind(convert_marian, load_marian, "SentencePiece"),
+    "fsmt": Kind(convert_fsmt, load_fsmt, "BPE of Moses tokens", encodes_targets=False),
     "fairseq": Kind(convert_fairseq, load_tokenizer_of_fairseq, "BPE of Moses tokens", encodes_targets=False),
 }
 
