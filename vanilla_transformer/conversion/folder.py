@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TokenizersBac
 
 from ..configuration_vanilla_transformer import VanillaTransformerConfig
 from ..errors import ConversionError
+from ..exported import Exported
 from ..loading import check_model_folder, load_model
 from ..model_card import FACTS, PICTURES, RESULTS, ModelPlace, folder_card
 
@@ -52,6 +53,25 @@ def read_original(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
     if not isinstance(model.config, VanillaTransformerConfig):
         raise ConversionError(f"{folder} holds a model of type {model.config.model_type!r}, which is none of ours.")
     return model.float(), tokenizer
+
+
+def describe_export(model: PreTrainedModel, target: str, precision: str, max_positions: int) -> Exported:
+    """
+    Return what a folder says of the model that it holds for another engine.
+
+    Args:
+        target: a key of `ENGINES_OF_FORMATS`.
+        precision: of its weights.
+        max_positions: tokens that a sentence may have there, where the original has no limit.
+    """
+    limit = model.config.position_limit
+    return Exported(
+        format=target,
+        precision=precision,
+        max_positions=max_positions if limit is None else limit,
+        config=model.config.to_dict(),
+        generation_config=model.generation_config.to_dict(),
+    )
 
 
 def check_exportable(model: PreTrainedModel, target: str, carried: frozenset[str] = frozenset()) -> None:

@@ -14,8 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import ConversionError
-from ..exported import Exported
-from .folder import check_exportable, detached, read_original, to_stock_tokenizer, write_target
+from .folder import check_exportable, describe_export, detached, read_original, to_stock_tokenizer, write_target
 
 PRECISIONS = ("float32", "int8")
 # Positions that a table of sinusoids gets; at D = 512 they are 8 MB.
@@ -215,18 +214,12 @@ def export_ctranslate2(
     spec = build_spec(model, list_tokens(tokenizer, model.config.vocab_size), max_positions)
     spec.validate()
     spec.optimize(quantization=None if precision == "float32" else precision)
-    limit = model.config.position_limit
+    exported = describe_export(model, "ctranslate2", precision, max_positions)
 
     def write(unfinished: Path) -> None:
         spec.save(str(unfinished))
-        to_stock_tokenizer(tokenizer, max_positions if limit is None else limit).save_pretrained(unfinished)
-        Exported(
-            format="ctranslate2",
-            precision=precision,
-            max_positions=max_positions if limit is None else limit,
-            config=model.config.to_dict(),
-            generation_config=model.generation_config.to_dict(),
-        ).save(unfinished)
+        to_stock_tokenizer(tokenizer, exported.max_positions).save_pretrained(unfinished)
+        exported.save(unfinished)
 
     write_target(folder, output, ("ctranslate2", precision), differences, write)
     return differences

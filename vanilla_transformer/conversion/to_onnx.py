@@ -18,8 +18,7 @@ from torch.export import Dim
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import ConversionError
-from ..exported import Exported
-from .folder import check_exportable, read_original, to_stock_tokenizer, write_target
+from .folder import check_exportable, describe_export, read_original, to_stock_tokenizer, write_target
 from .onnx_graphs import BASE, DIGITS, PARTS, DecoderGraph, EncoderGraph
 
 PRECISIONS = ("float32", "int8")
@@ -232,7 +231,6 @@ def export_onnx(folder: str | Path, output: str | Path, precision: str = "float3
     model, tokenizer = read_original(folder)
     check_exportable(model, "ONNX")
     differences = (*ONNX_DIFFERENCES, *((INT8_DIFFERENCE,) if precision == "int8" else ()))
-    limit = model.config.position_limit
 
     def write(unfinished: Path) -> None:
         graphs = unfinished / "onnx"
@@ -241,13 +239,7 @@ def export_onnx(folder: str | Path, output: str | Path, precision: str = "float3
         if precision == "int8":
             quantize(graphs)
         write_settings(model, tokenizer, unfinished)
-        Exported(
-            format="onnx",
-            precision=precision,
-            max_positions=MAX_POSITIONS if limit is None else limit,
-            config=model.config.to_dict(),
-            generation_config=model.generation_config.to_dict(),
-        ).save(unfinished)
+        describe_export(model, "onnx", precision, MAX_POSITIONS).save(unfinished)
 
     write_target(folder, output, ("onnx", precision), differences, write)
     return differences
