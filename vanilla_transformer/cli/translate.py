@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from ..engines import ENGINES
-from ..errors import SettingsError, TextError, settings_of_the_user
+from ..errors import TextError, settings_of_the_user
 from ..kernels_vanilla_transformer import WEIGHT_PRECISIONS
 from ..loading import load_translator
 from ..pipeline_vanilla_transformer import chunks, into_sentences
@@ -127,17 +127,10 @@ def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
 def run(options: argparse.Namespace) -> int:
     """Translate what the options name and return the exit status."""
     texts = read_texts(options)
-    device = options.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    elif device not in ("cpu", "cuda", "mps") or (device != "cpu" and not getattr(torch, device).is_available()):
-        raise SettingsError(f"--device is {device} and torch finds no such device here. Use auto or cpu.")
     if options.num_threads is not None:
         torch.set_num_threads(options.num_threads)
     logging.disable_progress_bar()
-    if options.device == "auto" and options.engine != "torch":
-        device = "cpu"
-    translator = load_translator(options.model, options.engine, device)
+    translator = load_translator(options.model, options.engine, None if options.device == "auto" else options.device)
 
     settings = {
         name: getattr(options, name)
