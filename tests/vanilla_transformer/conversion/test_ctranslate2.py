@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from vanilla_transformer import VanillaTransformerForConditionalGeneration
+from tests.vanilla_transformer.conversion.configurations import CONFIGURATIONS, build_model
 from vanilla_transformer.cli import main
 from vanilla_transformer.conversion.folder import check_exportable
 from vanilla_transformer.conversion.to_ctranslate2 import build_spec, export_ctranslate2, fill_heads
@@ -14,39 +14,6 @@ from vanilla_transformer.errors import ConversionError
 from vanilla_transformer.loading import load_model
 
 ctranslate2 = pytest.importorskip("ctranslate2", reason='needs pip install "vanilla-transformer[ctranslate2]"')
-
-CONFIGURATIONS = {
-    "paper": {},
-    "norm_first": {"norm_first": True},
-    "attention_bias": {"attention_bias": True},
-    "learned": {"position_embedding_type": "learned", "max_position_embeddings": 40},
-    "untied": {"tie_word_embeddings": False},
-    "gelu": {"hidden_act": "gelu"},
-    "gelu_new": {"hidden_act": "gelu_new"},
-    "quick_gelu": {"hidden_act": "quick_gelu"},
-    "silu": {"hidden_act": "silu"},
-    "eps": {"layer_norm_eps": 1e-3},
-    "small keys": {"qk_head_dim": 4, "v_head_dim": 8},
-    "large keys": {"qk_head_dim": 16, "v_head_dim": 8},
-    "small heads": {"qk_head_dim": 4, "v_head_dim": 4},
-    "one head": {"num_attention_heads": 1},
-    "pre-norm, biases, large values": {"norm_first": True, "attention_bias": True, "v_head_dim": 16},
-    "untied, learned, gelu": {
-        **{"tie_word_embeddings": False, "hidden_act": "gelu"},
-        **{"position_embedding_type": "learned", "max_position_embeddings": 40},
-    },
-}
-
-
-def build_model(small_config, **changes):
-    """A model whose norms and biases are not what they begin with."""
-    torch.manual_seed(0)
-    model = VanillaTransformerForConditionalGeneration(small_config(**changes)).eval()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.endswith("bias") or "layer_norm" in name:
-                parameter.add_(0.3 * torch.randn_like(parameter))
-    return model
 
 
 def name_tokens(count):
@@ -161,6 +128,7 @@ def test_without_the_library_the_command_says_what_to_install(model_folder, tmp_
     shown = fresh_python(
         f"""
 import contextlib, io
+from tests.vanilla_transformer.conversion.configurations import CONFIGURATIONS, build_model
 from vanilla_transformer.cli import main
 errors = io.StringIO()
 with contextlib.redirect_stderr(errors):

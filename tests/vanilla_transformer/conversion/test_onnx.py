@@ -5,34 +5,14 @@ import json
 import pytest
 import torch
 
-from vanilla_transformer import VanillaTransformerForConditionalGeneration
+from tests.vanilla_transformer.conversion.configurations import CONFIGURATIONS, build_model
 from vanilla_transformer.cli import main
 from vanilla_transformer.conversion.onnx_graphs import PARTS, DecoderGraph, EncoderGraph, Rotations
 from vanilla_transformer.conversion.to_onnx import export_onnx, write_graphs
 from vanilla_transformer.errors import ConversionError
 from vanilla_transformer.modeling_vanilla_transformer import VanillaTransformerSinusoidalPositions
 
-CONFIGURATIONS = {
-    "paper": {},
-    "norm_first": {"norm_first": True},
-    "attention_bias": {"attention_bias": True},
-    "learned": {"position_embedding_type": "learned", "max_position_embeddings": 40},
-    "untied": {"tie_word_embeddings": False},
-    "gelu": {"hidden_act": "gelu"},
-    "gelu_new": {"hidden_act": "gelu_new"},
-    "quick_gelu": {"hidden_act": "quick_gelu"},
-    "mish": {"hidden_act": "mish"},
-    "eps": {"layer_norm_eps": 1e-3},
-    "small keys": {"qk_head_dim": 4, "v_head_dim": 8},
-    "large keys": {"qk_head_dim": 16, "v_head_dim": 8},
-    "small heads": {"qk_head_dim": 4, "v_head_dim": 4},
-    "one head": {"num_attention_heads": 1},
-    "pre-norm, biases, large values": {"norm_first": True, "attention_bias": True, "v_head_dim": 16},
-    "untied, learned, gelu": {
-        **{"tie_word_embeddings": False, "hidden_act": "gelu"},
-        **{"position_embedding_type": "learned", "max_position_embeddings": 40},
-    },
-}
+ONNX_CONFIGURATIONS = {**CONFIGURATIONS, "mish": {"hidden_act": "mish"}}  # an activation that CTranslate2 lacks
 
 
 def decode_step_by_step(decode, config, encoded, mask, targets):
@@ -48,13 +28,10 @@ def decode_step_by_step(decode, config, encoded, mask, targets):
     return torch.cat(logits, dim=1), others[len(past) :]
 
 
-@pytest.mark.parametrize("name", CONFIGURATIONS)
+@pytest.mark.parametrize("name", ONNX_CONFIGURATIONS)
 @torch.no_grad()
 def test_graphs_compute_what_the_model_does_step_by_step(name, small_config, batch):
-    torch.manual_seed(0)
-    model = VanillaTransformerForConditionalGeneration(small_config(**CONFIGURATIONS[name])).eval()
-    for parameter in (each for key, each in model.named_parameters() if key.endswith("bias")):
-        parameter.add_(0.3 * torch.randn_like(parameter))
+    model = build_model(small_config, **ONNX_CONFIGURATIONS[name])
     ids, mask = batch["input_ids"], batch["attention_mask"]
     targets = torch.cat([torch.zeros(3, 1, dtype=torch.long), batch["labels"].clamp(min=1)[:, :-1]], dim=1)
     expected = model(input_ids=ids, attention_mask=mask, decoder_input_ids=targets)
@@ -94,6 +71,7 @@ def test_without_the_libraries_the_command_says_what_to_install(model_folder, tm
     shown = fresh_python(
         f"""
 import contextlib, io
+from tests.vanilla_transformer.conversion.configurations import CONFIGURATIONS, build_model
 from vanilla_transformer.cli import main
 errors = io.StringIO()
 with contextlib.redirect_stderr(errors):
@@ -136,8 +114,7 @@ def test_the_folder_is_one_that_transformers_js_loads(model_folder, tmp_path):
 def test_onnxruntime_computes_what_the_model_does_step_by_step(name, small_config, batch, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime", reason='needs pip install "vanilla-transformer[onnx]"')
     pytest.importorskip("onnxscript", reason='needs pip install "vanilla-transformer[onnx]"')
-    torch.manual_seed(0)
-    model = VanillaTransformerForConditionalGeneration(small_config(**CONFIGURATIONS[name])).eval()
+    model = build_model(small_config, **CONFIGURATIONS[name])
     write_graphs(model, tmp_path)
     encoder, decoder = (
         onnxruntime.InferenceSession(str(tmp_path / f"{each}.onnx"), providers=["CPUExecutionProvider"])
