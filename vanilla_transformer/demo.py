@@ -8,9 +8,11 @@ The same app is a Hugging Face Space: `write_space` writes all that one needs.
 
 import os
 import shutil
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import Any
 
+from packaging.requirements import Requirement
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .errors import SettingsError, TextError
@@ -148,6 +150,23 @@ def launch(app: Any, host: str = "127.0.0.1", port: int = 7860) -> None:
     app.launch(server_name=host, server_port=port, share=False, theme=theme, footer_links=["api"])
 
 
+def list_requirements() -> list[str]:
+    """
+    Return what the demo needs besides gradio, which a Space has: as this package was installed with.
+
+    Raises:
+        SettingsError: where it is not installed.
+    """
+    try:
+        needed = map(Requirement, requires("vanilla-transformer") or [])
+    except PackageNotFoundError as error:
+        raise SettingsError(
+            "`vanilla-transformer` must be installed, since a Space needs the same versions. Run: pip install -e ."
+        ) from error
+    of_demo = [each for each in needed if each.marker is None or each.marker.evaluate({"extra": "demo"})]
+    return [f"{each.name}{each.specifier}" for each in of_demo if each.name != "gradio"]
+
+
 def write_space(model: Path, folder: Path, title: str) -> None:
     """
     Write the files of a Space with the demo of a model: the app, this package, the model, what to install.
@@ -156,8 +175,11 @@ def write_space(model: Path, folder: Path, title: str) -> None:
         model: its folder.
         folder: to fill.
         title: of the Space.
+
+    Raises:
+        SettingsError: without gradio, or where this package is not installed.
     """
-    gradio = import_gradio()
+    gradio, requirements = import_gradio(), list_requirements()
     package = Path(__file__).parent
     left_out = shutil.ignore_patterns("__pycache__")
     shutil.copytree(package, folder / "vanilla_transformer", ignore=left_out, dirs_exist_ok=True)
@@ -166,13 +188,6 @@ def write_space(model: Path, folder: Path, title: str) -> None:
         for file in sorted(model.glob(pattern)):
             shutil.copyfile(file, folder / "model" / file.name)
     (folder / "app.py").write_text(SPACE_APP, encoding="utf-8")
-    requirements = [
-        "torch>=2.11",
-        "transformers>=5.17,<5.25",
-        "tokenizers>=0.22",
-        "safetensors>=0.5",
-        "matplotlib>=3.9",
-    ]
     (folder / "requirements.txt").write_text("\n".join(requirements) + "\n", encoding="utf-8")
     facts = {"title": title, "sdk": "gradio", "sdk_version": gradio.__version__, "python_version": "3.11"}
     facts |= {"app_file": "app.py", "pinned": "false", "license": "apache-2.0"}

@@ -51,6 +51,21 @@ def test_without_gradio_it_says_what_to_install(model_folder, monkeypatch, capsy
         main(["demo", "--model", str(model_folder), "--port", "70000"])
 
 
+def test_a_space_installs_what_the_package_needs_without_gradio(monkeypatch):
+    needed = ["torch>=2.11", 'gradio>=6.0; extra == "demo"', 'matplotlib>=3.9; extra == "demo"', 'x; extra == "dev"']
+    monkeypatch.setattr(demo, "requires", {"vanilla-transformer": needed}.__getitem__)
+    assert demo.list_requirements() == ["torch>=2.11", "matplotlib>=3.9"]
+
+
+def test_a_space_of_a_package_that_is_not_installed_says_how_to_install_it(monkeypatch):
+    def requires(name):
+        raise demo.PackageNotFoundError(name)
+
+    monkeypatch.setattr(demo, "requires", requires)
+    with pytest.raises(SettingsError, match="`vanilla-transformer` must be installed"):
+        demo.list_requirements()
+
+
 @pytest.mark.slow
 def test_a_space_has_the_app_the_package_and_the_model(model_folder, tmp_path, monkeypatch, fresh_python):
     class Gradio:
