@@ -432,7 +432,7 @@ def check_options(options: argparse.Namespace) -> None:
     without_effect = (*(SEARCH if options.hypothesis else ()), *(of_models if options.model is None else ()))
     for name in without_effect:
         given = getattr(options, name)
-        if given is not None and given is not False:
+        if given is not None and (given is not False or name in SEARCH):  # a switch that is not given is false
             raise RecipeError(f"--{name} has no effect on the translations of --hypothesis. Leave it out.")
     if options.token_scores and options.output is None:
         raise RecipeError("--token_scores writes a file for each text into --output. Name the folder.")

@@ -279,6 +279,7 @@ def test_models_are_compared_on_one_text(texts, model_folder, capsys):
         (["--hypothesis", "a.es", "--reference", "a.es", "--name", "../a"], "--name has '../a'"),
         (["--hypothesis", "a.es", "--reference", "a.es", "--num_beams", "2"], "--num_beams has no effect"),
         (["--hypothesis", "a.es", "--reference", "a.es", "--length_penalty", "0"], "--length_penalty has no effect"),
+        (["--hypothesis", "a.es", "--reference", "a.es", "--early_stopping", "false"], "--early_stopping has no effe"),
         (["--hypothesis", "a.es", "--reference", "a.es", "--bf16"], "--bf16 has no effect"),
         (["--hypothesis", "a.es", "--reference", "a.es", "--num_threads", "1"], "--num_threads has no effect"),
         (["--model", "m", "--source", "a.en", "--reference", "a.es", "--num_threads", "0"], "--num_threads is 0"),
