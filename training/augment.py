@@ -36,6 +36,8 @@ from vanilla_transformer.text import read_plain_text
 
 PART_SIZE = 1_000  # sentences that one process translates, and a run that goes on need not do again
 UNFINISHED, PLAN = "unfinished", "plan.json"
+# Files of a model that decide what it translates a sentence into.
+MODEL_FILES = ("*.safetensors", "config.json", "generation_config.json", "tokenizer.json")
 SOURCE, TARGET, COUNTS = "source.txt", "target.txt", "augment.json"
 
 
@@ -97,7 +99,11 @@ def prepare(folder: Path, jobs: list[Job], num_beams: int) -> Path:
         "jobs": {
             job.origin: {
                 "model": job.model,
-                "weights": [digest(file.read_bytes()) for file in sorted(Path(job.model).glob("*.safetensors"))],
+                "files": {
+                    file.name: digest(file.read_bytes())
+                    for pattern in MODEL_FILES
+                    for file in sorted(Path(job.model).glob(pattern))
+                },
                 "text": digest("\n".join(job.sentences).encode()),
             }
             for job in jobs

@@ -7,9 +7,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from training import augment
-from training.augment import choose, main
+from training.augment import Job, choose, main, prepare
 from training.tasks.robustness import OFF
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
+from vanilla_transformer.errors import RecipeError
 from vanilla_transformer.loading import load_model
 
 SOURCES = ["the house is red", "the car is new", "the house is red", "the red car", "the new house", "a test"]
@@ -117,6 +118,16 @@ def test_translations_of_another_text_are_not_taken(files, model_folder, capsys)
     weights = model_folder / "model.safetensors"
     save_file({name: tensor + 1 for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
     assert main(arguments) == 2
+
+
+def test_translations_by_other_settings_of_a_model_are_not_taken(model_folder, tmp_path):
+    jobs = [Job("forward", str(model_folder), ("the house is red",), False, 10)]
+    assert prepare(tmp_path / "out", jobs, 4) == prepare(tmp_path / "out", jobs, 4)
+    model, _ = load_model(model_folder)
+    model.generation_config.length_penalty = 0.2
+    model.generation_config.save_pretrained(model_folder)
+    with pytest.raises(RecipeError, match="another text, model or search"):
+        prepare(tmp_path / "out", jobs, 4)
 
 
 def test_what_is_left_out():
