@@ -811,10 +811,11 @@ def greedy_search(steps: Steps, request: Request) -> torch.Tensor:
     output[:, :1] = request.start
     active, ids, length = torch.arange(len(output), device=output.device), request.start, 1
     for length in range(1, longest):
+        chunks = steps.step(ids)
         if request.never is None:
-            chunks = process(steps.step(ids), ids, request.processors)
-        else:
-            chunks = (logits.index_fill_(1, request.never, -torch.inf) for logits in steps.step(ids))
+            chunks = process(chunks, ids, request.processors)
+        elif len(request.never):
+            chunks = (logits.index_fill_(1, request.never, -torch.inf) for logits in chunks)
         tokens = torch.cat([logits.argmax(dim=-1) for logits in chunks])
         output[active, length] = tokens
         going_on = ~torch.isin(tokens, request.ends) & (request.limits[active] > length + 1)
