@@ -12,7 +12,7 @@ WORKERS ?= 2
 PARALLEL = -n $(WORKERS) --dist worksteal
 PYTEST = $(VENV)/bin/python -m pytest $(PARALLEL)
 
-.PHONY: help demo test test-slow test-all coverage lint format conformance test-oldest test-newest bench docs browser \
+.PHONY: help demo test test-slow test-all coverage lint format conformance test-oldest test-newest bench bench-gpu docs browser \
 	test-browser
 
 help:  ## what there is to make
@@ -69,6 +69,9 @@ bench: $(ENVIRONMENT)  ## measure speed again: benchmarks/results/
 	$(VENV)/bin/python -m benchmarks.speed.imports --output $(BENCH)/imports.md
 	$(VENV)/bin/python -m benchmarks.speed.waiting --output $(BENCH)/waiting.md
 	$(VENV)/bin/python -m benchmarks.speed.scaling --output $(BENCH)/scaling.md
+
+bench-gpu: $(ENVIRONMENT)  ## measure one GPU in ten minutes: benchmarks/results/gpu.md
+	$(VENV)/bin/python -m benchmarks.gpu --output $(BENCH)/gpu.md
 
 # The page with the runtime and the model beside it, as any server for static files can give it.
 PAGE := .browser

@@ -23,6 +23,7 @@ from vanilla_transformer.conversion.marian import marian_config
 SMOOTHING, PADDING, START = 0.1, 1, 0
 MARIAN_RANDOM = "marian, 8 random sentences"  # batches as Trainer makes them unasked
 Step = Callable[[Batch], float]
+LossOf = Callable[[Batch], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -66,20 +67,27 @@ def decoder_input(batch: Batch) -> torch.Tensor:
     return F.pad(batch.target[:, :-1], (1, 0), value=START)
 
 
-def stepper(model: nn.Module, precision: str, loss_of: Callable[[Batch], torch.Tensor]) -> Step:
-    """Forward, backward and Adam; bfloat16 is autocast, with weights in float32."""
+def learn(model: nn.Module, precision: str, loss_of: LossOf) -> LossOf:
+    """Forward, backward and Adam, as a function of a batch; bfloat16 is autocast, with weights in float32."""
     model.train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, betas=(0.9, 0.98), eps=1e-9, fused=True)
+    device = next(model.parameters()).device.type
 
-    def step(batch: Batch) -> float:
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+    def step(batch: Batch) -> torch.Tensor:
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
             loss = loss_of(batch)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        return loss.item()
+        return loss.detach()
 
     return step
+
+
+def stepper(model: nn.Module, precision: str, loss_of: LossOf) -> Step:
+    """The same, whose loss is a number."""
+    step = learn(model, precision, loss_of)
+    return lambda batch: step(batch).item()
 
 
 def ours(shape: Shape, precision: str) -> Step:
@@ -88,13 +96,18 @@ def ours(shape: Shape, precision: str) -> Step:
     model = VanillaTransformerForConditionalGeneration(our_config(shape))
     if precision == "bfloat16":
         model.set_attn_implementation("eager")
+    return stepper(model, precision, make_loss_of_ours(model))
+
+
+def make_loss_of_ours(model: nn.Module) -> LossOf:
+    """Our model's own loss."""
 
     def loss_of(batch: Batch) -> torch.Tensor:
         mask = (batch.source != PADDING).long()
         loss: torch.Tensor = model(input_ids=batch.source, attention_mask=mask, labels=labels_of(batch)).loss
         return loss
 
-    return stepper(model, precision, loss_of)
+    return loss_of
 
 
 def marian_model(shape: Shape) -> MarianMTModel:
@@ -106,8 +119,14 @@ def marian_model(shape: Shape) -> MarianMTModel:
 
 def marian(shape: Shape, precision: str, attention: str = "sdpa") -> Step:
     """MarianMTModel of transformers with the Trainer's label smoother."""
-    model, smoother = marian_model(shape), LabelSmoother(SMOOTHING)
+    model = marian_model(shape)
     model.set_attn_implementation(attention)
+    return stepper(model, precision, make_loss_of_marian(model))
+
+
+def make_loss_of_marian(model: nn.Module) -> LossOf:
+    """The loss of the Trainer's label smoother."""
+    smoother = LabelSmoother(SMOOTHING)
 
     def loss_of(batch: Batch) -> torch.Tensor:
         labels = labels_of(batch)
@@ -120,7 +139,7 @@ def marian(shape: Shape, precision: str, attention: str = "sdpa") -> Step:
         loss: torch.Tensor = smoother(outputs, labels)
         return loss
 
-    return stepper(model, precision, loss_of)
+    return loss_of
 
 
 def marian_eager(shape: Shape, precision: str) -> Step:
