@@ -16,7 +16,7 @@ from transformers import MarianMTModel
 from transformers.trainer_pt_utils import LabelSmoother
 
 from benchmarks.text import Batch
-from training.engine.processes import keep_freed_memory
+from training.engine.memory import keep_freed_memory
 from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
 from vanilla_transformer.conversion.marian import marian_config
 

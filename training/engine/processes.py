@@ -1,6 +1,5 @@
-"""The processes that train a model: how they were started, what the first does for all, and how each keeps memory."""
+"""The processes that train a model: how they were started, and what the first does for all."""
 
-import ctypes
 import gc
 import os
 import shlex
@@ -8,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -22,6 +21,7 @@ from transformers import set_seed
 from transformers.utils import logging
 
 from training.engine.arguments import TrainingArguments, make_arguments
+from training.engine.memory import keep_freed_memory
 from training.recipe.parse import Recipe
 from vanilla_transformer.errors import FirstProcessError, RecipeError, Terminated, UserError
 
@@ -132,19 +132,3 @@ def first_process(args: TrainingArguments, work: Callable[[], T]) -> T:
     if failure is not None:
         raise FirstProcessError(f"The first process failed with {failure}. Its traceback says where.")
     return cast(T, result)
-
-
-def keep_freed_memory() -> None:
-    """
-    Let glibc keep the memory that is freed, for this process.
-
-    Otherwise it gives large blocks back to Linux, and the next step of a training, which asks for the same sizes,
-    waits while every page is cleared again: a tenth of the time of a step on a CPU (docs/performance.md).
-    What the largest step needs is then held until the process ends. Where the C library is another one this does
-    nothing.
-    """
-    trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD, M_MMAP_MAX of malloc.h
-    with suppress(OSError, AttributeError, TypeError):  # no C library by this name, or none with these settings
-        library = ctypes.CDLL("libc.so.6")
-        library.mallopt(mmap_max, 0)
-        library.mallopt(trim_threshold, -1)

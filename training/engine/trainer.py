@@ -25,6 +25,7 @@ from training.engine.callbacks import (
     TrainingProgressCallback,
 )
 from training.engine.evaluate import Evaluator, explain_memory
+from training.engine.memory import FreedMemoryCallback
 from training.engine.objective import Batch, Objective, Rows
 from training.engine.optimization import noam_schedule
 from training.engine.writer import CheckpointWriter
@@ -107,6 +108,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
             self._loss_window,
             PatienceCallback(args.recipe.patience),
             self.termination,
+            FreedMemoryCallback(),
         ):
             self.add_callback(callback)
         if not args.disable_tqdm:
