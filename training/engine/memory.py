@@ -11,7 +11,7 @@ from transformers import TrainerCallback, TrainingArguments
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # M_TRIM_THRESHOLD, M_MMAP_MAX of malloc.h
 STATM = Path("/proc/self/statm")
-GROWTH = 2.0  # times what the process holds after a step from a clean heap, beyond which freed memory goes back
+GROWTH = 1.5  # times what the process holds after a step from a clean heap, beyond which freed memory goes back
 
 
 def keep_freed_memory() -> None:
@@ -30,14 +30,14 @@ def keep_freed_memory() -> None:
 
 class FreedMemoryCallback(TrainerCallback):
     """
-    On a CPU: gives freed memory back to Linux when the process holds twice as much as a step needs.
+    On a CPU: gives freed memory back to Linux when the process holds half as much again as a step needs.
 
     Batches have many shapes, so that blocks which one step frees do not fit the next one, and the heap grows: to more
     than 11 GB for a model of 8 million parameters, whose step needs 4.
     """
 
     def __init__(self) -> None:
-        self._needed = 0
+        self._needed, self._is_clean = 0, True
         self._give_back: Callable[[], object] | None = None
         with suppress(OSError, AttributeError):  # no C library by this name, or one without this function
             library = ctypes.CDLL("libc.so.6")
@@ -46,15 +46,15 @@ class FreedMemoryCallback(TrainerCallback):
                 self._give_back = partial(library.malloc_trim, 0)
 
     def on_step_end(self, args: TrainingArguments, state: object, control: object, **kwargs: object) -> None:
-        """Give memory back if the process holds too much; what the next step then needs is the new measure."""
+        """Give memory back if the process holds too much. After the step that follows it holds what a step needs."""
         if self._give_back is None or not args.use_cpu:
             return
         held = resident_memory()
-        if not self._needed:
-            self._needed = held
+        if self._is_clean:
+            self._needed, self._is_clean = max(self._needed, held), False
         elif held > GROWTH * self._needed:
             self._give_back()
-            self._needed = 0
+            self._is_clean = True
 
 
 def resident_memory() -> int:
