@@ -98,17 +98,26 @@ browser-files: $(ENVIRONMENT) $(PAGE)/node_modules/.installed $(PAGE)/model/READ
 	for folder in $(RUNTIME); do if [ -d $$folder ]; then \
 	    cp $$folder/ort-wasm-simd-threaded.mjs $$folder/ort-wasm-simd-threaded.wasm $(PAGE)/vendor; break; fi; done
 
-browser: browser-files  ## translate in a page on this machine: http://127.0.0.1:8000
-	$(VENV)/bin/python -m http.server $(PORT) --bind 127.0.0.1 --directory $(PAGE)
+# Serves the page at the port that is given besides.
+SERVE := $(VENV)/bin/python -m http.server --bind 127.0.0.1 --directory $(PAGE)
 
-# In Debian's chromium, or another one that CHROMIUM names.
-test-browser: browser-files  ## drive the page in a browser without a window, and compare with Python
+browser: browser-files  ## translate in a page on this machine: http://127.0.0.1:8000
+	$(SERVE) $(PORT)
+
+$(PAGE)/float32/README.md: $(PAGE_MODEL)/model.safetensors
+	rm -rf $(PAGE)/float32
+	$(VENV)/bin/python -m vanilla_transformer.cli export $(PAGE_MODEL) $(PAGE)/float32 --to onnx
+
+# In Debian's chromium, or another one that CHROMIUM names. Sentence by sentence: int8 rounds by all that is in a batch.
+test-browser: browser-files $(PAGE)/float32/README.md  ## drive the page in a browser without a window, and compare with Python
 	ONNXRUNTIME_NODE_INSTALL=skip npm install --prefix $(PAGE) --no-package-lock --no-audit --no-fund
 	$(VENV)/bin/python -c 'from training.data.phrasebook import phrasebook; print(*(pair[0] for pair in phrasebook()["test"][:100]), sep="\n")' \
 	    > $(PAGE)/sentences.txt
-	$(VENV)/bin/python -m vanilla_transformer.cli translate --model $(PAGE)/model --engine onnxruntime \
-	    --input $(PAGE)/sentences.txt --num_return_sequences 4 --output_format jsonl > $(PAGE)/expected.jsonl
-	node tests/docs/page.mjs $(PAGE) $(PAGE)/expected.jsonl $(PAGE)
+	for model in model float32; do $(VENV)/bin/python -m vanilla_transformer.cli translate --model $(PAGE)/$$model \
+	    --engine onnxruntime --input $(PAGE)/sentences.txt --output $(PAGE)/$$model.jsonl --output_format jsonl \
+	    --num_return_sequences 4 --tokens_per_batch 1 || exit 1; done
+	node tests/docs/node.mjs $(PAGE)
+	node tests/docs/page.mjs $(PAGE) $(SERVE) 0
 
 test-oldest: .venv-oldest/.installed  ## with the oldest versions that pyproject.toml allows
 	.venv-oldest/bin/python -m pytest $(PARALLEL) tests/vanilla_transformer tests/parity

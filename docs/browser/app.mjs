@@ -1,8 +1,6 @@
 // The page: text in, translations with their scores out, and the attention of the one that is looked at.
-import { beamSearch, limitOf } from './beam.mjs';
-import { Steps, textTokenizer } from './model.mjs';
+import { checkSettings, textTokenizer, translateWith } from './model.mjs';
 
-const MOST_TOKENS = 256;  // of a text: more would take minutes on a phone
 const element = (id) => document.getElementById(id);
 const page = Object.fromEntries(
   ['form', 'label', 'text', 'go', 'state', 'results', 'list', 'layer', 'head', 'map', 'caption'].map((id) => [id, element(id)]));
@@ -31,6 +29,7 @@ async function load() {
   const library = await loadLibrary();
   const { AutoModelForSeq2SeqLM, AutoTokenizer, Tensor } = library;
   const facts = await readJson('vanilla_transformer.json');
+  checkSettings(facts.generation_config);
   const [tokenizer, config] = await Promise.all(['tokenizer.json', 'tokenizer_config.json'].map(readJson));
   const suffix = facts.precision === 'int8' ? '_quantized' : '';
   for (const name of ['encoder_model', 'decoder_model_merged']) {
@@ -67,21 +66,7 @@ function say(text, isError = false) {
 export const textOf = (tokens) => loaded.writer.decode(tokens, { skip_special_tokens: true });
 const tokenOf = (id) => loaded.writer.decode([id]) || '∅';
 
-export async function translate(text, onStep) {
-  const { facts: { config, generation_config: settings }, reader, model, Tensor } = loaded;
-  const ids = [...reader.encode(text.trim().normalize('NFC'), { add_special_tokens: false }).map(Number), config.eos_token_id];
-  if (ids.length > MOST_TOKENS)
-    throw new RangeError(`The text has ${ids.length.toLocaleString('en')} tokens, and this page takes at most ${MOST_TOKENS}. Shorten it.`);
-  const finished = await beamSearch(new Steps(model, Tensor), ids, {
-    beams: settings.num_beams ?? 1,
-    alpha: settings.length_penalty ?? 1,
-    isGnmt: settings.length_penalty_type === 'gnmt',
-    limit: limitOf(ids, settings),
-    start: config.decoder_start_token_id,
-    end: config.eos_token_id,
-  }, onStep && ((running, done) => onStep(ids, running, done)));
-  return { ids, finished };
-}
+export const translate = (text, onStep) => translateWith(loaded, text, onStep);
 
 /** A table of the attention from each token of a translation to each token of its source. */
 function draw() {

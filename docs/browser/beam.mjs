@@ -72,6 +72,7 @@ function mostProbable(logits, count) {
 
 /** The most tokens of a translation, as `generate` counts them; `settings` are those of the original model. */
 export function limitOf(ids, settings) {
-  const counted = Math.max(512, settings.longest_source ?? 0);
-  return Math.min(ids.length, counted) + (settings.source_length_offset ?? 50);
+  const { source_length_offset: offset, longest_source: longest, max_length: most } = settings;
+  if (offset == null) return (most ?? 20) - 1;  // which count the start token; 20 is transformers' own
+  return Math.min(ids.length, Math.max(512, longest ?? 0)) + offset;
 }

@@ -1,4 +1,11 @@
 // The exported model and its tokenizer: what transformers.js loads, as the search wants it.
+import { beamSearch, limitOf } from './beam.mjs';
+
+const MOST_TOKENS = 256;  // of a text: more would take minutes on a phone
+// Settings of a model that the search goes by, or that say nothing to it: any other that is set is refused.
+const HANDLED = new Set(['num_beams', 'length_penalty', 'length_penalty_type', 'source_length_offset', 'longest_source',
+  'max_length', 'bos_token_id', 'pad_token_id', 'eos_token_id', 'decoder_start_token_id', 'transformers_version',
+  'split_sentences', 'protect_copies', 'restore_case', 'alignment_heads', 'use_cache', 'decoder_only', 'beam_settings']);
 
 /** Steps of `beamSearch` over a model of transformers.js; `Tensor` is the library's. */
 export class Steps {
@@ -71,4 +78,38 @@ export class Steps {
  */
 export function textTokenizer({ PreTrainedTokenizer }, { tokenizer, config }) {
   return new PreTrainedTokenizer({ ...tokenizer, added_tokens: [], post_processor: null }, config);
+}
+
+/** Refuse a model that decodes by settings which the page's search lacks. */
+export function checkSettings(settings) {
+  for (const [name, value] of Object.entries(settings)) {
+    const isSaid = value !== null && value !== false && !(name === 'early_stopping' && value === 'never');
+    if (isSaid && !HANDLED.has(name) && !name.startsWith('_'))
+      throw new Error(`the page has no \`${name}\`, which is ${JSON.stringify(value)}`);
+  }
+}
+
+/**
+ * Translate one sentence as the original model does.
+ *
+ * @param {object} loaded {facts, model, Tensor, reader}: vanilla_transformer.json, what transformers.js loads, and the
+ *     tokenizer that reads special tokens as text.
+ * @param {string} text
+ * @param {(ids: number[], running: object[], finished: object[]) => Promise<void>} [onStep] sees each step.
+ * @returns {Promise<{ids: number[], finished: object[]}>} the source's tokens, and translations, best first.
+ */
+export async function translateWith({ facts, model, Tensor, reader }, text, onStep) {
+  const { config, generation_config: settings } = facts;
+  const ids = [...reader.encode(text.trim().normalize('NFC'), { add_special_tokens: false }).map(Number), config.eos_token_id];
+  if (ids.length > MOST_TOKENS)
+    throw new RangeError(`The text has ${ids.length.toLocaleString('en')} tokens, and this page takes at most ${MOST_TOKENS}. Shorten it.`);
+  const finished = await beamSearch(new Steps(model, Tensor), ids, {
+    beams: settings.num_beams ?? 1,
+    alpha: settings.length_penalty ?? 1,
+    isGnmt: settings.length_penalty_type === 'gnmt',
+    limit: limitOf(ids, settings),
+    start: config.decoder_start_token_id,
+    end: config.eos_token_id,
+  }, onStep && ((running, done) => onStep(ids, running, done)));
+  return { ids, finished };
 }

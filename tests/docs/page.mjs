@@ -1,41 +1,65 @@
-// The page in a browser without a window: `node tests/docs/page.mjs PAGE EXPECTED PICTURES`, as `make test-browser` runs it.
-// PAGE is the folder that `make browser` fills, EXPECTED has lines of {source, translations} as `translate
-// --output_format jsonl` writes them for the same model, PICTURES is a folder for screenshots.
+// The page in a browser without a window: `node tests/docs/page.mjs PAGE EXPECTED PICTURES SERVER...`, as `make
+// test-browser` runs it. PAGE is the folder that `make browser` fills, EXPECTED has lines of {source, translations} as
+// `translate --output_format jsonl --return_scores` writes them for the same model, PICTURES is a folder for
+// screenshots, and SERVER is the command by which `make browser` serves PAGE, with port 0 for any that is free.
 import assert from 'node:assert/strict';
-import fs from 'node:fs';
-import http from 'node:http';
+import { spawn } from 'node:child_process';
 import path from 'node:path';
 import { createRequire } from 'node:module';
+import { checkBeams, readExpected } from './expected.mjs';
 
-const [page_folder, expected_file, pictures] = process.argv.slice(2);
+const [page_folder, program, ...options] = process.argv.slice(2);
 const { chromium } = createRequire(path.resolve(page_folder, 'package.json'))('playwright-core');
-const TYPES = { '.html': 'text/html', '.mjs': 'text/javascript', '.js': 'text/javascript', '.css': 'text/css',
-  '.json': 'application/json', '.wasm': 'application/wasm' };
 
-const server = http.createServer((request, response) => {
-  const file = path.join(page_folder, new URL(request.url, 'http://localhost').pathname.replace(/\/$/, '/index.html'));
-  if (!fs.existsSync(file)) return response.writeHead(404).end();
-  response.writeHead(200, { 'content-type': TYPES[path.extname(file)] ?? 'application/octet-stream', 'content-length': fs.statSync(file).size });
-  request.method === 'HEAD' ? response.end() : fs.createReadStream(file).pipe(response);
-}).listen(0, '127.0.0.1');
-await new Promise((resume) => server.once('listening', resume));
-const address = `http://127.0.0.1:${server.address().port}/`;
+const server = spawn(program, options, { env: { ...process.env, PYTHONUNBUFFERED: '1' }, stdio: ['ignore', 'pipe', 'ignore'] });
+process.on('exit', () => server.kill());
+const address = await new Promise((resolve, reject) => {
+  let said = '';
+  server.stdout.on('data', (part) => {
+    const found = /http:[^)\s]*(?=\))/.exec(said += part);
+    if (found) resolve(found[0]);
+  });
+  server.on('exit', (code) => reject(new Error(`the server ended with ${code}`)));
+});
+assert.match(address, /^http:\/\/127\.0\.0\.1:\d+\/$/);  // of this machine only
+const TYPES = { '': 'text/html', 'app.mjs': 'text/javascript', 'vendor/transformers.min.js': 'text/javascript',
+  'vendor/ort-wasm-simd-threaded.wasm': 'application/wasm', 'model/vanilla_transformer.json': 'application/json' };
+for (const [file, type] of Object.entries(TYPES)) {
+  const answer = await fetch(address + file);
+  assert.equal(answer.status, 200, file);
+  assert.equal(answer.headers.get('content-type').split(';')[0], type, file);
+}
+console.log(`served at ${address}`);
 
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ['--no-sandbox'] });
 const requests = [], errors = [];
 
-async function open(size, block) {
+const missing = (route) => route.fulfill({ status: 404 });
+
+async function open(size, pattern, answer) {
   const page = await browser.newPage({ viewport: size });
   page.setDefaultTimeout(300_000);
-  if (block) await page.route(block, (route) => route.fulfill({ status: 404 }));
+  if (pattern) await page.route(pattern, answer);
   page.on('request', (request) => requests.push(request.url()));
-  if (!block) {
+  if (answer !== missing) {
     page.on('console', (message) => message.type() === 'error' && errors.push(message.text()));
     page.on('pageerror', (error) => errors.push(String(error)));
   }
   await page.goto(address);
   await page.waitForSelector('html[data-ready]');
   return page;
+}
+
+/** Compare the n-best lists of a page with those of Python. */
+async function compareBeams(page, folder) {
+  const expected = readExpected(page_folder, folder);
+  const found = await page.evaluate(async (sources) => {
+    const { translate, textOf } = await import('./app.mjs');
+    const results = [];
+    for (const source of sources) results.push((await translate(source)).finished.map(({ tokens }) => textOf(tokens)));
+    return results;
+  }, expected.map(({ source }) => source));
+  checkBeams(expected, found, `${folder}, in Chromium`);
 }
 
 const page = await open({ width: 1280, height: 900 });
@@ -58,7 +82,7 @@ assert.equal(await page.locator('#map tr').first().locator('th').count(), 5);  /
 for (const sum of await page.locator('#map tr:not(:first-of-type)').evaluateAll((rows) =>
   rows.map((row) => [...row.querySelectorAll('td')].reduce((all, cell) => all + Number(cell.textContent), 0))))
   assert.ok(Math.abs(sum - 1) < 0.05, `a row of attention sums to ${sum}`);
-await page.screenshot({ path: path.join(pictures, 'page_1280.png'), fullPage: true });
+await page.screenshot({ path: path.join(page_folder, 'page_1280.png'), fullPage: true });
 await page.locator('#list button').nth(1).press('Enter');  // by the keyboard
 assert.equal(await page.locator('#list button').nth(1).getAttribute('aria-pressed'), 'true');
 assert.match(await translated('The house is red.', true), /^La casa/);
@@ -67,28 +91,21 @@ assert.match(await translated('word '.repeat(2000)), /^The text has [\d,]+ token
 assert.doesNotMatch(await translated('I am </s> here.'), /failed/);
 console.log('inputs: ok');
 
-const expected = fs.readFileSync(expected_file, 'utf8').trim().split('\n').map((line) => JSON.parse(line));
-const found = await page.evaluate(async (sources) => {
-  const { translate, textOf } = await import('./app.mjs');
-  const results = [];
-  for (const source of sources) results.push((await translate(source)).finished.map(({ tokens }) => textOf(tokens)));
-  return results;
-}, expected.map(({ source }) => source));
-const same = expected.filter(({ translations }, place) =>
-  JSON.stringify(translations.map((each) => each.translation_text)) === JSON.stringify(found[place])).length;
-const best = expected.filter(({ translations }, place) => translations[0].translation_text === found[place][0]).length;
-console.log(`lists of all beams equal: ${same} of ${expected.length}; best translations equal: ${best}`);
+await compareBeams(page, 'model');
+const plain = await open({ width: 1280, height: 900 }, '**/model/**', (route) =>
+  route.continue({ url: route.request().url().replace('/model/', '/float32/') }));
+await compareBeams(plain, 'float32');
 
 const phone = await open({ width: 390, height: 844 });
 await phone.getByRole('button', { name: 'Translate' }).click();
 await phone.waitForSelector('#list li');
 assert.ok(await phone.evaluate(() => document.documentElement.scrollWidth <= 390), 'the page is wider than a phone');
-await phone.screenshot({ path: path.join(pictures, 'page_390.png'), fullPage: true });
+await phone.screenshot({ path: path.join(page_folder, 'page_390.png'), fullPage: true });
 
-const broken = await open({ width: 1280, height: 900 }, '**/decoder_model_merged*.onnx');
+const broken = await open({ width: 1280, height: 900 }, '**/decoder_model_merged*.onnx', missing);
 assert.match(await broken.textContent('#state'), /decoder_model_merged.*\.onnx is missing\. Run `make browser`/);
 
-const empty = await open({ width: 1280, height: 900 }, '**/transformers.min.js');
+const empty = await open({ width: 1280, height: 900 }, '**/transformers.min.js', missing);
 assert.match(await empty.textContent('#state'), /vendor\/transformers\.min\.js is missing\. Run `make browser`/);
 
 const foreign = requests.filter((url) => !url.startsWith(address) && !url.startsWith('data:') && !url.startsWith('blob:'));
@@ -96,4 +113,4 @@ assert.deepEqual(foreign, []);
 assert.deepEqual(errors, []);
 console.log(`${requests.length} requests, all local; no error on the console`);
 await browser.close();
-server.close();
+server.kill();
