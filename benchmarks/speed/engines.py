@@ -3,6 +3,8 @@ How fast one model translates in each engine: the same sentences, one process ea
 
     python -m benchmarks.speed.engines --model checkpoints/tiny-en-es --source test.en --reference test.es
 
+Without --source the sentences are those of the phrasebook's test set.
+
 CPU seconds are counted, since other programs disturb them less than the time of day. Start-up and memory are those of
 the whole process: this package with torch is in each of them.
 """
@@ -23,6 +25,7 @@ from benchmarks.machine import describe, resident_bytes, show_table
 from benchmarks.speed.generation_systems import by_generate
 from benchmarks.speed.workers import Worker, rotated, serve
 from benchmarks.text import pad
+from training.data.phrasebook import phrasebook
 from vanilla_transformer.conversion.marian import export_marian
 from vanilla_transformer.conversion.to_ctranslate2 import export_ctranslate2
 from vanilla_transformer.conversion.to_onnx import export_onnx
@@ -56,6 +59,14 @@ def write_exports(model: Path, exports: Path) -> None:
     for name, write in writers.items():
         if not (exports / name).exists():
             write(exports / name)
+
+
+def write_phrasebook(folder: Path) -> tuple[Path, Path]:
+    """Write the test set of the phrasebook and return its two files."""
+    source, reference = folder / "test.en", folder / "test.es"
+    for file, lines in zip((source, reference), zip(*phrasebook()["test"], strict=True), strict=True):
+        file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return source, reference
 
 
 def weigh(folder: Path) -> int:
@@ -149,7 +160,7 @@ def describe_system(
 def main() -> int:
     parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description="Compare engines of one model.")
     parser.add_argument("--model", type=Path, default=Path("checkpoints/tiny-en-es"), help="folder (the bundled one)")
-    parser.add_argument("--source", type=Path, required=True, help="file with a sentence a line")
+    parser.add_argument("--source", type=Path, help="file with a sentence a line (the phrasebook's test set)")
     parser.add_argument("--reference", type=Path, help="its translations, for BLEU")
     parser.add_argument("--exports", type=Path, help="folder of the exported models, which are kept; a temporary one")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
@@ -163,7 +174,10 @@ def main() -> int:
         work(options)
         return 0
     with tempfile.TemporaryDirectory() as temporary:
-        options.exports = options.exports or Path(temporary)
+        if options.source is None:
+            options.source, options.reference = write_phrasebook(Path(temporary))
+        options.sentences = min(options.sentences, len(read_lines(options.source)))
+        options.exports = options.exports or Path(temporary) / "exports"
         options.exports.mkdir(exist_ok=True)
         write_exports(options.model, options.exports)
         rows = measure(options)
