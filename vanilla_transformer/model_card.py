@@ -45,9 +45,9 @@ LICENSES = frozenset(
         """,
     )
 )
-# Tasks by the Hub's names: what a model of each is, and what its training text is counted in.
 # What the Hub calls the library of an exported model.
-LIBRARIES = {"ctranslate2": "ctranslate2", "onnx": "transformers.js"}
+LIBRARIES = {"ctranslate2": "ctranslate2", "onnx": "onnx"}
+# Tasks by the Hub's names: what a model of each is, and what its training text is counted in.
 TASKS = {
     "translation": ("translation model", "sentence pairs"),
     "summarization": ("summarization model", "texts with a summary"),
@@ -149,6 +149,9 @@ class ModelPlace:
         original, original_on_hub: of such a repository, what it was made from, and whether that is a repository.
         differences: what it does differently from that.
         form, precision: what it was exported to, "marian", "ctranslate2" or "onnx", and of its weights.
+        search, end: the arguments by which CTranslate2's own search comes nearest to the original's, and the token at
+            the end of a source.
+        in_javascript: whether transformers.js loads it.
     """
 
     path: str
@@ -159,6 +162,9 @@ class ModelPlace:
     differences: tuple[str, ...] = ()
     form: str = "marian"
     precision: str = "float32"
+    search: str = ""
+    end: str = "</s>"
+    in_javascript: bool = False
 
     @property
     def name(self) -> str:
@@ -281,7 +287,7 @@ def card_metadata(facts: ModelCardFacts, place: ModelPlace) -> ModelCardData:
     ]
     form = place.form if native else "vanilla_transformer"
     return ModelCardData(
-        library_name=LIBRARIES.get(form, "transformers"),
+        library_name="transformers.js" if place.in_javascript else LIBRARIES.get(form, "transformers"),
         pipeline_tag=facts.task,
         license=facts.license,
         language=[language for language in (facts.source_lang, facts.target_lang) if language] or None,

@@ -443,6 +443,11 @@ class VanillaTransformerTranslationPipeline(Pipeline):
 
     def add_alignments(self, texts: list[str], results: list[list[dict[str, Any]]]) -> None:
         """Add to each translation of each text which words belong together, as "0-0 1-2"."""
+        if not self.tokenizer.is_fast:
+            raise ValueError(
+                f"`return_alignments` needs to know where tokens are in a text, which {type(self.tokenizer).__name__} "
+                "does not say. Leave it out."
+            )
         pairs = [(text, result) for text, several in zip(texts, results, strict=True) for result in several]
         targets = [result[self.text_key] for _, result in pairs]
         links = align_words(self.model, self.tokenizer, [text for text, _ in pairs], targets)

@@ -6,40 +6,9 @@ import pytest
 import torch
 import transformers
 from packaging.version import Version
-from transformers import FSMTConfig, FSMTForConditionalGeneration, GenerationConfig
 
+from tests.fairseq import CASES, random_fsmt
 from vanilla_transformer.conversion.from_fairseq import model_from_fairseq, model_from_fsmt
-
-SIZES = {
-    "src_vocab_size": 120,
-    "tgt_vocab_size": 120,
-    "d_model": 64,
-    "encoder_ffn_dim": 128,
-    "decoder_ffn_dim": 128,
-    "encoder_layers": 2,
-    "decoder_layers": 2,
-    "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4,
-}
-CASES = {
-    "two vocabularies": {"tgt_vocab_size": 90},
-    "three matrices, gelu": {"activation_function": "gelu"},
-    "one matrix, other depths": {"tie_word_embeddings": True, "decoder_layers": 1},
-    "embeddings as they are": {"scale_embedding": False},
-}
-
-
-def random_fsmt(**changes):
-    torch.manual_seed(0)
-    model = FSMTForConditionalGeneration(FSMTConfig(**{**SIZES, **changes})).eval()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "embed_positions" not in name:
-                parameter.add_(0.1 * torch.randn_like(parameter))
-    model.generation_config = GenerationConfig(
-        bos_token_id=0, pad_token_id=1, eos_token_id=2, decoder_start_token_id=2, num_beams=4, max_length=30
-    )
-    return model
 
 
 @pytest.fixture(scope="module", params=CASES, ids=list(CASES))

@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import MarianMTModel
 
+from tests.vanilla_transformer.conversion.configurations import CONFIGURATIONS, build_model, renumber
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
 from vanilla_transformer.conversion.marian import to_marian
 from vanilla_transformer.errors import ConversionError
@@ -71,3 +72,16 @@ def test_what_marian_cannot_hold_is_refused_by_name(small_config, changes, named
     model = VanillaTransformerForConditionalGeneration(small_config(**changes))
     with pytest.raises(ConversionError, match=named):
         to_marian(model)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_each_configuration_is_carried_or_refused_by_name(name, small_config, batch):
+    model = build_model(small_config, **CONFIGURATIONS[name])
+    batch = renumber(batch, model.config)
+    try:
+        marian = to_marian(model)
+    except ConversionError as error:
+        assert any(f"`{field}` is" in str(error) for field in CONFIGURATIONS[name])
+    else:
+        torch.testing.assert_close(logits(model, batch, model), logits(marian, batch, model), rtol=0, atol=2e-5)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TokenizersBackend
+from transformers import FSMTTokenizer, MarianTokenizer, PreTrainedModel, PreTrainedTokenizerBase, TokenizersBackend
 
 from ..configuration_vanilla_transformer import VanillaTransformerConfig
 from ..errors import ConversionError
@@ -25,7 +25,7 @@ KNOWN_FIELDS = frozenset(
         *("v_head_dim", "intermediate_size", "hidden_act", "norm_first", "attention_bias", "layer_norm_eps"),
         *("position_embedding_type", "max_position_embeddings", "tie_word_embeddings", "is_encoder_decoder"),
         *("is_decoder", "bos_token_id", "pad_token_id", "eos_token_id", "decoder_start_token_id"),
-        *("output_bias", "scale_embedding", "sinusoid_type", "position_offset"),
+        *("output_bias", "scale_embedding", "decoder_vocab_size", "sinusoid_type", "position_offset"),
     }
 )
 # Fields of training, and of heads that do not translate.
@@ -37,6 +37,8 @@ UNUSED_FIELDS = frozenset(
 )
 # Libraries whose modules an export may meet in a model; adapters and quantised layers are of others.
 KNOWN_CODE = (f"{__name__.partition('.')[0]}.modeling_", f"{__name__.partition('.')[0]}.kernels_", "torch.nn.modules.")
+# Classes of transformers that read an imported model's own files.
+OWN_TOKENIZERS = (MarianTokenizer, FSMTTokenizer)
 LICENCES = ("LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE")
 
 
@@ -74,17 +76,14 @@ def describe_export(model: PreTrainedModel, target: str, precision: str, max_pos
     )
 
 
-def check_exportable(model: PreTrainedModel, target: str, carried: frozenset[str] = frozenset()) -> None:
+def check_exportable(model: PreTrainedModel, target: str) -> None:
     """
     Refuse what an export would drop without a word: fields that it does not know, and modules that are not ours.
-
-    Args:
-        carried: fields that this export carries, and others do not.
 
     Raises:
         ConversionError: with the name of the field or module.
     """
-    known = KNOWN_FIELDS | UNUSED_FIELDS | carried
+    known = KNOWN_FIELDS | UNUSED_FIELDS
     for field in fields(VanillaTransformerConfig):
         if field.name in VanillaTransformerConfig.__annotations__ and field.name not in known:
             value = getattr(model.config, field.name)
@@ -109,13 +108,20 @@ def check_exportable(model: PreTrainedModel, target: str, carried: frozenset[str
         )
 
 
-def to_stock_tokenizer(tokenizer: PreTrainedTokenizerBase, longest: int | None = None) -> TokenizersBackend:
+def to_stock_tokenizer(tokenizer: PreTrainedTokenizerBase, longest: int | None = None) -> PreTrainedTokenizerBase:
     """
     Return the same tokenizer as a class of transformers, which a folder of another model type can name.
 
+    That of an imported model is one, and stays as it is.
+
     Args:
         longest: tokens that the other model takes; `None` is no limit.
+
+    Raises:
+        ConversionError: for the tokenizer of another library.
     """
+    if isinstance(tokenizer, OWN_TOKENIZERS):
+        return tokenizer
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise ConversionError(
@@ -135,18 +141,15 @@ def to_stock_tokenizer(tokenizer: PreTrainedTokenizerBase, longest: int | None =
     )
 
 
-def write_target(
-    folder: Path, output: Path, target: tuple[str, str], differences: tuple[str, ...], write: Callable[[Path], Any]
-) -> None:
+def write_target(folder: Path, output: Path, write: Callable[[Path], Any], **place: Any) -> None:
     """
     Write a folder aside and give it its name when it is whole: what `write` puts in it, scores, pictures and a card.
 
     Args:
         folder: the original.
         output: a folder that does not exist yet.
-        target: its name and the precision of its weights, for the card.
-        differences: what the target does differently, for the card.
         write: fills the folder that it is given.
+        place: what the card says of it, as in `ModelPlace`.
 
     Raises:
         ConversionError: if `output` exists or cannot be written.
@@ -160,15 +163,8 @@ def write_target(
         for name in (RESULTS, FACTS, *PICTURES, *LICENCES):
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, unfinished / name)
-        form, precision = target
-        place = ModelPlace(
-            output.as_posix(),
-            original=folder.resolve().name,
-            differences=differences,
-            form=form,
-            precision=precision,
-        )
-        folder_card(folder, place).save(unfinished / "README.md")
+        card = folder_card(folder, ModelPlace(output.as_posix(), original=folder.resolve().name, **place))
+        card.save(unfinished / "README.md")
         unfinished.rename(output)
     except (OSError, SafetensorError) as error:
         raise ConversionError(f"{output} cannot be written: {error}. {folder} is as it was.") from error

@@ -58,7 +58,10 @@ def marian_config(config: VanillaTransformerConfig) -> MarianConfig:
         "position_embedding_type": (config.position_limit is not None, "Marian has sinusoids"),
         "sinusoid_type": (config.sinusoid_type != "paper", "Marian has the paper's wavelengths"),
         "position_offset": (config.position_offset != 0, "Marian counts positions from 0"),
-        "layer_norm_eps": (config.layer_norm_eps <= 0, "it takes the place of Marian's own by a factor above 0"),
+        "layer_norm_eps": (
+            not 0 < config.layer_norm_eps <= MARIAN_LAYER_NORM_EPS,
+            f"the first norm of each stack has Marian's own, {MARIAN_LAYER_NORM_EPS}, which a larger one differs from",
+        ),
     }
     for name, (is_refused, reason) in refused.items():
         if is_refused:
@@ -98,7 +101,7 @@ def to_marian(model: PreTrainedModel) -> MarianMTModel:
     Raises:
         ConversionError: for what Marian cannot hold.
     """
-    check_exportable(model, "Marian", frozenset({"decoder_vocab_size"}))
+    check_exportable(model, "Marian")
     config = model.config
     of_marian, settings = marian_config(config), marian_settings(model)
     hints = getattr(model.generation_config, IMPORTED, {})
@@ -209,9 +212,7 @@ def export_marian(folder: str | Path, output: str | Path) -> tuple[str, ...]:
     def write(unfinished: Path) -> None:
         marian.save_pretrained(unfinished)
         share_weights(unfinished)
-        has_own = not hasattr(tokenizer, "backend_tokenizer")  # an imported model keeps Marian's
-        stock = tokenizer if has_own else to_stock_tokenizer(tokenizer, MARIAN_POSITIONS)
-        stock.save_pretrained(unfinished)
+        to_stock_tokenizer(tokenizer, MARIAN_POSITIONS).save_pretrained(unfinished)
 
-    write_target(folder, output, ("marian", "float32"), differences, write)
+    write_target(folder, output, write, differences=differences)
     return differences

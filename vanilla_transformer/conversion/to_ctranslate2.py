@@ -11,10 +11,20 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from ..configuration_vanilla_transformer import VanillaTransformerConfig
+from ..engines.ctranslate2_engine import DEFAULT_MAX_LENGTH, find_unknown_setting
 from ..errors import ConversionError
-from .folder import check_exportable, describe_export, detached, read_original, to_stock_tokenizer, write_target
+from .folder import (
+    OWN_TOKENIZERS,
+    check_exportable,
+    describe_export,
+    detached,
+    read_original,
+    to_stock_tokenizer,
+    write_target,
+)
 
 PRECISIONS = ("float32", "int8")
 # Positions that a table of sinusoids gets; at D = 512 they are 8 MB.
@@ -27,13 +37,24 @@ ACTIVATIONS = {
     **{"quick_gelu": "GELUSigmoid", "relu": "RELU", "tanh": "Tanh", "sigmoid": "Sigmoid"},
 }
 CT2_DIFFERENCES = (
-    "CTranslate2 by itself ranks by log P / |Y|^α: `length_penalty=0.4, patience=2, max_input_length=0` comes nearest "
-    "to the paper. `vanilla-transformer translate --engine ctranslate2` takes all its finished hypotheses and ranks "
-    "them by the original's penalty, with the original's limit for each sentence.",
+    "`vanilla-transformer translate --engine ctranslate2` takes all finished hypotheses of CTranslate2 and ranks them "
+    "by the original's penalty, with the original's limit for each sentence.",
     "CTranslate2 stops after a number of finished hypotheses, not when no beam can improve: with the command above "
-    "this has not changed a translation so far, but nothing proves that it cannot.",
+    "this has changed no translation of a trained model so far, and some of models with random weights.",
     "`--engine ctranslate2` refuses sampling, the beginning of a translation (`decoder_input_ids`), "
     '`weight_precision` and an `early_stopping` other than "never".',
+)
+GNMT_DIFFERENCE = (
+    "CTranslate2 by itself ranks by log P / |Y|^α: `length_penalty=0.4, patience=2, max_input_length=0` comes nearest "
+    "to the paper."
+)
+STOP_DIFFERENCE = (
+    "The original's search stops by `early_stopping`, and this one when CTranslate2 has enough finished hypotheses, "
+    "which may find a better translation."
+)
+SUPPRESSED_DIFFERENCE = (
+    "Tokens that are never generated have no share of the probability, as with `renormalize_logits`; they have one in "
+    "the original."
 )
 INT8_DIFFERENCE = "Weights are rounded to 8 bits, so that some translations differ."
 
@@ -54,13 +75,21 @@ def import_specs() -> tuple[Any, Any]:
     return common_spec, transformer_spec
 
 
-def build_spec(model: PreTrainedModel, tokens: list[str], max_positions: int = MAX_POSITIONS) -> Any:
+def build_spec(
+    model: PreTrainedModel,
+    tokens: list[str],
+    max_positions: int = MAX_POSITIONS,
+    target_tokens: list[str] | None = None,
+    unknown: str | None = None,
+) -> Any:
     """
     Return the same model as a `TransformerSpec`, with weights of its own.
 
     Args:
         tokens: of all ids, V of them.
         max_positions: rows of a table of sinusoids.
+        target_tokens: of the ids of the target's own vocabulary; `None` is one vocabulary for both.
+        unknown: the token of what has no id, if there is one.
 
     Raises:
         ConversionError: for what CTranslate2 cannot hold, and where it is not installed.
@@ -88,14 +117,15 @@ def build_spec(model: PreTrainedModel, tokens: list[str], max_positions: int = M
         fill_stack(spec.encoder, spec.encoder.embeddings[0], model.model.encoder, max_positions)
         fill_stack(spec.decoder, spec.decoder.embeddings, model.model.decoder, max_positions)
         fill_linear(spec.decoder.projection, model.lm_head.weight, model.lm_head.bias)
+    names = tokens if target_tokens is None else target_tokens
     spec.register_source_vocabulary(tokens)
-    spec.register_target_vocabulary(tokens)
+    spec.register_target_vocabulary(names)
     spec.config.layer_norm_epsilon = config.layer_norm_eps
-    spec.config.bos_token = tokens[config.bos_token_id]
-    spec.config.eos_token = tokens[config.eos_token_id]
-    spec.config.decoder_start_token = tokens[config.decoder_start_token_id]
+    spec.config.eos_token = names[config.eos_token_id]
+    spec.config.bos_token = spec.config.eos_token if config.bos_token_id is None else names[config.bos_token_id]
+    spec.config.decoder_start_token = names[config.decoder_start_token_id]
     # Bytes leave nothing unknown; without this CTranslate2 adds a token that has no weights.
-    spec.config.unk_token = tokens[config.pad_token_id]
+    spec.config.unk_token = names[config.pad_token_id] if unknown is None else unknown
     return spec
 
 
@@ -160,14 +190,67 @@ def fill_norm(spec: Any, norm: nn.LayerNorm) -> None:
     spec.gamma, spec.beta = detached(norm.weight), detached(norm.bias)
 
 
-def list_tokens(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> list[str]:
-    """Return the tokens of all ids; where a model has more ids than its tokenizer, with names that no text has."""
-    backend = to_stock_tokenizer(tokenizer).backend_tokenizer
-    return [backend.id_to_token(index) or f"<unused{index}>" for index in range(vocab_size)]
+def list_tokens(tokenizer: PreTrainedTokenizerBase, config: VanillaTransformerConfig) -> tuple[list[str], list[str]]:
+    """
+    Return the tokens of all ids of the source, and of the target.
+
+    Where a model has more ids than its tokenizer, they have names that no text has.
+    """
+    if isinstance(tokenizer, OWN_TOKENIZERS):
+        added = {index: str(token) for index, token in tokenizer.added_tokens_decoder.items()}
+        known = [added | {index: token for token, index in tokenizer.encoder.items()}, added | tokenizer.decoder]
+    else:
+        backend = to_stock_tokenizer(tokenizer).backend_tokenizer
+        known = [{index: token for token, index in backend.get_vocab(with_added_tokens=True).items()}] * 2
+    sizes = (config.vocab_size, config.target_vocab_size)
+    source, target = (
+        [names.get(index, f"<unused{index}>") for index in range(size)]
+        for names, size in zip(known, sizes, strict=True)
+    )
+    return source, target
+
+
+def adapt_settings(settings: GenerationConfig) -> tuple[str, ...]:
+    """
+    Give the search of an exported model what the engine has in the place of the original's, and return what that is.
+
+    Raises:
+        ConversionError: for a setting that the engine has nothing for.
+    """
+    name = find_unknown_setting(vars(settings))
+    if name is not None:
+        raise ConversionError(
+            f"`{name}` must be left out of generation_config.json for CTranslate2, which does not have it, but is "
+            f"{getattr(settings, name)!r:.60}. Export with `--to onnx`."
+        )
+    if (settings.num_beams or 1) == 1:
+        return ()
+    said: tuple[str, ...] = ()
+    if settings.early_stopping != "never":
+        settings.early_stopping, said = "never", (STOP_DIFFERENCE,)
+    if (settings.suppress_tokens or settings.bad_words_ids) and not settings.renormalize_logits:
+        settings.renormalize_logits, said = True, (*said, SUPPRESSED_DIFFERENCE)
+    return said
+
+
+def describe_search(settings: GenerationConfig, target_tokens: list[str]) -> str:
+    """Return the arguments with which CTranslate2's own search of a `source` comes nearest to the original's."""
+    never = [[index] for index in settings.suppress_tokens or []] + list(settings.bad_words_ids or [])
+    suppressed = [[target_tokens[index] for index in sequence] for sequence in never]
+    is_gnmt = getattr(settings, "length_penalty_type", None) == "gnmt"
+    offset = getattr(settings, "source_length_offset", None)
+    limit = (settings.max_length or DEFAULT_MAX_LENGTH) - 1 if offset is None else f"len(source) + {offset}"
+    beams = settings.num_beams or 1
+    penalty = 0.4 if is_gnmt else 1.0 if settings.length_penalty is None else settings.length_penalty
+    return (
+        f"beam_size={beams}, {f'length_penalty={penalty}, patience=2, ' if beams > 1 else ''}max_input_length=0, "
+        f"max_decoding_length={limit}{f', suppress_sequences={suppressed}' if suppressed else ''}"
+    )
 
 
 def ctranslate2_differences(model: PreTrainedModel, precision: str, max_positions: int) -> tuple[str, ...]:
     """Return the sentences that say what the exported model does differently."""
+    is_gnmt = getattr(model.generation_config, "length_penalty_type", None) == "gnmt"
     limit = (
         (
             f"A sentence, and a translation, has at most {max_positions:,} tokens (`--max_positions`); longer ones "
@@ -176,7 +259,8 @@ def ctranslate2_differences(model: PreTrainedModel, precision: str, max_position
         if model.config.position_limit is None
         else ()
     )
-    return (*CT2_DIFFERENCES, *limit, *((INT8_DIFFERENCE,) if precision == "int8" else ()))
+    rounding = (INT8_DIFFERENCE,) if precision == "int8" else ()
+    return (*((GNMT_DIFFERENCE,) if is_gnmt else ()), *CT2_DIFFERENCES, *limit, *rounding)
 
 
 def export_ctranslate2(
@@ -210,8 +294,11 @@ def export_ctranslate2(
     if max_positions < 1:
         raise ConversionError(f"`max_positions` must be at least 1, but is {max_positions}.")
     model, tokenizer = read_original(folder)
-    differences = ctranslate2_differences(model, precision, max_positions)
-    spec = build_spec(model, list_tokens(tokenizer, model.config.vocab_size), max_positions)
+    adapted = adapt_settings(model.generation_config)
+    differences = (*ctranslate2_differences(model, precision, max_positions), *adapted)
+    tokens, target_tokens = list_tokens(tokenizer, model.config)
+    unknown = str(tokenizer.unk_token) if isinstance(tokenizer, OWN_TOKENIZERS) else None
+    spec = build_spec(model, tokens, max_positions, target_tokens, unknown)
     spec.validate()
     spec.optimize(quantization=None if precision == "float32" else precision)
     exported = describe_export(model, "ctranslate2", precision, max_positions)
@@ -221,5 +308,12 @@ def export_ctranslate2(
         to_stock_tokenizer(tokenizer, exported.max_positions).save_pretrained(unfinished)
         exported.save(unfinished)
 
-    write_target(folder, output, ("ctranslate2", precision), differences, write)
+    about = {
+        "form": "ctranslate2",
+        "precision": precision,
+        "differences": differences,
+        "search": describe_search(model.generation_config, target_tokens),
+        "end": tokens[model.config.eos_token_id],
+    }
+    write_target(folder, output, write, **about)
     return differences

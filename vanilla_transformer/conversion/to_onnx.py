@@ -18,7 +18,14 @@ from torch.export import Dim
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import ConversionError
-from .folder import check_exportable, describe_export, read_original, to_stock_tokenizer, write_target
+from .folder import (
+    OWN_TOKENIZERS,
+    check_exportable,
+    describe_export,
+    read_original,
+    to_stock_tokenizer,
+    write_target,
+)
 from .onnx_graphs import BASE, DIGITS, PARTS, DecoderGraph, EncoderGraph
 
 PRECISIONS = ("float32", "int8")
@@ -28,13 +35,19 @@ ENCODER, DECODER = "encoder_model", "decoder_model_merged"
 OPSET = 18
 MAX_POSITIONS = BASE**DIGITS
 MAX_LENGTH = 512  # of a translation by transformers.js
-ONNX_DIFFERENCES = (
+JAVASCRIPT_DIFFERENCES = (
     "transformers.js has greedy search and sampling only. `vanilla-transformer translate --engine onnxruntime`, and "
     "docs/browser/ for a page, search as the original does, with all of its settings.",
     "transformers.js reads special tokens in a text, such as `</s>`, as the tokens, and does not fill up translations "
     "of a batch that are finished: translate sentence by sentence.",
     f"By itself transformers.js ends a translation after {MAX_LENGTH} tokens, whatever the length of its source.",
-    "optimum's ORTModelForSeq2SeqLM does not load it: export `--to marian` and run optimum-cli on that.",
+)
+NO_JAVASCRIPT = (
+    "transformers.js does not load it: it reads a tokenizer.json, and {} has other files. `vanilla-transformer "
+    "translate --engine onnxruntime` runs it, with all settings of the original."
+)
+OPTIMUM_DIFFERENCE = (
+    "optimum's ORTModelForSeq2SeqLM does not load it: export `--to marian` and run optimum-cli on that."
 )
 INT8_DIFFERENCE = "Weights are rounded to 8 bits, and what they multiply while it runs: some translations differ."
 
@@ -181,6 +194,7 @@ def write_settings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, f
         "architectures": ["MarianMTModel"],
         "is_encoder_decoder": True,
         "vocab_size": config.vocab_size,
+        "decoder_vocab_size": config.target_vocab_size,
         "d_model": config.hidden_size,
         "encoder_layers": config.encoder_layers,
         "decoder_layers": config.decoder_layers,
@@ -195,7 +209,8 @@ def write_settings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, f
     stock = to_stock_tokenizer(tokenizer, config.position_limit or MAX_POSITIONS)
     stock.save_pretrained(folder)
     settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    settings["tokenizer_class"] = "PreTrainedTokenizerFast"  # the name that transformers.js knows
+    if stock is not tokenizer:
+        settings["tokenizer_class"] = "PreTrainedTokenizerFast"  # the name that transformers.js knows
     files = {
         "config.json": of_marian,
         "generation_config.json": {**ids, "num_beams": 1, "max_length": MAX_LENGTH},
@@ -230,7 +245,12 @@ def export_onnx(folder: str | Path, output: str | Path, precision: str = "float3
     import_libraries(precision)
     model, tokenizer = read_original(folder)
     check_exportable(model, "ONNX")
-    differences = (*ONNX_DIFFERENCES, *((INT8_DIFFERENCE,) if precision == "int8" else ()))
+    in_javascript = not isinstance(tokenizer, OWN_TOKENIZERS)
+    differences = (
+        *(JAVASCRIPT_DIFFERENCES if in_javascript else (NO_JAVASCRIPT.format(type(tokenizer).__name__),)),
+        OPTIMUM_DIFFERENCE,
+        *((INT8_DIFFERENCE,) if precision == "int8" else ()),
+    )
 
     def write(unfinished: Path) -> None:
         graphs = unfinished / "onnx"
@@ -241,5 +261,6 @@ def export_onnx(folder: str | Path, output: str | Path, precision: str = "float3
         write_settings(model, tokenizer, unfinished)
         describe_export(model, "onnx", precision, MAX_POSITIONS).save(unfinished)
 
-    write_target(folder, output, ("onnx", precision), differences, write)
+    about = {"form": "onnx", "precision": precision, "differences": differences, "in_javascript": in_javascript}
+    write_target(folder, output, write, **about)
     return differences

@@ -7,7 +7,8 @@ Each engine is a module with `load(folder, exported, tokenizer, device)`.
 from importlib import import_module
 from pathlib import Path
 
-from transformers import TokenizersBackend
+import transformers
+from transformers import PreTrainedTokenizerBase
 
 from ..errors import ModelFolderError, SettingsError
 from ..exported import check_engine, read_exported
@@ -15,6 +16,8 @@ from ..pipeline_vanilla_transformer import VanillaTransformerTranslationPipeline
 
 MODULES = {"ctranslate2": "ctranslate2_engine", "onnxruntime": "onnxruntime_engine"}
 ENGINES = ("torch", *MODULES)
+# Classes of transformers that read the files of an imported model, by one of these; all others read tokenizer.json.
+OWN_TOKENIZERS = {"source.spm": "MarianTokenizer", "vocab-src.json": "FSMTTokenizer"}
 
 
 def load_engine(folder: str | Path, engine: str, device: str = "cpu") -> VanillaTransformerTranslationPipeline:
@@ -36,11 +39,28 @@ def load_engine(folder: str | Path, engine: str, device: str = "cpu") -> Vanilla
     check_engine(folder, engine)
     exported = read_exported(folder)
     assert exported is not None
+    module = import_module(f".{MODULES[engine]}", __name__)
+    translator: VanillaTransformerTranslationPipeline = module.load(folder, exported, load_tokenizer(folder), device)
+    return translator
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """
+    Return the tokenizer of an exported folder, whose config.json is another library's.
+
+    Raises:
+        ModelFolderError: if it is damaged.
+        SettingsError: if it needs a library that is not installed.
+    """
+    name = next((name for file, name in OWN_TOKENIZERS.items() if (folder / file).is_file()), "TokenizersBackend")
     try:
-        tokenizer = TokenizersBackend.from_pretrained(folder)
+        tokenizer: PreTrainedTokenizerBase = getattr(transformers, name).from_pretrained(folder)
+    except ImportError as error:
+        raise SettingsError(
+            f"The tokenizer in {folder} needs a library that is not installed. Install it: "
+            'pip install "vanilla-transformer[marian]"'
+        ) from error
     except Exception as error:  # a damaged file can make tokenizers raise anything
         said = str(error).strip().partition("\n")[0].removesuffix(".")
         raise ModelFolderError(f"The tokenizer in {folder} is damaged: {said}. Copy the folder again.") from error
-    module = import_module(f".{MODULES[engine]}", __name__)
-    translator: VanillaTransformerTranslationPipeline = module.load(folder, exported, tokenizer, device)
-    return translator
+    return tokenizer

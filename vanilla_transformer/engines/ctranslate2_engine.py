@@ -7,6 +7,7 @@ own limit is searched again with that.
 """
 
 import copy
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,13 +45,12 @@ class CTranslate2Model:
     Args:
         folder: as `export --to ctranslate2` wrote it.
         exported: what the folder says of itself.
-        tokens: of all ids.
         device: "cpu" or "cuda".
     """
 
     device = torch.device("cpu")  # of the ids that go in and come out
 
-    def __init__(self, folder: Path, exported: Exported, tokens: list[str], device: str = "cpu"):
+    def __init__(self, folder: Path, exported: Exported, device: str = "cpu"):
         try:
             import ctranslate2
         except ImportError as error:
@@ -63,7 +63,8 @@ class CTranslate2Model:
             self.translator = ctranslate2.Translator(
                 str(folder), device=device, inter_threads=1, intra_threads=torch.get_num_threads()
             )
-        except (RuntimeError, ValueError) as error:
+            self.source_tokens, self.target_tokens = read_vocabularies(folder)
+        except (OSError, RuntimeError, ValueError) as error:
             said = str(error).strip().partition("\n")[0].removesuffix(".")
             raise ModelFolderError(
                 f"The model in {folder} is damaged or does not fit this machine: {said}. Copy the folder again, or "
@@ -72,8 +73,7 @@ class CTranslate2Model:
         self.config = exported.model_config()
         self.generation_config = exported.settings()
         self.max_positions = exported.max_positions
-        self.tokens = tokens
-        self.ids = {token: index for index, token in enumerate(tokens)}
+        self.ids = {token: index for index, token in enumerate(self.target_tokens)}
         check_settings(vars(self.generation_config))
 
     def can_generate(self) -> bool:
@@ -125,7 +125,7 @@ class CTranslate2Model:
     def list_sources(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> list[list[str]]:
         """Return the tokens of each source, without padding."""
         sources = [
-            [self.tokens[index] for index in row[mask.bool()].tolist()]
+            [self.source_tokens[index] for index in row[mask.bool()].tolist()]
             for row, mask in zip(input_ids, attention_mask, strict=True)
         ]
         longest = max(map(len, sources))
@@ -154,12 +154,12 @@ class CTranslate2Model:
     def list_suppressed(self, wanted: GenerationConfig) -> list[list[str]]:
         """Return the sequences of tokens that a translation may not have."""
         ids = [[index] for index in wanted.suppress_tokens or []] + list(wanted.bad_words_ids or [])
-        if ids and not wanted.renormalize_logits:
+        if ids and not wanted.renormalize_logits and (wanted.num_beams or 1) > 1:
             raise SettingsError(
                 f"`renormalize_logits` must be True with `--engine {NAME}` where tokens are suppressed, since "
                 f"CTranslate2 does so, but is {wanted.renormalize_logits}. Use `--engine torch`."
             )
-        return [[self.tokens[index] for index in sequence] for sequence in ids]
+        return [[self.target_tokens[index] for index in sequence] for sequence in ids]
 
     def search(
         self, sources: list[list[str]], limit: int, beams: int, never: list[list[str]]
@@ -173,6 +173,7 @@ class CTranslate2Model:
             beam_size=beams,
             length_penalty=1.0,  # 0 would switch to another way to stop
             max_input_length=0,  # without it sources are cut, without a word, at 1,024
+            min_decoding_length=0,  # by default a translation is never empty
             max_decoding_length=limit,
             return_scores=True,
             return_end_token=True,
@@ -197,7 +198,7 @@ class CTranslate2Model:
         sources = self.list_sources(source["input_ids"], source["attention_mask"])
         end, padding = self.config.eos_token_id, self.config.pad_token_id
         targets = [[each for each in row if each not in (end, padding)] for row in sequences[:, 1:].tolist()]
-        tokens = [[self.tokens[index] for index in target] for target in targets]
+        tokens = [[self.target_tokens[index] for index in target] for target in targets]
         results = self.translator.score_batch(sources, tokens, max_input_length=0)
         scores = torch.zeros(sequences.shape[0], sequences.shape[1] - 1)
         for place, result in zip(scores, results, strict=True):  # which has `</s>` at its end
@@ -213,6 +214,30 @@ class CTranslate2Translator(VanillaTransformerTranslationPipeline):
         scores: torch.Tensor = self.model.score(source, sequences)
         return scores
 
+    def add_alignments(self, texts: list[str], results: list[list[dict[str, Any]]]) -> None:
+        raise SettingsError(
+            f"`return_alignments` must be left out with `--engine {NAME}`, which gives no attention of single heads. "
+            "Use `--engine torch` or `--engine onnxruntime`."
+        )
+
+
+def read_vocabularies(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the tokens of the source's ids, and of the target's, as CTranslate2 stores them."""
+    shared = folder / "shared_vocabulary.json"
+    files = [shared] * 2 if shared.is_file() else [folder / f"{side}_vocabulary.json" for side in ("source", "target")]
+    source, target = (json.loads(file.read_text(encoding="utf-8")) for file in files)
+    return source, target
+
+
+def find_unknown_setting(settings: dict[str, Any]) -> str | None:
+    """Return the name of the first setting that this engine would drop without a word."""
+    defaults = vars(GenerationConfig())
+    for name, value in settings.items():
+        is_said = value is not None and value is not False and value != defaults.get(name)
+        if is_said and name not in HANDLED and not name.startswith("_"):
+            return name
+    return None
+
 
 def check_settings(settings: dict[str, Any]) -> None:
     """
@@ -221,19 +246,15 @@ def check_settings(settings: dict[str, Any]) -> None:
     Raises:
         SettingsError: with the name of the first one.
     """
-    defaults = vars(GenerationConfig())
-    for name, value in settings.items():
-        is_said = value is not None and value is not False and value != defaults.get(name)
-        if is_said and name not in HANDLED and not name.startswith("_"):
-            raise SettingsError(
-                f"`{name}` must be left out with `--engine {NAME}`, which does not have it, but is {value!r:.60}. Use "
-                "`--engine torch` or `--engine onnxruntime`."
-            )
+    name = find_unknown_setting(settings)
+    if name is not None:
+        raise SettingsError(
+            f"`{name}` must be left out with `--engine {NAME}`, which does not have it, but is "
+            f"{settings[name]!r:.60}. Use `--engine torch` or `--engine onnxruntime`."
+        )
 
 
 def load(folder: Path, exported: Exported, tokenizer: PreTrainedTokenizerBase, device: str) -> CTranslate2Translator:
     """Return a translator over an exported folder."""
-    names = (tokenizer.convert_ids_to_tokens(index) for index in range(len(tokenizer)))
-    tokens = [*names, *(f"<unused{index}>" for index in range(len(tokenizer), exported.config["vocab_size"]))]
-    model = CTranslate2Model(folder, exported, tokens, device)
+    model = CTranslate2Model(folder, exported, device)
     return CTranslate2Translator(model=model, tokenizer=tokenizer, device="cpu")

@@ -21,7 +21,7 @@ from ..configuration_vanilla_transformer import CACHE_NAME, VanillaTransformerCo
 from ..errors import ModelFolderError, SettingsError
 from ..exported import Exported
 from ..generation_vanilla_transformer import Request, VanillaTransformerGenerationMixin
-from ..modeling_vanilla_transformer import VanillaTransformerPreTrainedModel
+from ..modeling_vanilla_transformer import VanillaTransformerPreTrainedModel, shift_tokens_right
 from ..pipeline_vanilla_transformer import VanillaTransformerTranslationPipeline
 
 NAME = "onnxruntime"
@@ -58,7 +58,7 @@ class OnnxSteps:
         if not self.past:
             self.copies = len(ids) // len(self.encoded)
             self.encoded, self.mask = (each.repeat_interleave(self.copies, 0) for each in (self.encoded, self.mask))
-        logits, present = self.model.decode(ids[:, -1:], self.encoded, self.mask, self.past)
+        logits, present, _ = self.model.decode(ids[:, -1:], self.encoded, self.mask, self.past)
         self.past.update(present)
         return [logits[:, -1]]
 
@@ -105,20 +105,31 @@ class OnnxModel(VanillaTransformerGenerationMixin, VanillaTransformerPreTrainedM
     def dtype(self) -> torch.dtype:
         return torch.float32
 
+    def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
+        """labels (B, T) -> decoder_input_ids (B, T), shifted right."""
+        return shift_tokens_right(labels, self.config.pad_token_id, self.config.decoder_start_token_id)
+
     def get_encoder(self, modality: str | None = None) -> nn.Module:
         return self.encoder
 
     def decode(
-        self, ids: torch.Tensor, encoded: torch.Tensor, mask: torch.Tensor, past: dict[str, torch.Tensor]
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        self,
+        ids: torch.Tensor,
+        encoded: torch.Tensor,
+        mask: torch.Tensor,
+        past: dict[str, torch.Tensor],
+        attentions: bool = False,
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor], tuple[torch.Tensor, ...]]:
         """
         Run the decoder's graph on tokens (N, T).
 
         Args:
             past: keys and values of the steps before; nothing at the first one.
+            attentions: whether to return the weights of attention to the source.
 
         Returns:
-            logits (N, T, V), and keys and values with those of this step; those of the source at the first one only.
+            logits (N, T, V), keys and values with those of this step (those of the source at the first one only), and
+            weights (N, H, T, S) of each layer.
         """
         names = [name for name in self.empty if not past or ".decoder." in name]
         full = past or {name: each.expand(len(ids), -1, -1, -1) for name, each in self.empty.items()}
@@ -128,10 +139,15 @@ class OnnxModel(VanillaTransformerGenerationMixin, VanillaTransformerPreTrainedM
             "input_ids": ids.numpy(),
             **{name: states.numpy() for name, states in full.items()},
         }
-        wanted = ["logits", *(name.replace("past_key_values", "present") for name in names)]
-        logits, *present = self.session.run(wanted, feeds)
-        states = {name: torch.from_numpy(each) for name, each in zip(names, present, strict=True)}
-        return torch.from_numpy(logits), states
+        layers = range(self.config.decoder_layers if attentions else 0)
+        wanted = [
+            "logits",
+            *(name.replace("past_key_values", "present") for name in names),
+            *(f"cross_attentions.{layer}" for layer in layers),
+        ]
+        logits, *others = map(torch.from_numpy, self.session.run(wanted, feeds))
+        states = dict(zip(names, others, strict=False))
+        return logits, states, tuple(others[len(names) :])
 
     @accept_keywords
     def forward(
@@ -145,15 +161,16 @@ class OnnxModel(VanillaTransformerGenerationMixin, VanillaTransformerPreTrainedM
         use_cache: bool | None = None,
         **kwargs: Any,
     ) -> Seq2SeqLMOutput:
-        """As the original's, without gradients, recorded states and padding in front of the target."""
+        """As the original's, without gradients, padding in front of the target, and states but cross-attentions."""
         if decoder_attention_mask is not None and not bool(decoder_attention_mask.all()):
             raise SettingsError(
                 f"`decoder_attention_mask` must be all ones with `--engine {NAME}`, but has zeros. Give translations "
                 "that begin with equally many tokens."
             )
-        for name in ("output_attentions", "output_hidden_states"):
-            if kwargs.get(name):
-                raise SettingsError(f"`{name}` must be left out with `--engine {NAME}`. Use `--engine torch`.")
+        if kwargs.get("output_hidden_states"):
+            raise SettingsError(
+                f"`output_hidden_states` must be left out with `--engine {NAME}`. Use `--engine torch`."
+            )
         assert decoder_input_ids is not None
         if encoder_outputs is None:
             assert input_ids is not None
@@ -164,10 +181,17 @@ class OnnxModel(VanillaTransformerGenerationMixin, VanillaTransformerPreTrainedM
         mask = torch.ones(encoded.shape[:2], dtype=torch.long) if attention_mask is None else attention_mask.long()
         length = 0 if cache is None else cache.get_seq_length()
         past = {} if cache is None or length == 0 else self.read_cache(cache)
-        logits, present = self.decode(decoder_input_ids.contiguous(), encoded.contiguous(), mask, past)
+        attends = bool(kwargs.get("output_attentions"))
+        ids = decoder_input_ids.contiguous()
+        logits, present, attentions = self.decode(ids, encoded.contiguous(), mask, past, attends)
         if cache is not None:
             self.write_cache(cache, present, length)
-        return Seq2SeqLMOutput(logits=logits, **{CACHE_NAME: cache}, encoder_last_hidden_state=encoded)
+        return Seq2SeqLMOutput(
+            logits=logits,
+            **{CACHE_NAME: cache},
+            encoder_last_hidden_state=encoded,
+            cross_attentions=attentions if attends else None,
+        )
 
     def read_cache(self, cache: EncoderDecoderCache) -> dict[str, torch.Tensor]:
         """Return keys and values of a cache under the names of the graph."""

@@ -22,6 +22,11 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "large keys": {"qk_head_dim": 16, "v_head_dim": 8},
     "small heads": {"qk_head_dim": 4, "v_head_dim": 4},
     "one head": {"num_attention_heads": 1},
+    "output bias": {"output_bias": True},
+    "embeddings as they are": {"scale_embedding": False},
+    "sinusoids of tensor2tensor": {"sinusoid_type": "tensor2tensor", "position_offset": 2},
+    "two vocabularies": {"decoder_vocab_size": 64},
+    "other ids": {"bos_token_id": 2, "pad_token_id": 3, "eos_token_id": 1, "decoder_start_token_id": 59},
     "pre-norm, biases, large values": {"norm_first": True, "attention_bias": True, "v_head_dim": 16},
     "untied, learned, gelu": {
         **{"tie_word_embeddings": False, "hidden_act": "gelu"},
@@ -41,3 +46,15 @@ def build_model(
             if name.endswith("bias") or "layer_norm" in name:
                 parameter.add_(0.3 * torch.randn_like(parameter))
     return model
+
+
+def renumber(batch: dict[str, torch.Tensor], config: VanillaTransformerConfig) -> dict[str, torch.Tensor]:
+    """Give padding, id 1, and ends, id 2, of a batch the ids that a configuration has for them."""
+    ids = torch.arange(config.vocab_size)
+    ids[1], ids[2] = config.pad_token_id, config.eos_token_id
+    labels = batch["labels"]
+    return {
+        "input_ids": ids[batch["input_ids"]],
+        "attention_mask": batch["attention_mask"],
+        "labels": torch.where(labels == -100, labels, ids[labels.clamp(min=0)]),
+    }

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.vanilla_transformer.conversion.configurations import CONFIGURATIONS, build_model
+from tests.vanilla_transformer.conversion.configurations import CONFIGURATIONS, build_model, renumber
 from vanilla_transformer.cli import main
 from vanilla_transformer.conversion.folder import check_exportable
 from vanilla_transformer.conversion.to_ctranslate2 import build_spec, export_ctranslate2, fill_heads
@@ -23,14 +23,15 @@ def name_tokens(count):
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_the_engine_scores_a_target_as_the_model_does(name, small_config, batch, tmp_path):
     model = build_model(small_config, **CONFIGURATIONS[name])
-    tokens = name_tokens(model.config.vocab_size)
-    spec = build_spec(model, tokens, max_positions=64)
+    config, batch = model.config, renumber(batch, model.config)
+    tokens, target_tokens = name_tokens(config.vocab_size), name_tokens(config.target_vocab_size)
+    spec = build_spec(model, tokens, max_positions=64, target_tokens=target_tokens)
     spec.validate()
     spec.optimize()
     spec.save(str(tmp_path))
-    sources = [[tokens[i] for i in row[row != 1]] for row in batch["input_ids"]]
+    sources = [[tokens[i] for i in row[row != config.pad_token_id]] for row in batch["input_ids"]]
     labels = batch["labels"]
-    targets = [[tokens[i] for i in row[(row != -100) & (row != 2)]] for row in labels]
+    targets = [[target_tokens[i] for i in row[(row != -100) & (row != config.eos_token_id)]] for row in labels]
     scored = ctranslate2.Translator(str(tmp_path), intra_threads=1).score_batch(sources, targets)
     with torch.no_grad():
         logits = model(**batch).logits
@@ -128,7 +129,6 @@ def test_without_the_library_the_command_says_what_to_install(model_folder, tmp_
     shown = fresh_python(
         f"""
 import contextlib, io
-from tests.vanilla_transformer.conversion.configurations import CONFIGURATIONS, build_model
 from vanilla_transformer.cli import main
 errors = io.StringIO()
 with contextlib.redirect_stderr(errors):

@@ -7,64 +7,9 @@ import pytest
 import torch
 from transformers import AutoTokenizer, FSMTTokenizer
 
+from tests.fairseq import ARGUMENTS, make_tensors, write_fairseq
 from vanilla_transformer.cli import main
 from vanilla_transformer.loading import load_model
-
-WORDS = ["the", "house", "is", "red", "."]
-ARGUMENTS = {
-    "source_lang": "en",
-    "target_lang": "de",
-    "encoder_embed_dim": 16,
-    "decoder_embed_dim": 16,
-    "encoder_ffn_embed_dim": 24,
-    "decoder_ffn_embed_dim": 24,
-    "encoder_layers": 1,
-    "decoder_layers": 1,
-    "encoder_attention_heads": 2,
-    "decoder_attention_heads": 2,
-}
-
-
-def make_tensors(vocabulary=10, learned=0, final_norm=False):
-    torch.manual_seed(0)
-    tensors = {"encoder.embed_tokens.weight": torch.randn(vocabulary, 16)}
-    tensors["decoder.embed_tokens.weight"] = torch.randn(vocabulary, 16)
-    tensors["decoder.output_projection.weight"] = torch.randn(vocabulary, 16)
-    for stack, attentions in (("encoder", ("self_attn",)), ("decoder", ("self_attn", "encoder_attn"))):
-        layer = f"{stack}.layers.0"
-        for attention in attentions:
-            for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
-                tensors[f"{layer}.{attention}.{part}.weight"] = torch.randn(16, 16)
-                tensors[f"{layer}.{attention}.{part}.bias"] = torch.randn(16)
-        tensors |= {f"{layer}.fc1.weight": torch.randn(24, 16), f"{layer}.fc1.bias": torch.randn(24)}
-        tensors |= {f"{layer}.fc2.weight": torch.randn(16, 24), f"{layer}.fc2.bias": torch.randn(16)}
-        norms = [f"{layer}.{attention}_layer_norm" for attention in attentions] + [f"{layer}.final_layer_norm"]
-        for norm in [*norms, *([f"{stack}.layer_norm"] if final_norm else [])]:
-            tensors |= {f"{norm}.weight": torch.ones(16), f"{norm}.bias": torch.zeros(16)}
-        if learned:
-            tensors[f"{stack}.embed_positions.weight"] = torch.randn(learned + 2, 16)
-    return tensors
-
-
-def write_fairseq(folder, tensors=None, words=("the", "ho@@", "use", "is", "red", "."), **arguments):
-    folder.mkdir()
-    namespace = argparse.Namespace(**{**ARGUMENTS, **arguments})
-    torch.save({"args": namespace, "model": tensors or make_tensors()}, folder / "model.pt")
-    for language in ("en", "de"):
-        (folder / f"dict.{language}.txt").write_text("".join(f"{word} 9\n" for word in words))
-    codes = [
-        "#version: 0.2",
-        "t h 9",
-        "th e</w> 8",
-        "h o 7",
-        "u s 6",
-        "us e</w> 5",
-        "i s</w> 4",
-        "r e 3",
-        "re d</w> 2",
-    ]
-    (folder / "bpecodes").write_text("\n".join(codes) + "\n")
-    return folder
 
 
 def refuse(folder, output, capsys):

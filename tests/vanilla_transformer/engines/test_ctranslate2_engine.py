@@ -5,13 +5,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from training.data.phrasebook import phrasebook
 from vanilla_transformer import VanillaTransformerTranslationPipeline, load_translator
 from vanilla_transformer.cli import main
-from vanilla_transformer.conversion.to_ctranslate2 import export_ctranslate2
+from vanilla_transformer.conversion.to_ctranslate2 import (
+    STOP_DIFFERENCE,
+    SUPPRESSED_DIFFERENCE,
+    export_ctranslate2,
+)
 from vanilla_transformer.engines import load_engine
-from vanilla_transformer.errors import ModelFolderError, SettingsError
+from vanilla_transformer.errors import ConversionError, ModelFolderError, SettingsError
 from vanilla_transformer.loading import load_model
 
 pytest.importorskip("ctranslate2", reason='needs pip install "vanilla-transformer[ctranslate2]"')
@@ -92,6 +97,8 @@ def test_what_it_does_not_have_is_refused_by_name(theirs, folder):
         theirs.translate(["the"], {"length_penalty_type": "other"})
     with pytest.raises(SettingsError, match="`renormalize_logits` must be True"):
         theirs.translate(["the"], {"suppress_tokens": [1]})
+    with pytest.raises(SettingsError, match="`return_alignments` must be left out"):
+        theirs.translate(["the"], {}, return_alignments=True)
     with pytest.raises(SettingsError, match="at most 200 tokens for this exported model, but has"):
         theirs.translate(["the red house " * 100], {})
     facts = json.loads((folder / "vanilla_transformer.json").read_text())
@@ -99,6 +106,29 @@ def test_what_it_does_not_have_is_refused_by_name(theirs, folder):
     (folder / "vanilla_transformer.json").write_text(json.dumps(facts))
     with pytest.raises(SettingsError, match="`no_repeat_ngram_size` must be left out"):
         load_engine(folder, "ctranslate2")
+
+
+def test_an_export_refuses_settings_that_the_engine_does_not_have(model_folder, tmp_path):
+    settings = GenerationConfig.from_pretrained(model_folder)
+    settings.no_repeat_ngram_size = 3
+    settings.save_pretrained(model_folder)
+    with pytest.raises(ConversionError, match="`no_repeat_ngram_size` must be left out of "):
+        export_ctranslate2(model_folder, tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
+
+
+def test_what_it_has_in_the_place_of_a_setting_is_said(model_folder, tmp_path, ours):
+    settings = GenerationConfig.from_pretrained(model_folder)
+    settings.update(early_stopping=True, suppress_tokens=[1, 5])
+    settings.save_pretrained(model_folder)
+    differences = export_ctranslate2(model_folder, tmp_path / "adapted")
+    assert STOP_DIFFERENCE in differences and SUPPRESSED_DIFFERENCE in differences
+    theirs = load_engine(tmp_path / "adapted", "ctranslate2")
+    expected = ours.translate(TEXTS, {"suppress_tokens": [1, 5], "renormalize_logits": True})
+    assert theirs.translate(TEXTS, {}) == expected
+    assert theirs.translate(TEXTS, {"num_beams": 1, "renormalize_logits": False}) == ours.translate(
+        TEXTS, {"num_beams": 1, "suppress_tokens": [1, 5]}
+    )
 
 
 def test_the_command_gives_the_same_lines(model_folder, folder, capsys):

@@ -46,6 +46,8 @@ def test_every_setting_gives_the_lines_of_the_model(model_folder, tmp_path, caps
         )
         assert texts[0] == texts[1], settings
         torch.testing.assert_close(torch.tensor(scores[1]), torch.tensor(scores[0]), rtol=1e-5, atol=1e-5)
+    aligned = [each.translate(TEXTS, {"max_new_tokens": 5}, return_alignments=True) for each in (ours, theirs)]
+    assert aligned[0] == aligned[1] and aligned[0][0][0]["alignment"]
     ids = torch.randint(4, 300, (2, 600), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)
     mask[1, 500:] = 0
