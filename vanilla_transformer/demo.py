@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .errors import SettingsError, TextError
 from .explain import explain
+from .loading import TOKENIZER_FILES
 from .pipeline_vanilla_transformer import VanillaTransformerTranslationPipeline
 from .plots import plot_attention
 
@@ -24,7 +25,7 @@ MOST_CHARACTERS = 1000  # of a text, looked at before the tokenizer is
 MOST_BEAMS = 8
 MOST_WAITING = 32  # requests; one is worked on at a time
 MEAN = "mean"
-SPACE_FILES = ("config.json", "generation_config.json", "*.safetensors*", "tokenizer.json", "tokenizer_config.json")
+SPACE_FILES = ("config.json", "generation_config.json", "*.safetensors*", *TOKENIZER_FILES)
 SPACE_APP = '''"""The demo of a translation model; `vanilla-transformer demo` runs the same on your machine."""
 
 from vanilla_transformer.demo import build_app, launch
@@ -150,9 +151,12 @@ def launch(app: Any, host: str = "127.0.0.1", port: int = 7860) -> None:
     app.launch(server_name=host, server_port=port, share=False, theme=theme, footer_links=["api"])
 
 
-def list_requirements() -> list[str]:
+def list_requirements(*extras: str) -> list[str]:
     """
     Return what the demo needs besides gradio, which a Space has: as this package was installed with.
+
+    Args:
+        extras: of this package, besides its own.
 
     Raises:
         SettingsError: where it is not installed.
@@ -163,7 +167,8 @@ def list_requirements() -> list[str]:
         raise SettingsError(
             "`vanilla-transformer` must be installed, since a Space needs the same versions. Run: pip install -e ."
         ) from error
-    of_demo = [each for each in needed if each.marker is None or each.marker.evaluate({"extra": "demo"})]
+    wanted = [{"extra": extra} for extra in ("demo", *extras)]
+    of_demo = [each for each in needed if each.marker is None or any(map(each.marker.evaluate, wanted))]
     return [f"{each.name}{each.specifier}" for each in of_demo if each.name != "gradio"]
 
 
@@ -179,7 +184,8 @@ def write_space(model: Path, folder: Path, title: str) -> None:
     Raises:
         SettingsError: without gradio, or where this package is not installed.
     """
-    gradio, requirements = import_gradio(), list_requirements()
+    is_imported = not (model / "tokenizer.json").is_file()
+    gradio, requirements = import_gradio(), list_requirements(*["marian"] * is_imported)
     package = Path(__file__).parent
     left_out = shutil.ignore_patterns("__pycache__")
     shutil.copytree(package, folder / "vanilla_transformer", ignore=left_out, dirs_exist_ok=True)

@@ -14,7 +14,11 @@ from .configuration_vanilla_transformer import AUTO_MAP
 from .engines import ENGINES, load_engine
 from .errors import ModelFolderError, SettingsError
 from .exported import check_engine
+from .fsmt import FSMTTokenizer
 from .pipeline_vanilla_transformer import VanillaTransformerTranslationPipeline
+
+# Of a tokenizer of ours; from "*.spm" on of those that imported models keep.
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "*.spm", "vocab*.json", "target_vocab.json", "merges.txt")
 
 
 def auto_class_of(model_class: str) -> Any:
@@ -126,6 +130,8 @@ def load_parts(
         )
         part = "tokenizer"
         tokenizer = AutoTokenizer.from_pretrained(name)
+        if isinstance(tokenizer, transformers.FSMTTokenizer):
+            tokenizer = FSMTTokenizer.from_pretrained(name)
     except Exception as error:  # a damaged file can make transformers raise anything
         if isinstance(error, OSError) and not folder.is_dir():
             raise ModelFolderError(f"{name} is no folder here and no model on the Hub that can be reached.") from error

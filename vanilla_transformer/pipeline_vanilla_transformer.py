@@ -430,6 +430,11 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         """The translations of each text, best first."""
         texts = list(texts_only(texts))
         if return_alignments:
+            if not self.tokenizer.is_fast:
+                raise ValueError(
+                    f"`return_alignments` needs to know where tokens are in a text, which {type(self.tokenizer).__name__}, "
+                    "the tokenizer of this imported model, does not tell. Leave it out."
+                )
             results = self.translate(texts, generate_arguments, return_scores, split_sentences, **settings)
             self.add_alignments(texts, results)
             return results
@@ -592,6 +597,11 @@ class VanillaTransformerTranslationPipeline(Pipeline):
 
     def _encode_prefix(self, prefix: str, count: int) -> torch.Tensor:
         """The ids (B, 1 + P) that translations begin with: the start token and those of the text."""
+        if hasattr(self.tokenizer, "get_tgt_vocab") and not hasattr(self.tokenizer, "_switch_to_target_mode"):
+            raise ValueError(
+                "`prefix` would be encoded as source text by transformers' FSMTTokenizer. Load this model with "
+                "`load_translator` of vanilla_transformer.loading, whose own encodes both languages."
+            )
         ids = self.tokenizer(text_target=prefix, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         start = self.model.generation_config.decoder_start_token_id
         return torch.tensor([[start, *ids]] * count, device=self.model.device)

@@ -61,19 +61,26 @@ def attention_weights(
         model.set_attn_implementation(implementation)
         model.train(was_training)
     weights = {kind: torch.stack([layer[0] for layer in outputs[name]]) for kind, name in KINDS.items()}
-    return weights, token_texts(tokenizer, inputs.input_ids[0]), token_texts(tokenizer, labels[0])
+    return weights, token_texts(tokenizer, inputs.input_ids[0], of_source=True), token_texts(tokenizer, labels[0])
 
 
-def token_texts(tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor) -> list[str]:
+def token_texts(tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor, of_source: bool = False) -> list[str]:
     """
     Return each token as text, with a visible space.
 
     Tokens that are only a part of a character's bytes have the whole character, with their number: "世 1/3".
+
+    Args:
+        of_source: whether they are of the source language, which has its own vocabulary in some imported models.
     """
-    tokens = tokenizer.convert_ids_to_tokens(ids.tolist())
     backend = getattr(tokenizer, "backend_tokenizer", None)  # which the tokenizers of imported models lack
+    if backend is None and of_source:
+        names = {index: token for token, index in tokenizer.get_vocab().items()}
+        tokens = [names[index] for index in ids.tolist()]
+    else:
+        tokens = tokenizer.convert_ids_to_tokens(ids.tolist())
     if backend is None or type(backend.decoder) is not decoders.ByteLevel:
-        return [token.replace("▁", SPACE) for token in tokens]
+        return [token.replace("▁", SPACE).replace("</w>", SPACE) for token in tokens]
     decoder = decoders.ByteLevel()
 
     def decode(*parts: str) -> str:
@@ -311,7 +318,7 @@ def find_neighbours(
         cosines = vectors @ vectors[first]  # (V,)
         cosines[first] = -1
         best, ids = cosines.topk(count)
-        names = [token_texts(tokenizer, each.view(1))[0] for each in (torch.tensor(first), *ids.cpu())]
+        names = token_texts(tokenizer, torch.tensor([first, *ids.tolist()]), of_source=True)
         found.append((names[0], list(zip(names[1:], best.tolist(), strict=True))))
     return found
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 import yaml
 from torch import nn
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, MarianMTModel, MarianTokenizer
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, FSMTTokenizer, MarianMTModel, MarianTokenizer
 
+from tests.fsmt import write_fsmt
 from tests.marian import write_marian
 from training.data.phrasebook import phrasebook
 from training.data.replay import draw
@@ -190,3 +191,20 @@ def test_a_marian_model_is_fine_tuned_and_given_back(recipe, tmp_path, capsys):
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
     assert main([str(recipe), "--bpe_dropout", "0.1", "--output_dir", str(tmp_path / "refused")]) == 2
     assert "`bpe_dropout` must be 0" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_an_fsmt_model_is_fine_tuned_and_goes_on(recipe, tmp_path):
+    write_fsmt(tmp_path / "wmt19")
+    started = yaml.safe_load(recipe.read_text())
+    for name in ("preset", "vocab_size", "config_overrides", "source_lang", "target_lang"):
+        del started[name]
+    recipe.write_text(yaml.safe_dump({**started, "init_from": str(tmp_path / "wmt19")}))
+    assert main([str(recipe), "--bootstrap_samples", "0"]) == 0
+    results = json.loads((tmp_path / "run" / "all_results.json").read_text())
+    assert results["validation_loss"] < results["validation_loss_before"]
+    assert main([str(recipe), "--max_steps", "16", "--resume_from_checkpoint", "true"]) == 0
+    model, tokenizer = (each.from_pretrained(tmp_path / "run") for each in (AutoModelForSeq2SeqLM, AutoTokenizer))
+    assert model.config.decoder_vocab_size == 7 and type(tokenizer) is FSMTTokenizer
+    card = (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+    assert "fine-tuned from `wmt19`" in card and "BPE of Moses tokens" in card

@@ -21,6 +21,8 @@ from vanilla_transformer import VanillaTransformerConfig
 from vanilla_transformer.errors import RecipeError
 
 WEIGHTS = "model.safetensors"
+# Of a tokenizer of ours, of Marian's and of FSMT's.
+VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab-src.json")
 # What makes the shape of a model, which training does not change.
 SHAPE = (
     "encoder_layers",
@@ -90,8 +92,8 @@ def find_damage(checkpoint: Path) -> str | None:
     """What keeps a run from going on from a checkpoint, in a few words; `None` for a whole one."""
     name = ""
     try:
-        has_own = not (checkpoint / "tokenizer.json").is_file() and (checkpoint / "vocab.json").is_file()
-        for name in (CONFIG_NAME, "vocab.json" if has_own else "tokenizer.json", TRAINER_STATE_NAME):
+        vocabulary = next((each for each in VOCABULARIES if (checkpoint / each).is_file()), VOCABULARIES[0])
+        for name in (CONFIG_NAME, vocabulary, TRAINER_STATE_NAME):
             content = json.loads((checkpoint / name).read_text(encoding="utf-8"))
         lacking = [entry for entry in STATE if entry not in content]
         if lacking:

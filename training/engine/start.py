@@ -25,7 +25,7 @@ from vanilla_transformer import (
     VanillaTransformerPreTrainedModel,
     VanillaTransformerTokenizer,
 )
-from vanilla_transformer.conversion.importing import KINDS, find_source, import_model
+from vanilla_transformer.conversion.importing import find_source, import_model
 from vanilla_transformer.conversion.marian import marian_config
 from vanilla_transformer.errors import ModelFolderError, RecipeError
 from vanilla_transformer.loading import auto_class_of, load_parts
@@ -159,11 +159,6 @@ def load_initial_model(
     foreign = find_source(folder)
     if foreign is None:
         model, tokenizer, new = load_parts(folder, auto_class, **task.config_fields(text), **free)
-    elif not KINDS[foreign.kind].encodes_targets:
-        raise RecipeError(
-            f"`init_from` is {folder}, whose tokenizer encodes its source language alone: it can be imported to "
-            "translate, not to be trained. Start from a MarianMTModel."
-        )
     elif task.model_class is VanillaTransformerForConditionalGeneration:
         (model, tokenizer), new = import_model(foreign, **task.config_fields(text), **free), []
     else:

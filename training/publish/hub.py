@@ -23,7 +23,7 @@ import vanilla_transformer
 from vanilla_transformer import VanillaTransformerConfig
 from vanilla_transformer.conversion.marian import export_marian
 from vanilla_transformer.errors import HubError, ModelCardError, ModelFolderError
-from vanilla_transformer.loading import auto_class_of, check_model_folder, load_model
+from vanilla_transformer.loading import TOKENIZER_FILES, auto_class_of, check_model_folder, load_model
 from vanilla_transformer.model_card import FACTS, PICTURES, RESULTS, ModelPlace, folder_card
 
 # What a repository gets of a folder. Checkpoints, logs, and settings, a token among them perhaps, stay where they are.
@@ -32,12 +32,7 @@ PUSHED = (
     "generation_config.json",
     "*.safetensors",
     "*.safetensors.index.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "*.spm",  # and those after it: of the tokenizer that an imported model keeps
-    "vocab*.json",
-    "target_vocab.json",
-    "merges.txt",
+    *TOKENIZER_FILES,
     "*_vanilla_transformer.py",
     RESULTS,
     FACTS,

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import FSMTTokenizer, GenerationConfig, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from ..configuration_vanilla_transformer import VanillaTransformerConfig
 from ..errors import ConversionError
+from ..fsmt import FSMTTokenizer
 from ..modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
 from .from_marian import settings_from
 from .marian import MARIAN_LAYER_NORM_EPS, halves_order, writes_residual

@@ -12,9 +12,10 @@ from typing import Any
 from huggingface_hub import ModelCard, hf_hub_download, snapshot_download
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
-from transformers import FSMTTokenizer, MarianTokenizer, PreTrainedTokenizerBase
+from transformers import MarianTokenizer, PreTrainedTokenizerBase
 
 from ..errors import ConversionError, ModelCardError
+from ..fsmt import FSMTTokenizer
 from ..loading import check_model_folder, read_generation_config, share_weights
 from ..model_card import LICENSES, ModelCardFacts, ModelPlace, check_language, folder_card
 from ..modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
@@ -68,13 +69,11 @@ class Kind:
         convert: makes the model of a source, with fields of its configuration changed.
         load_tokenizer: loads the tokenizer of a source.
         segmentation: what its tokens are.
-        encodes_targets: whether its tokenizer encodes the target language too, as training needs it.
     """
 
     convert: Callable[..., VanillaTransformerForConditionalGeneration]
     load_tokenizer: Callable[[Source], PreTrainedTokenizerBase]
     segmentation: str
-    encodes_targets: bool = True
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -177,8 +176,8 @@ load_marian = partial(load_own_tokenizer, tokenizer=MarianTokenizer, files=MARIA
 load_fsmt = partial(load_own_tokenizer, tokenizer=FSMTTokenizer, files=FSMT_TOKENIZER, needs=NEEDS_SACREMOSES)
 KINDS = {
     "marian": Kind(convert_marian, load_marian, "SentencePiece"),
-    "fsmt": Kind(convert_fsmt, load_fsmt, "BPE of Moses tokens", encodes_targets=False),
-    "fairseq": Kind(convert_fairseq, load_tokenizer_of_fairseq, "BPE of Moses tokens", encodes_targets=False),
+    "fsmt": Kind(convert_fsmt, load_fsmt, "BPE of Moses tokens"),
+    "fairseq": Kind(convert_fairseq, load_tokenizer_of_fairseq, "BPE of Moses tokens"),
 }
 
 

@@ -89,7 +89,7 @@ def explain(
     return Explanation(
         text=text.strip(),
         translation=tokenizer.decode(target, skip_special_tokens=True),
-        source_tokens=token_texts(tokenizer, source[0]),
+        source_tokens=token_texts(tokenizer, source[0], of_source=True),
         source_ids=source[0].tolist(),
         target_tokens=token_texts(tokenizer, target),
         target_ids=target.tolist(),
