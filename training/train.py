@@ -101,12 +101,12 @@ def train(recipe: Recipe, args: TrainingArguments, task: Task, texts: dict) -> N
 
     with push_checkpoints(trainer, repositories, describe):
         before = score_before(recipe, task, trainer, encoded, start)
-        averaged = fit(trainer, start)
-        if averaged is None:  # stopped by SIGTERM, with a checkpoint
+        choice = fit(trainer, start)
+        if choice is None:  # stopped by SIGTERM, with a checkpoint
             return
         splits, robustness = score(task, trainer, encoded)
         results = Results(splits, before, robustness, trainer.state.global_step, course.seconds)
-        facts = describe_run(recipe, course, trainer.state, results, example, averaged)
+        facts = describe_run(recipe, course, trainer.state, results, example, choice)
         save_result(trainer, facts, repositories)
         summarize(recipe, results, example)
     if repositories is not None:

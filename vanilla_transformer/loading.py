@@ -18,7 +18,14 @@ from .fsmt import FSMTTokenizer
 from .pipeline_vanilla_transformer import VanillaTransformerTranslationPipeline
 
 # Of a tokenizer of ours; from "*.spm" on of those that imported models keep.
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "*.spm", "vocab*.json", "target_vocab.json", "merges.txt")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "*.spm",
+    "vocab*.json",
+    "target_vocab.json",
+    "merges.txt",
+)
 
 
 def auto_class_of(model_class: str) -> Any:

@@ -77,6 +77,7 @@ class ModelCardFacts:
         data_description, limits: the data, and what the model cannot do, in words.
         train_rows, steps, tokens_per_step, warmup_steps, noam_scale, seed, averaged: the training; rows are what the
             task counts, tokens those of either side, averaged is the number of checkpoints.
+        new_share: of the trained weights, where the result is a mean of them and those of `base_model`.
         schedule, optimizer, regularization, precision: in words; the schedule where it is not the paper's,
             regularization besides dropout and label smoothing.
         seconds, hardware: how long it took on what.
@@ -104,6 +105,7 @@ class ModelCardFacts:
     schedule: str | None = None
     seed: int | None = None
     averaged: int | None = None
+    new_share: float | int | None = None
     optimizer: str | None = None
     regularization: str | None = None
     precision: str | None = None
@@ -367,6 +369,10 @@ def training_rows(facts: ModelCardFacts, config: VanillaTransformerConfig) -> li
         else ("dropout", f"{config.dropout:g}"),
         ("other regularization", facts.regularization),
         ("averaged checkpoints", facts.averaged),
+        (
+            "share of the new weights",
+            None if facts.new_share is None else f"{facts.new_share:.0%}; the rest is of `{facts.base_model}`",
+        ),
         ("precision", facts.precision),
         ("seed", facts.seed),
         ("hardware", facts.hardware),

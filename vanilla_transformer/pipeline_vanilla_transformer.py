@@ -431,9 +431,10 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         texts = list(texts_only(texts))
         if return_alignments:
             if not self.tokenizer.is_fast:
+                kind = type(self.tokenizer).__name__
                 raise ValueError(
-                    f"`return_alignments` needs to know where tokens are in a text, which {type(self.tokenizer).__name__}, "
-                    "the tokenizer of this imported model, does not tell. Leave it out."
+                    f"`return_alignments` needs to know where tokens are in a text, which {kind}, the tokenizer of "
+                    "this imported model, does not tell. Leave it out."
                 )
             results = self.translate(texts, generate_arguments, return_scores, split_sentences, **settings)
             self.add_alignments(texts, results)

@@ -12,8 +12,10 @@ from safetensors.torch import load
 from tests.hub.cards import check_card
 from tests.hub.repositories import Repository
 from tests.hub.server import HubServer
+from tests.marian import write_marian
 from tests.training.small import write_recipe
 from training.push import main
+from vanilla_transformer.conversion.importing import import_folder
 
 
 @pytest.fixture
@@ -220,6 +222,7 @@ import json
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from training.push import main
+from vanilla_transformer.conversion.importing import import_folder
 results = []
 for number in range({len(requests)}):
     for _ in range(2):
@@ -301,3 +304,30 @@ def test_a_result_that_does_not_arrive_is_kept_with_the_command_that_pushes_it(h
     assert (
         hub.commits("alice/late")[-1].files["model.safetensors"] == (tmp_path / "run/model.safetensors").read_bytes()
     )
+
+
+@pytest.mark.slow
+def test_an_imported_model_is_pushed_with_its_tokenizer_its_origin_and_its_licence(
+    hub, tmp_path, run_module, fresh_process
+):
+    write_marian(tmp_path / "opus-mt-en-es")
+    import_folder(tmp_path / "opus-mt-en-es", tmp_path / "model")
+    names = ["--repo", "en-es", "--native", "alice/en-es-marian"]
+    result = run_module(hub, "training.push", "--model", tmp_path / "model", *names)
+    assert result.returncode == 0, result.stderr
+    for repo in ("alice/en-es", "alice/en-es-marian"):
+        files = hub.commits(repo)[-1].files
+        assert {"source.spm", "target.spm", "vocab.json", "tokenizer_config.json", "model.safetensors"} <= set(files)
+        card = files["README.md"].decode()
+        assert "imported from `opus-mt-en-es`" in card and "license: cc-by-4.0" in card
+        assert check_card(card) == ([], [])
+    code = """
+from transformers import AutoTokenizer, MarianMTModel, pipeline
+ours = pipeline("translation", model="alice/en-es", trust_remote_code=True)
+assert type(ours.tokenizer) is type(AutoTokenizer.from_pretrained("alice/en-es-marian"))
+stock = MarianMTModel.from_pretrained("alice/en-es-marian")
+inputs = ours.tokenizer("The house is red.", return_tensors="pt")
+expected = ours.tokenizer.decode(stock.generate(**inputs, forced_eos_token_id=None)[0], skip_special_tokens=True)
+assert ours("The house is red.")[0]["translation_text"] == expected
+"""
+    fresh_process(hub, code, token="hf_alice")

@@ -153,7 +153,10 @@ def test_a_fine_tuning_looks_at_old_text_too(recipe, tmp_path, capsys):
     shown = capsys.readouterr()
     said = shown.out + shown.err
     assert re.search(r"replay: \d+ old pairs, translated by the model itself, \d+% of the training text", said)
-    assert "is kept" in said
+    share = re.search(r"; (\d+%) is kept", said)
+    card = (tmp_path / "tuned" / "README.md").read_text(encoding="utf-8")
+    assert f"| share of the new weights | {share[1]}; the rest is of `run` |" in card
+    assert "replay (old text, the model's own translations, share 0.2)" in card
     results = json.loads((tmp_path / "tuned" / "all_results.json").read_text())
     assert {"replay_loss", "replay_loss_before", "validation_loss"} <= set(results)
     state = json.loads((tmp_path / "tuned" / "checkpoint-12" / "trainer_state.json").read_text())

@@ -2,9 +2,11 @@
 
 import pytest
 
+from tests.marian import write_marian
 from training.publish import space
 from training.push import main
 from vanilla_transformer import demo
+from vanilla_transformer.conversion.importing import import_folder
 
 
 class Gradio:
@@ -40,6 +42,13 @@ def test_a_space_is_made_and_filled(model_folder, calls, capsys):
     assert (repo, kind) == ("user/demo", "space")
     assert {"app.py", "README.md", "requirements.txt", "model/config.json", "vanilla_transformer/demo.py"} <= files
     assert "pushed: the demo of model, spaces/user/demo" in capsys.readouterr().out
+
+
+def test_a_space_of_an_imported_model_has_its_tokenizer(calls, tmp_path):
+    write_marian(tmp_path / "opus")
+    import_folder(tmp_path / "opus", tmp_path / "model")
+    assert main(["--model", str(tmp_path / "model"), "--space", "user/demo"]) == 0
+    assert {"model/source.spm", "model/target.spm", "model/vocab.json"} <= calls["uploaded"][2]
 
 
 def test_a_push_needs_a_place(model_folder, calls, capsys):

@@ -68,5 +68,5 @@ def test_a_prefix_is_of_the_target_language_or_refused(imported):
 
 
 def test_alignments_are_refused_before_the_work(imported):
-    with pytest.raises(ValueError, match="`return_alignments`.*FSMTTokenizer"):
+    with pytest.raises(ValueError, match=r"`return_alignments`.*FSMTTokenizer"):
         load_translator(imported)("the house", return_alignments=True)

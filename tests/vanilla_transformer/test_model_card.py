@@ -72,6 +72,13 @@ def test_another_schedule_than_the_paper_s_is_on_the_card(facts):
     assert "decoupled weight decay 20 |" in text
 
 
+def test_a_mean_with_the_weights_before_is_on_the_card(facts):
+    assert "share of the new weights" not in str(render_model_card(facts, CONFIG, 1_446_912, REPOSITORY))
+    facts.base_model, facts.new_share = "opus-mt-en-es", 0.7
+    text = str(render_model_card(facts, CONFIG, 1_446_912, REPOSITORY))
+    assert "| share of the new weights | 70%; the rest is of `opus-mt-en-es` |" in text
+
+
 def test_every_fact_is_on_the_card(facts):
     text = str(render_model_card(facts, CONFIG, 1_446_912, REPOSITORY))
     for shown in (

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
@@ -33,12 +34,26 @@ from vanilla_transformer.scores import Results, Robustness, SplitScores
 SHARES = tuple(tenth / 10 for tenth in range(11))
 
 
-def fit(trainer: VanillaTransformerTrainer, start: Start) -> int | None:
+@dataclass(frozen=True)
+class Choice:
+    """
+    What the weights of a result are.
+
+    Attributes:
+        averaged: how many checkpoints they are the mean of.
+        new_share: of that mean, where the rest is of the weights before the training; else none.
+    """
+
+    averaged: int
+    new_share: float | None = None
+
+
+def fit(trainer: VanillaTransformerTrainer, start: Start) -> Choice | None:
     """
     Train, and load the weights of the result into the model.
 
     Returns:
-        how many checkpoints the result is the mean of; `None` if SIGTERM has ended the training before its last step.
+        what they are; `None` if SIGTERM has ended the training before its last step.
     """
     args, model, checkpoint = trainer.args, trainer.model, start.checkpoint
     if checkpoint is not None and trainer.train_sampler is not None:
@@ -59,14 +74,14 @@ def fit(trainer: VanillaTransformerTrainer, start: Start) -> int | None:
             "with `--resume_from_checkpoint true`."
         )
         return None
-    averaged = choose_weights(trainer)
+    choice = Choice(choose_weights(trainer))
     if start.initial is not None and trainer.evaluator.old_dataset is not None and trainer.eval_dataset is not None:
-        interpolate_weights(trainer, start.initial)
+        choice = Choice(choice.averaged, interpolate_weights(trainer, start.initial))
     if args.recipe.save_dtype == "float16":
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.copy_(parameter.half())  # as they come out of the file that is written
-    return averaged
+    return choice
 
 
 def choose_weights(trainer: VanillaTransformerTrainer) -> int:

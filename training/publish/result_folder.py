@@ -15,6 +15,7 @@ from transformers import TrainerState
 from training.engine.arguments import TrainingArguments
 from training.engine.callbacks import StopwatchCallback
 from training.engine.checkpoints import UNFINISHED
+from training.engine.fit import Choice
 from training.engine.task import Task
 from training.engine.trainer import VanillaTransformerTrainer
 from training.log import logger
@@ -76,7 +77,7 @@ def describe_run(
     state: TrainerState,
     results: Results,
     example: str | list[str],
-    averaged: int | None = None,
+    choice: Choice | None = None,
 ) -> ModelCardFacts:
     """What the model card says of a training."""
     args, training, data = course.args, recipe.training, recipe.data
@@ -87,6 +88,9 @@ def describe_run(
     if training.augmentation_shares:
         shares = ", ".join(f"{name} {share:g}" for name, share in training.augmentation_shares.items() if share)
         regularization.append(f"augmentation of everyday input ({shares})")
+    if data.replayed is not None:
+        made = ", the model's own translations" if data.replayed.is_synthetic else ""
+        regularization.append(f"replay (old text{made}, share {data.replayed.share:g})")
     warmup_steps = args.get_warmup_steps(state.max_steps)
     base = base_facts(init_from) if init_from is not None else ModelCardFacts(preset=recipe.model.preset)
     base_model = init_from
@@ -112,7 +116,8 @@ def describe_run(
         warmup_steps=int(args.warmup_steps) if training.noam else None,
         noam_scale=training.noam_scale,
         seed=args.seed,
-        averaged=averaged,
+        averaged=None if choice is None else choice.averaged,
+        new_share=None if choice is None else choice.new_share,
         schedule=None
         if training.noam
         else f"{args.learning_rate:g} at most, {args.lr_scheduler_type.value}, {warmup_steps:,} warm-up steps",
