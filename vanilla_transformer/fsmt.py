@@ -12,6 +12,9 @@ class FSMTTokenizer(transformers.FSMTTokenizer):
     It is saved under the name that transformers knows, whose own class encodes a target with the source's vocabulary.
     """
 
+    src_lang: str
+    encoder: dict[str, int]
+
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         # How each language is parted into words, and the ids of its tokens.

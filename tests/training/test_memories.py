@@ -141,19 +141,35 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
-@pytest.mark.slow
-def test_a_large_tmx_is_read_in_flat_memory(tmp_path):
-    unit = (
+# What begins a file, a unit of it, and what ends it.
+LARGE = {
+    "large.tmx": (
+        '<tmx version="1.4"><header/><body>\n',
         '<tu creationdate="20200101T000000Z"><tuv xml:lang="en"><seg>{0} some words here.</seg></tuv>'
-        '<tuv xml:lang="es"><seg>{0} unas palabras aquí.</seg></tuv></tu>\n'
-    )
+        '<tuv xml:lang="es"><seg>{0} unas palabras aquí.</seg></tuv></tu>\n',
+        "</body></tmx>",
+    ),
+    "large.xliff": (
+        '<!-- exported --><xliff xmlns="urn:oasis:names:tc:xliff:document:2.0" version="2.0" srcLang="en" trgLang="es">'
+        '<file id="f">',
+        '<unit id="{0}"><segment><source>{0} some words here.</source><target>{0} unas palabras aquí.</target>'
+        "</segment></unit>\n",
+        "</file></xliff>",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LARGE)
+def test_a_large_memory_is_read_in_flat_memory(tmp_path, name):
+    begin, unit, end = LARGE[name]
     grown = []
     for units in (10_000, 100_000):
-        path = tmp_path / f"{units}.tmx"
+        path = tmp_path / f"{units}_{name}"
         with path.open("w", encoding="utf-8") as file:
-            file.write('<tmx version="1.4"><header/><body>\n')
+            file.write(begin)
             file.writelines(unit.format(number) for number in range(units))
-            file.write("</body></tmx>")
+            file.write(end)
         run = subprocess.run(
             [sys.executable, "-c", MEASURED, str(path)],
             capture_output=True,

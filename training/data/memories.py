@@ -90,8 +90,10 @@ def find_elements(file: BinaryIO, path: str, names: tuple[str, ...]) -> Iterator
             is_checked = True
         yield element
         element.clear()
-        while element.getprevious() is not None:
-            del element.getparent()[0]
+        for done in (element, *element.iterancestors()):  # a unit of XLIFF 2 has its segments, a group its units
+            parent = done.getparent()
+            while parent is not None and done.getprevious() is not None:
+                del parent[0]
 
 
 def local_name(element: Any) -> str:
