@@ -150,10 +150,10 @@ LARGE = {
         "</body></tmx>",
     ),
     "large.xliff": (
-        '<!-- exported --><xliff xmlns="urn:oasis:names:tc:xliff:document:2.0" version="2.0" srcLang="en" trgLang="es">'
-        '<file id="f">',
-        '<unit id="{0}"><segment><source>{0} some words here.</source><target>{0} unas palabras aquí.</target>'
-        "</segment></unit>\n",
+        '<!-- exported --><xliff xmlns="urn:oasis:names:tc:xliff:document:2.0" version="2.0" srcLang="en" '
+        'trgLang="es"><file id="f">',
+        '<unit id="{0}"><segment><source>{0} some words here.</source>'
+        "<target>{0} unas palabras aquí.</target></segment></unit>\n",
         "</file></xliff>",
     ),
 }
