@@ -2,12 +2,16 @@ import json
 import re
 
 import pytest
+import torch
 from PIL import Image
 
+from tests.fsmt import write_fsmt
+from tests.marian import write_marian
 from training.metrics.translation import bleu
 from training.publish.length_plot import by_length, plot_by_length
 from training.score import main
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
+from vanilla_transformer.conversion.importing import import_folder
 from vanilla_transformer.loading import load_model
 from vanilla_transformer.model_card import ModelCardFacts
 from vanilla_transformer.pipeline_vanilla_transformer import VanillaTransformerTranslationPipeline
@@ -322,3 +326,27 @@ def test_token_scores_of_given_translations(texts, model_folder, capsys):
     capsys.readouterr()
     assert main([*files, *settings, "--token_scores"]) == 2
     assert "--token_scores writes a file for each text into --output" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("write", "start"), [(write_marian, "pad_token_id"), (write_fsmt, "eos_token_id")], ids=["Marian", "FSMT"]
+)
+def test_an_imported_model_has_the_nll_of_its_source(texts, write, start):
+    theirs = write(texts / "source")
+    import_folder(texts / "source", texts / "model")
+    words = ["--model", str(texts / "model"), "--source", str(texts / "a.en"), "--reference", str(texts / "a.es")]
+    assert main([*words, "--samples", "0", "--num_beams", "1", "--output", str(texts / "scores")]) == 0
+    _, tokenizer = load_model(texts / "model")
+    log_loss, count = 0.0, 0
+    for source, target in zip(SOURCES, REFERENCES, strict=True):
+        labels = tokenizer(text_target=target, return_tensors="pt").input_ids
+        decoder_ids = torch.cat([torch.tensor([[getattr(theirs.config, start)]]), labels[:, :-1]], dim=1)
+        with torch.no_grad():
+            # With a cache FSMT forgets its causal mask.
+            logits = theirs(
+                **tokenizer(source, return_tensors="pt"), decoder_input_ids=decoder_ids, use_cache=False
+            ).logits
+        log_loss -= logits.log_softmax(dim=-1).gather(-1, labels.unsqueeze(-1)).sum().item()
+        count += labels.numel()
+    scores = json.loads((texts / "scores" / "scores.json").read_text())["texts"]["a"]
+    assert scores["loss"] == pytest.approx(log_loss / count, rel=1e-5)

@@ -48,11 +48,11 @@ def config_from_marian(entries: dict[str, Any], place: str) -> VanillaTransforme
         if entries.get(name, value) is not value:
             raise ConversionError(f"`{name}` in {place} must be {value} to be imported exactly, but is {not value}.")
     marian = MarianConfig(**{name: value for name, value in entries.items() if name not in ("model_type", "dtype")})
-    for ours, theirs in (("attention_heads", "attention_heads"), ("ffn_dim", "ffn_dim")):
-        encoder, decoder = getattr(marian, f"encoder_{ours}"), getattr(marian, f"decoder_{theirs}")
+    for name in ("attention_heads", "ffn_dim"):
+        encoder, decoder = getattr(marian, f"encoder_{name}"), getattr(marian, f"decoder_{name}")
         if encoder != decoder:
             raise ConversionError(
-                f"`encoder_{ours}` in {place} must be `decoder_{theirs}`, {decoder}, to be imported, but is {encoder}."
+                f"`encoder_{name}` in {place} must be `decoder_{name}`, {decoder}, to be imported, but is {encoder}."
             )
     if marian.d_model % 2:
         raise ConversionError(f"`d_model` in {place} must be even to be imported, but is {marian.d_model}.")
