@@ -161,3 +161,40 @@ def test_a_plan_deals_the_tokens_of_a_step_out(per_device, processes, accumulati
 def test_more_processes_than_tokens_are_refused():
     with pytest.raises(ValueError, match=r"`tokens_per_step` is 3 for 4 processes\. Raise it"):
         StepPlan.make(3, None, 4)
+
+
+def changing_lengths(count, share=0.3):
+    """Lengths of an epoch in which some sentences have become long."""
+
+    def measure(epoch):
+        generator = np.random.default_rng(epoch + 1)
+        lengths = np.random.default_rng(0).integers(3, 12, count)
+        grown = lengths + generator.integers(5, 30, count) * (generator.random(count) < share)
+        return grown, grown
+
+    return measure
+
+
+@pytest.mark.parametrize("count", [40, 300, 5_000])
+def test_epochs_that_show_other_text_are_cut_by_the_lengths_of_that(count):
+    measure = changing_lengths(count)
+    sampler = TokenBudgetBatchSampler(*measure(0), 300, measure=measure)
+    for epoch in (0, 1, 2, 1):
+        sampler.set_epoch(epoch)
+        steps, lengths = list(sampler), measure(epoch)[0]
+        assert len(steps) == len(sampler) == sampler.steps
+        assert sorted(row for step in steps for row in step) == list(range(count))
+        padded = [len(step) * lengths[step].max() for step in steps]
+        assert max(padded) <= (300 if epoch == 0 else 1.25 * 300)
+        if count == 5_000:
+            assert max(padded) <= 303 and sum(padded) < 1.03 * lengths.sum()
+
+
+def test_an_epoch_of_other_text_is_the_same_when_it_is_begun_again():
+    measure = changing_lengths(500)
+    first, again = (TokenBudgetBatchSampler(*measure(0), 300, seed=3, measure=measure) for _ in range(2))
+    first.set_epoch(1)
+    list(first)
+    for sampler in (first, again):
+        sampler.set_epoch(2)
+    assert list(first) == list(again)

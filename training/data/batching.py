@@ -1,7 +1,7 @@
 """Batches of about as many tokens each, of sentences of similar length (§5.1)."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,6 +100,33 @@ def spread_remainders(sizes: list[int], lengths: np.ndarray, budget: int) -> lis
     return sizes
 
 
+def cut_steps(lengths: np.ndarray, budget: int, count: int | None = None, spread: bool = True) -> list[int]:
+    """
+    Cut sentences into steps of about as many tokens each.
+
+    Args:
+        lengths, budget: as for `fill_steps`.
+        count: how many steps there must be. If the sentences make more, each takes a little beyond the budget; if they
+            make fewer, the largest are halved.
+        spread: whether a remainder is spread over the steps before it, as `spread_remainders` does.
+
+    Returns:
+        how many sentences each step takes.
+    """
+    while True:
+        sizes = fill_steps(lengths, budget)
+        if spread:
+            sizes = spread_remainders(sizes, lengths, budget)
+        if count is None or len(sizes) <= count:
+            break
+        budget += max(1, budget // 500)
+    while count is not None and len(sizes) < count:
+        longest = np.maximum.reduceat(lengths, np.cumsum([0, *sizes[:-1]]))
+        most = int(np.argmax(longest * sizes))
+        sizes[most : most + 1] = [sizes[most] // 2, sizes[most] - sizes[most] // 2]
+    return sizes
+
+
 class TokenBudgetBatchSampler(Sampler[list[int]]):
     """
     Cut sentences, sorted by length, into optimizer steps that fill a budget of tokens; then shuffle the steps.
@@ -120,6 +147,8 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         seed (`int`), shuffle (`bool`): without `shuffle` the longest come first, which finds a lack of memory early.
         batches_per_step (`int`): processes x accumulation.
         spread (`bool`): whether a remainder is spread over the steps before it, as `spread_remainders` does.
+        measure: of an epoch that shows other text, the lengths of both sides. Steps are then cut in every epoch, as
+            many as in the first.
 
     Raises:
         RecipeError: if a sentence is longer than the budget, or there are fewer sentences than batches of a step.
@@ -134,10 +163,14 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         shuffle: bool = True,
         batches_per_step: int = 1,
         spread: bool = True,
+        measure: Callable[[int], tuple[np.ndarray, np.ndarray]] | None = None,
     ):
+        if measure is not None:
+            source_lengths, target_lengths = measure(0)
         self.source_lengths, self.target_lengths = np.asarray(source_lengths), np.asarray(target_lengths)
+        self.tokens_per_step, self.spread, self.measure = tokens_per_step, spread, measure
         self.seed, self.shuffle, self.batches_per_step = seed, shuffle, batches_per_step
-        self.epoch = 0
+        self.epoch = self._measured = 0
         lengths = np.maximum(self.source_lengths, self.target_lengths)
         if lengths.max() > tokens_per_step:
             raise RecipeError(
@@ -149,15 +182,17 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
                 f"{len(lengths)} pairs do not make {batches_per_step} batches for each step. "
                 "Give more pairs, or a smaller `tokens_per_step`."
             )
-        # Which sentence stands where depends on the epoch, which lengths stand where does not: cut once.
-        lengths = lengths[np.lexsort((self.source_lengths, self.target_lengths))]
-        self.sizes = fill_steps(lengths, tokens_per_step)
-        if spread:
-            self.sizes = spread_remainders(self.sizes, lengths, tokens_per_step)
+        # Which sentence has which place depends on the epoch; the lengths of the places do not, unless it is measured.
+        self.sizes = self._cut(None)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of an epoch; the same epoch gives the same batches."""
         self.epoch = epoch
+
+    def _cut(self, count: int | None) -> list[int]:
+        lengths = np.maximum(self.source_lengths, self.target_lengths)
+        lengths = lengths[np.lexsort((self.source_lengths, self.target_lengths))]
+        return cut_steps(lengths, self.tokens_per_step, count, self.spread)
 
     @property
     def steps(self) -> int:
@@ -168,6 +203,9 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         return self.steps * self.batches_per_step
 
     def __iter__(self) -> Iterator[list[int]]:
+        if self.measure is not None and self._measured != self.epoch:
+            self.source_lengths, self.target_lengths = self.measure(self.epoch)
+            self.sizes, self._measured = self._cut(self.steps), self.epoch
         generator = np.random.default_rng((self.seed, self.epoch))
         count = len(self.source_lengths)
         shuffled = generator.permutation(count) if self.shuffle else np.arange(count)

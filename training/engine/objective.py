@@ -7,6 +7,8 @@ import datasets
 import numpy as np
 import torch
 
+from training.data.encoding import lengths
+
 Rows = list[dict[str, Any]]
 Batch = dict[str, torch.Tensor]
 
@@ -34,6 +36,14 @@ class Objective(ABC):
     def collate_training(self, rows: Rows, epoch: int) -> Batch:
         """Make a batch to learn from, as an epoch shows it."""
         return self.collate(rows)
+
+    def shows_other_text(self) -> bool:
+        """Return whether epochs show the training text in other words, so that `measure_epoch` has to be asked."""
+        return False
+
+    def measure_epoch(self, dataset: datasets.Dataset, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the tokens of each source and of each target as an epoch shows them."""
+        return lengths(dataset)
 
     def count_tokens(self, inputs: Batch) -> torch.Tensor:
         """Return the tokens of a batch, padding not counted."""

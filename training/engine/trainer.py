@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,13 +119,13 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
 
     def make_train_sampler(self) -> TokenBudgetBatchSampler:
         """Return the steps of an epoch, in batches for every process and accumulation."""
-        source_lengths, target_lengths = lengths(self.train_dataset)
+        dataset, objective = self.train_dataset, self.objective
         return TokenBudgetBatchSampler(
-            source_lengths,
-            target_lengths,
+            *lengths(dataset),
             self.plan.tokens,
             seed=self.args.recipe.data_order_seed,
             batches_per_step=self.plan.batches,
+            measure=partial(objective.measure_epoch, dataset) if objective.shows_other_text() else None,
         )
 
     def collate_share(self, rows: Rows) -> Batch:

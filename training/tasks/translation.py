@@ -15,7 +15,7 @@ from training.data.alignment import check_alignment
 from training.data.batching import longest_sentence
 from training.data.bpe_dropout import BpeDropout
 from training.data.cleaning import LanguageEvidence, check_direction, clean, hold_out, report_lengths, report_swapped
-from training.data.encoding import encode, within
+from training.data.encoding import encode, lengths, within
 from training.data.everyday import Everyday
 from training.data.languages import compare_languages
 from training.data.replay import draw, read_old_pairs, read_old_sources
@@ -42,6 +42,7 @@ from vanilla_transformer.pipeline_vanilla_transformer import (
 from vanilla_transformer.scores import Robustness, Score, SplitScores
 
 TYPED = 500  # pairs, at most, that are scored as people type them
+MEASURED_ROWS = 10_000  # of the training text, in memory at once
 LOOKED_AT = 2_000  # sources, at most, in which sentences are counted
 SINGLE = 0.95  # of them that are one sentence: the model then knows single sentences only
 
@@ -89,28 +90,40 @@ class TranslationObjective(Objective):
         """What segments training pairs anew."""
         return BpeDropout(self.tokenizer, self.training.bpe_dropout, self.longest)
 
-    def change(self, rows: Rows, epoch: int) -> Rows:
-        """Return rows of the training text as an epoch shows them, with the ids of that."""
+    def find_changes(self, rows: Rows, epoch: int) -> dict[int, dict[str, Any]]:
+        """Return the texts and ids of those rows that an epoch shows in other words, by their place among `rows`."""
         assert self.everyday is not None
         pairs = [self.everyday(row["source"], row["target"], row["row"], epoch) for row in rows]
         changed = [i for i, row in enumerate(rows) if pairs[i] != (row["source"], row["target"])]
         if not changed:
-            return rows
+            return {}
         sources, targets = ([pairs[i][side] for i in changed] for side in (0, 1))
         ids = (
             self.tokenizer(sources, split_special_tokens=True).input_ids,
             self.tokenizer(text_target=targets, split_special_tokens=True).input_ids,
         )
-        rows = list(rows)
-        for i, source, target in zip(changed, *ids, strict=True):
-            if max(len(source), len(target)) <= self.longest:
-                new = {"source": pairs[i].source, "target": pairs[i].target, "input_ids": source, "labels": target}
-                rows[i] = {**rows[i], **new}
-        return rows
+        return {
+            i: {"source": pairs[i].source, "target": pairs[i].target, "input_ids": source, "labels": target}
+            for i, source, target in zip(changed, *ids, strict=True)
+            if max(len(source), len(target)) <= self.longest
+        }
+
+    def shows_other_text(self) -> bool:
+        return self.everyday is not None
+
+    def measure_epoch(self, dataset: datasets.Dataset, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        sources, targets = (side.copy() for side in lengths(dataset))
+        text = dataset.select_columns(["source", "target", "row"])
+        for start in range(0, len(text), MEASURED_ROWS):
+            rows = text.select(range(start, min(start + MEASURED_ROWS, len(text)))).to_list()
+            for i, new in self.find_changes(rows, epoch).items():
+                sources[start + i], targets[start + i] = len(new["input_ids"]), len(new["labels"])
+        return sources, targets
 
     def collate_training(self, rows: Rows, epoch: int) -> Batch:
         if self.everyday is not None:
-            rows = self.change(rows, epoch)
+            changes = self.find_changes(rows, epoch)
+            rows = [{**row, **changes.get(i, {})} for i, row in enumerate(rows)]
         if self.training.bpe_dropout:
             sources = self.segment([row["source"] for row in rows], [row["input_ids"] for row in rows])
             targets = self.segment([row["target"] for row in rows], [row["labels"] for row in rows])

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from tests.training.small import make_trainer, make_training_arguments
+from training.data.batching import TokenBudgetBatchSampler
 from training.data.encoding import encode
 from training.data.texts import ParallelText
+from training.recipe.augmentation import DEFAULT_SHARES
 from training.tasks import TASKS
 from training.tasks.classification import LabelledText, encode_labelled
 from training.tasks.language_modeling import encode_blocks
@@ -133,6 +135,30 @@ def test_masks_are_bert_s(build, tokenizer):
     assert not torch.equal(evaluated, batch["labels"])
     special = original == 2
     assert not chosen[special].any()
+
+
+def test_augmented_pairs_are_put_into_batches_by_the_length_that_an_epoch_gives_them(model, tokenizer, tmp_path):
+    pairs = [("the house is red", "la casa es roja"), ("the red car is new", "el coche rojo es nuevo")] * 100
+    dataset = encode(ParallelText.from_pairs(pairs), tokenizer)
+    shares = {**DEFAULT_SHARES, "copies": 0.3}
+    args = make_training_arguments(output_dir=str(tmp_path), run_on="cpu", tokens_per_step=400, augmentation=shares)
+    trainer = make_trainer("translation", model, args, tokenizer, dataset)
+    sampler, plain = trainer.train_sampler, max(dataset["source_length"])
+    fixed = TokenBudgetBatchSampler(dataset["source_length"], dataset["target_length"], 400)
+    for epoch in (0, 1):
+        sampler.set_epoch(epoch)
+        lengths = trainer.objective.measure_epoch(dataset, epoch)
+        assert lengths[0].max() > 2 * plain
+        assert len(list(sampler)) == sampler.steps
+        for batch in sampler:
+            collated = trainer.collate_share([dataset[row] for row in batch])
+            assert collated["attention_mask"].sum(dim=1).tolist() == lengths[0][batch].tolist()
+            assert (collated["labels"] != -100).sum(dim=1).tolist() == lengths[1][batch].tolist()
+            assert max(collated["labels"].numel(), collated["input_ids"].numel()) <= 1.1 * 400
+        padded, padded_by_plain_lengths = (
+            sum(len(batch) * lengths[0][batch].max() for batch in each) for each in (sampler, fixed)
+        )
+        assert padded < padded_by_plain_lengths / 2
 
 
 SENTENCES = ["the house is red", "the red car is new", "red", "el coche rojo es nuevo", "la casa es roja"]
