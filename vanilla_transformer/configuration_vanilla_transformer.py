@@ -228,7 +228,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "A-h4": {"num_attention_heads": 4, "qk_head_dim": 128, "v_head_dim": 128},
     "A-h16": {"num_attention_heads": 16, "qk_head_dim": 32, "v_head_dim": 32},
     "A-h32": {"num_attention_heads": 32, "qk_head_dim": 16, "v_head_dim": 16},
-    # (B): the attention key size alone; values keep their 64.
+    # (B): only the attention key size; values keep their 64.
     "B-dk16": {"qk_head_dim": 16, "v_head_dim": 64},
     "B-dk32": {"qk_head_dim": 32, "v_head_dim": 64},
     # (C): depth, width, size of the feed-forward layer.
@@ -251,7 +251,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 # The longest sequence of sinusoids, which have no longest, as a number that other libraries can count to.
 NO_POSITION_LIMIT = 2**31 - 1
 
-# What the paper, torch and other models call fields of the configuration, where one name cannot stand for the other.
+# What the paper, torch and other models call fields of the configuration, where one name cannot replace the other.
 OTHER_NAMES = {
     **dict.fromkeys(("N", "n_layer", "n_layers", "num_layers"), "encoder_layers` and `decoder_layers"),
     **dict.fromkeys(("h", "n_head", "n_heads", "nhead"), "num_attention_heads"),
@@ -343,7 +343,7 @@ class VanillaTransformerConfig(PreTrainedConfig):
         classifier_dropout (`float`, *optional*):
             Dropout before the classifiers of the encoder's heads; `None` means `dropout`.
         label_smoothing (`float`, defaults to 0.1):
-            ε_ls, spread over all V entries, in the training loss of translation alone (§5.4).
+            ε_ls, spread over all V entries, in the training loss of translation only (§5.4).
         norm_first (`bool`, defaults to `False`):
             `False`: LayerNorm(x + Sublayer(x)) as in the paper. `True`: x + Sublayer(LayerNorm(x)), and a final
             LayerNorm after each stack.
@@ -374,7 +374,7 @@ class VanillaTransformerConfig(PreTrainedConfig):
         position_offset (`int`, defaults to 0):
             The number of the first position of the sinusoids; 2 in fairseq.
         is_encoder_decoder, is_decoder (`bool`, default to `True`, `False`):
-            Which stacks a model has: both; the encoder alone (`False`, `False`), the decoder alone (`False`, `True`).
+            Which stacks a model has: both; only the encoder (`False`, `False`); only the decoder (`False`, `True`).
             Set by the model classes.
         use_cache (`bool`, defaults to `True`):
             Whether the decoder returns its keys and values for the next step.
@@ -465,7 +465,7 @@ class VanillaTransformerConfig(PreTrainedConfig):
 
     @property
     def num_hidden_layers(self) -> int:
-        """The layers of the encoder; of a decoder alone, its own."""
+        """The layers of the encoder; without an encoder, those of the decoder."""
         return self.encoder_layers if self.has_encoder else self.decoder_layers
 
     @num_hidden_layers.setter
@@ -487,7 +487,7 @@ class VanillaTransformerConfig(PreTrainedConfig):
             `ValueError`: if there is no preset of that name, or no such field.
         """
         if name not in PRESETS:
-            raise ValueError(f"`name` is {name!r}, which is no preset. Choose one of: {', '.join(PRESETS)}.")
+            raise ValueError(f"`name` is {name!r}, which is not a preset. Choose one of: {', '.join(PRESETS)}.")
         for key in overrides:
             if not cls.knows(key):
                 raise ValueError(f"`{key}` is not a field of {cls.__name__}.{cls.nearest_field(key)}")

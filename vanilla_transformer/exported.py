@@ -24,7 +24,7 @@ class Exported:
     Attributes:
         format: the name of the target, a key of `ENGINES_OF_FORMATS`.
         precision: of its weights.
-        max_positions: tokens that a sentence may have; `None` is no limit.
+        max_positions: tokens that a sentence may have; `None` means no limit.
         config, generation_config: the entries of the original's files.
     """
 

@@ -208,7 +208,7 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
       beside it.
 
     |X| and |Y| count `</s>`, and neither padding nor the tokens that the decoder starts with. A `max_length` or
-    `max_new_tokens` that is passed to the call, or stands in a `GenerationConfig` passed to it, takes the place of the
+    `max_new_tokens` that is passed to the call, or is set in a `GenerationConfig` passed to it, takes the place of the
     limit by source length; one in `model.generation_config` does not, since `Seq2SeqTrainer` writes 20 into it: it is
     named once. Set `source_length_offset` to `None` there and it counts.
     """
@@ -257,7 +257,7 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
         padding, ends = self.config.pad_token_id, self.config.eos_token_id
         is_padding = padding is not None and padding not in (ends if isinstance(ends, list) else [ends])
         if kwargs.get("attention_mask") is None and is_padding and ids is not None:
-            # transformers makes a missing mask for decoder-only models alone; padding is no text here either.
+            # transformers makes a missing mask only for decoder-only models; padding is not text here either.
             kwargs["attention_mask"] = (ids != padding).long()
         precision = self._requested(generation_config, kwargs, "weight_precision")
         if precision is None:
@@ -488,7 +488,7 @@ def build_request(
     beams: int,
     model_kwargs: dict[str, Any],
 ) -> Request:
-    """Build a request from what `generate` passes to its searches, where every sentence stands `beams` times."""
+    """Build a request from what `generate` passes to its searches, where every sentence comes `beams` times."""
     mask, start = model_kwargs.get("attention_mask"), input_ids[::beams]
     limits = torch.full((len(start),), settings.max_length, device=start.device)
     known_ends, padding = settings._eos_token_tensor, settings._pad_token_tensor
@@ -790,7 +790,7 @@ def called_steps(model: Any, settings: GenerationConfig) -> Iterator[None]:
     """Packed weights for a model that is called: in the precision that is asked for, or where they are faster."""
     precision = getattr(settings, "weight_precision", None)
     is_plain = model.device.type == "cpu" and not model.training and autocast_dtype(model.device) is None
-    # Accelerate puts autocast around `forward` alone, in which states have another precision than packed weights.
+    # Accelerate puts autocast only around `forward`, in which states have another precision than packed weights.
     is_plain = is_plain and "forward" not in vars(model)
     if precision is None and not is_plain:
         yield

@@ -615,7 +615,7 @@ def leave_out_padding(positions: torch.Tensor | None, padding: torch.Tensor) -> 
 
 
 def real_tokens(attention_mask: torch.Tensor) -> torch.Tensor:
-    """A mask (B, S) that says which tokens are no padding, as booleans; no other shape does."""
+    """A mask (B, S) that says which tokens are not padding, as booleans; no other shape is taken."""
     if attention_mask.dim() != 2:
         raise ValueError(
             f"`attention_mask` is {tuple(attention_mask.shape)}, which does not say which tokens are padding. "
@@ -680,6 +680,6 @@ def check_padding_side(labels: torch.Tensor) -> None:
         is_real = labels != IGNORED_LABEL
         if (is_real.any(dim=-1) & ~is_real[:, 0]).any():
             raise ValueError(
-                f"`labels` has a row that begins with {IGNORED_LABEL}: the start token would stand before padding. "
+                f"`labels` has a row that begins with {IGNORED_LABEL}: the start token would come before padding. "
                 'Pad them on the right, as a tokenizer with `padding_side="right"` does, or give `decoder_input_ids`.'
             )

@@ -117,7 +117,7 @@ def load_parts(
     name: str | Path, auto_class: Any, **config_fields: Any
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, list[str]]:
     """
-    A model, its tokenizer, and the tensors that it needs and the place has not, or has in another shape: they are new.
+    A model, its tokenizer, and the tensors that the place lacks or has in another shape: these are new.
 
     Args:
         name, auto_class: as for `load_model`.
@@ -141,7 +141,9 @@ def load_parts(
             tokenizer = FSMTTokenizer.from_pretrained(name)
     except Exception as error:  # a damaged file can make transformers raise anything
         if isinstance(error, OSError) and not folder.is_dir():
-            raise ModelFolderError(f"{name} is no folder here and no model on the Hub that can be reached.") from error
+            raise ModelFolderError(
+                f"{name} is neither a folder here nor a model on the Hub that can be reached."
+            ) from error
         said = str(error.__cause__ or error).strip().partition("\n")[0].removesuffix(".")
         raise ModelFolderError(
             f"The {part} in {name} is damaged: {type(error).__name__}: {said}. Copy the folder again."
@@ -173,7 +175,7 @@ def read_generation_config(folder: Path) -> dict[str, Any] | None:
 
 
 def check_model_folder(folder: Path) -> None:
-    """Name the first file that a usable folder would have and this one has not; refuse what another engine runs."""
+    """Name the first file that a usable folder has and this one lacks; refuse what another engine runs."""
     check_engine(folder, "torch")
     weights = ("model.safetensors", "model.safetensors.index.json")
     tokenizers = ("tokenizer.json", "source.spm", "vocab-src.json")  # the others are of imported models

@@ -439,12 +439,12 @@ def check_metadata(data: ModelCardData) -> None:
         check_license(data.license)
     for dataset in data.datasets or []:
         if not HUB_ID.fullmatch(dataset):
-            raise ModelCardError(f"`datasets` has {dataset!r}, which is no name of a data set on the Hub.")
+            raise ModelCardError(f"`datasets` has {dataset!r}, which is not the name of a data set on the Hub.")
 
 
 def check_language(code: str, name: str = "language") -> None:
     """
-    Refuse what is no code of ISO 639.
+    Refuse anything but a code of ISO 639.
 
     Raises:
         ModelCardError: for a name such as "german", and for a code that is not assigned.
@@ -455,12 +455,12 @@ def check_language(code: str, name: str = "language") -> None:
         return
     known = pycountry.languages.get(alpha_2=code) or pycountry.languages.get(alpha_3=code)
     if known is None or code != code.lower():  # pycountry does not look at case and the Hub does
-        raise ModelCardError(f"`{name}` is {code!r}, which is no code of ISO 639. Write one such as en, es or ast.")
+        raise ModelCardError(f"`{name}` is {code!r}, which is not a code of ISO 639. Write one such as en, es or ast.")
 
 
 def check_license(identifier: str) -> None:
     """
-    Refuse what is no identifier of a licence on the Hub.
+    Refuse anything but the identifier of a licence on the Hub.
 
     Raises:
         ModelCardError: for instance for a name such as "Apache".

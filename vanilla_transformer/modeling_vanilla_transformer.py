@@ -459,7 +459,7 @@ class VanillaTransformerPreTrainedModel(PreTrainedModel):
         check_one_vocabulary(self.config)
         embeddings = super()._resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
         decoder = getattr(self.base_model, "decoder", None)
-        if decoder is not None and not self.config.tie_word_embeddings:  # transformers resizes the input's alone
+        if decoder is not None and not self.config.tie_word_embeddings:  # transformers resizes only the input's
             decoder.embed_tokens = self._get_resized_embeddings(
                 decoder.embed_tokens, embeddings.num_embeddings, mean_resizing=mean_resizing
             )
@@ -690,8 +690,8 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
     r"""
     Encoder and decoder without a head (Figure 1 of the paper, up to the last decoder layer).
 
-    A configuration may ask for one of them alone: the encoder with `is_encoder_decoder=False`, the decoder, which then
-    has no attention to a source, with `is_decoder=True` besides. That is how `AutoModel` loads what a head with one
+    A configuration may ask for only one of them: the encoder with `is_encoder_decoder=False`, the decoder, which then
+    has no attention to a source, with `is_decoder=True` as well. That is how `AutoModel` loads what a head with one
     stack saved.
 
     ```python
@@ -792,7 +792,7 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
         if decoder_input_ids is None and decoder_inputs_embeds is None:
             raise ValueError(
                 "The decoder got no input: pass `decoder_input_ids` or `decoder_inputs_embeds`. For the vectors of a "
-                "text load the encoder alone, with `AutoModelForTextEncoding`."
+                "text load only the encoder, with `AutoModelForTextEncoding`."
             )
         if encoder_outputs is None:
             check_source_mask(attention_mask)
@@ -827,7 +827,7 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
 
 class VanillaTransformerEncoderModel(VanillaTransformerModel):
     """
-    The encoder alone: one vector for each token of a text (`AutoModelForTextEncoding`), or for each of the vectors,
+    Only the encoder: one vector for each token of a text (`AutoModelForTextEncoding`), or for each of the vectors,
     such as image patches or audio frames, that are fed as `inputs_embeds`.
     """
 
@@ -919,7 +919,7 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerGenerationMix
         Args:
             labels (`torch.LongTensor` of shape (B, T)): target ids ending with `</s>`, -100 for padding, not shifted.
                 Without `decoder_input_ids` those are made from them.
-            logits_to_keep (`int` or `torch.Tensor`): compute the logits of the last so many positions alone; 0 is all.
+            logits_to_keep (`int` or `torch.Tensor`): compute only the logits of so many last positions; 0 means all.
             kwargs: `num_items_in_batch`, the number of labels in the whole optimizer step, which then divides the
                 sum of the losses in place of their number here.
 
@@ -968,7 +968,7 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerGenerationMix
 
 class VanillaTransformerForCausalLM(VanillaTransformerCausalGenerationMixin, VanillaTransformerPreTrainedModel):
     r"""
-    A language model: the decoder alone, which predicts each token from those before it (the line of GPT and LaMDA).
+    A language model: only the decoder, which predicts each token from those before it (the line of GPT and LaMDA).
 
     The tokenizer ends each text with `</s>`, which is right for training. A beginning that is to be continued has no
     end: encode it with `add_special_tokens=False`, in `pipeline("text-generation")` too.
@@ -1020,7 +1020,7 @@ class VanillaTransformerForCausalLM(VanillaTransformerCausalGenerationMixin, Van
         Args:
             labels (`torch.LongTensor` of shape (B, T)): the text itself, -100 where nothing is to be predicted; it is
                 shifted here.
-            logits_to_keep (`int` or `torch.Tensor`): compute the logits of the last so many positions alone; 0 is all.
+            logits_to_keep (`int` or `torch.Tensor`): compute only the logits of so many last positions; 0 means all.
 
         All other arguments are those of [`VanillaTransformerModel.forward`] for the decoder.
 
@@ -1057,7 +1057,7 @@ class VanillaTransformerForCausalLM(VanillaTransformerCausalGenerationMixin, Van
 
 # trf-ignore: TRF013 (its heads end with `post_init`)
 class VanillaTransformerEncoderHead(VanillaTransformerPreTrainedModel):
-    """What the heads on the encoder alone share (the line of BERT)."""
+    """What the heads on the encoder share (the line of BERT)."""
 
     def __init__(self, config: VanillaTransformerConfig):
         config = config.with_stacks(encoder=True, decoder=False)
@@ -1155,7 +1155,7 @@ class VanillaTransformerForSequenceClassification(VanillaTransformerEncoderHead)
         Classify texts.
 
         Args:
-            labels (`torch.Tensor` of shape (B,) or (B, num_labels)): classes; numbers if there is one label alone; or
+            labels (`torch.Tensor` of shape (B,) or (B, num_labels)): classes; numbers if there is only one label; or
                 a float 0 or 1 for each of several labels (`config.problem_type`).
 
         All other arguments are those of [`VanillaTransformerModel.forward`] for the encoder.

@@ -41,7 +41,7 @@ FAR_LONGER = 2
 # What counts as the longest one where a model does not say: few sentences have more tokens.
 UNKNOWN_LONGEST_SOURCE = 128
 
-# Marks that end a sentence before a space and what may begin another. Elsewhere they stand in numbers and names too.
+# Marks that end a sentence before a space and what may begin another. They occur in numbers and names too.
 MARKS = ".!?…‼⁇⁈⁉‽"
 # Marks of scripts that have their own. They end sentences and nothing else, so that no space has to follow.
 OWN_MARKS = (
@@ -120,7 +120,7 @@ COPIED = re.compile(
 )
 # These a model may say in other words, and often copies by itself.
 TRIED_FIRST = ("number", "name")
-# Symbols that stand for what is copied; a model that was trained with `augmentation` has learned to keep them.
+# Symbols that replace what is copied; a model that was trained with `augmentation` has learned to keep them.
 MASKS = "①②③④⑤⑥⑦⑧⑨"
 NAME = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 UNKNOWN_PIECES = 3  # a word of so many tokens is rare in the training text, or not there
@@ -192,7 +192,7 @@ def find_items(text: str) -> list[Item]:
 
 
 def count_item(item: Item, text: str) -> int:
-    """How often a thing stands in a text; the marks within a number may be those of another language."""
+    """How often a thing occurs in a text; the marks within a number may be those of another language."""
     if item.kind != "number":
         return text.count(item.text)
     digits = re.sub(r"\D", "", item.text)
@@ -200,7 +200,7 @@ def count_item(item: Item, text: str) -> int:
 
 
 def put_masks(text: str, items: list[Item]) -> tuple[str, dict[str, str]]:
-    """A text with a symbol in the place of each thing, of as many as there are symbols, and what these stand for."""
+    """A text with a symbol in the place of each thing, of as many as there are symbols, and what each replaces."""
     symbols = iter(symbol for symbol in MASKS if symbol not in text)
     parts, end, masked = [], 0, {}
     for item, symbol in zip(items, symbols, strict=False):
@@ -230,7 +230,7 @@ class Shown:
 
     Attributes:
         text: what the model translates.
-        masked: what the symbols in it stand for.
+        masked: what each symbol in it replaces.
     """
 
     def __init__(self, sentence: str, items: list[Item], restore_case: bool):
@@ -310,7 +310,7 @@ class VanillaTransformerTranslationPipeline(Pipeline):
             All others are passed to `model.generate`. Without any it decodes as the paper does.
 
     Raises:
-        `ValueError`: for what is no text, and for arguments that do not go together.
+        `ValueError`: for input that is not text, and for arguments that do not go together.
 
     Example:
 
@@ -394,7 +394,7 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         if isinstance(inputs, str):
             return self.translate([inputs], generate_arguments, return_scores, **batching)[0]
         if isinstance(inputs, (list, tuple)):
-            return [alone(r) for r in self.translate(inputs, generate_arguments, return_scores, **batching)]
+            return [unwrap_single(r) for r in self.translate(inputs, generate_arguments, return_scores, **batching)]
         try:
             stream = None if isinstance(inputs, (bytes, Mapping)) else iter(inputs)
         except TypeError:
@@ -416,7 +416,7 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         with progress_bar(batching.pop("progress", False), total) as bar:
             for chunk in chunks(texts_only(inputs)):
                 results = self.translate(chunk, generate_arguments, return_scores, progress=bar, **batching)
-                yield from map(alone, results)
+                yield from map(unwrap_single, results)
 
     def translate(
         self,
@@ -778,7 +778,7 @@ def progress_bar(progress: bool | tqdm, total: int | None) -> AbstractContextMan
     return tqdm(total=total, disable=not progress, unit="sentence")
 
 
-def alone(results: list[dict[str, Any]]) -> dict[str, Any] | list[dict[str, Any]]:
+def unwrap_single(results: list[dict[str, Any]]) -> dict[str, Any] | list[dict[str, Any]]:
     """The one result, or all of several."""
     return results[0] if len(results) == 1 else results
 

@@ -124,7 +124,7 @@ class Robustness:
     Attributes:
         copy: its name, such as "upper"; of things to copy their kind.
         sentences: in it.
-        pipeline, generate: BLEU without case and marks; of things to copy the share in percent that stands in the
+        pipeline, generate: BLEU without case and marks; of things to copy the share in percent that is in the
             translation exactly once.
     """
 

@@ -28,7 +28,7 @@ CONVERT = "Convert it, for instance with `iconv -f {} -t UTF-8`."
 EXPORT = "Save its text first, one sentence a line, or as .csv with a header."
 COLUMNS = "Name its folder as `dataset_name`, or write it to a .jsonl file, as `Dataset.to_json` does."
 GZIP = Format("packed by gzip", "Give it a name that ends in .gz, or unpack it with `gzip -d`.")
-# How files begin that hold no UTF-8 text. Where two begin alike, the longer stands first.
+# The first bytes of files that do not hold UTF-8 text. Where two begin alike, the longer comes first.
 BINARY_FORMATS: tuple[tuple[bytes, Format], ...] = (
     (rb"\xff\xfe\0\0|\0\0\xfe\xff", Format("UTF-32", CONVERT.format("UTF-32"))),
     (rb"\xff\xfe|\xfe\xff", Format("UTF-16", CONVERT.format("UTF-16"))),
@@ -142,7 +142,7 @@ def find_binary_format(content: bytes) -> Format | None:
 
 def guess_wide_encoding(content: bytes) -> str | None:
     """
-    Return which of UTF-16 and UTF-32 some bytes without a byte order mark are, by where their NUL bytes stand.
+    Return which of UTF-16 and UTF-32 some bytes without a byte order mark are, by where their NUL bytes are.
 
     In UTF-32 every character has one; in UTF-16 the spaces, digits and line ends of any language do, on one side.
     """

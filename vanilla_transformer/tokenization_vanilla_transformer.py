@@ -123,7 +123,7 @@ class VanillaTransformerTokenizer(TokenizersBackend):
 
     Ids are the same in every vocabulary: `<s>` 0 starts the decoder, `<pad>` 1, `</s>` 2, `<mask>` 3.
 
-    A special token that stands in the text of a user is read as that token, as in all of transformers; pass
+    A special token in the text of a user is read as that token, as in all of transformers; pass
     `split_special_tokens=True` to encode it as the characters it is made of.
 
     With `is_split_into_words=True` words get the ids of their text, in which a space is between them, and offsets in
@@ -134,7 +134,7 @@ class VanillaTransformerTokenizer(TokenizersBackend):
         vocab (`dict[str, int]`, *optional*): token -> id. Without it only the special tokens exist.
         merges (`list`, *optional*): pairs in the order they are merged.
         bos_token, pad_token, eos_token (`str`): the special tokens.
-        mask_token (`str` or `AddedToken`): the special token that stands for a word and the space before it.
+        mask_token (`str` or `AddedToken`): the special token that replaces a word and the space before it.
         split_at_spaces (`bool`): whether words end at spaces only, for text that is tokenized already: `t-shirt` and
             `&apos;s` are a word each. Else letters, digits and punctuation part words too, as in GPT-2.
 
@@ -168,7 +168,7 @@ class VanillaTransformerTokenizer(TokenizersBackend):
     ):
         if vocab is None:
             vocab = {str(token): i for i, token in enumerate((bos_token, pad_token, eos_token, mask_token))}
-        if isinstance(mask_token, str):  # it stands for a word, which begins with the space before it
+        if isinstance(mask_token, str):  # it replaces a word, which begins with the space before it
             mask_token = AddedToken(mask_token, lstrip=True, normalized=False, special=True)
         self._tokenizer = Tokenizer(BPE(vocab=vocab, merges=merges or []))
         self._tokenizer.normalizer = normalizers.NFC()

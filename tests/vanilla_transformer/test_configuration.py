@@ -129,7 +129,7 @@ def test_sizes_that_do_not_fit_are_refused_by_name(fields, named):
 
 
 def test_an_unknown_preset_is_refused_with_the_list():
-    with pytest.raises(ValueError, match=r"'huge', which is no preset.*tiny, base, big"):
+    with pytest.raises(ValueError, match=r"'huge', which is not a preset.*tiny, base, big"):
         VanillaTransformerConfig.from_preset("huge")
 
 

@@ -28,7 +28,7 @@ from ..pipeline_vanilla_transformer import chunks, into_sentences
 from ..text import check_plain_text, read_plain_text, split_lines
 
 # Arguments of `generate` that are options of `translate` under the same name: their type, the least and the largest
-# value, and their help. A value of `None` is no limit.
+# value, and their help. A value of `None` means no limit.
 GENERATE_OPTIONS: dict[str, tuple[type, float | None, float | None, str]] = {
     "num_beams": (int, 1, None, "beams; the model's own number (the paper's 4) without it"),
     "length_penalty": (float, None, None, "the exponent of the length penalty; the model's own (the paper's 0.6)"),
