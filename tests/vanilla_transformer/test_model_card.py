@@ -222,7 +222,7 @@ def test_what_is_no_language_is_refused(code, facts):
     with pytest.raises(ModelCardError, match=f"`target_lang` is '{code}'"):
         check_language(code, "target_lang")
     facts.source_lang = code or "none"
-    with pytest.raises(ModelCardError, match="no code of ISO 639"):
+    with pytest.raises(ModelCardError, match="not a code of ISO 639"):
         render_model_card(facts, CONFIG, 1, REPOSITORY)
 
 

@@ -427,4 +427,4 @@ def test_a_missing_file_and_a_missing_model_are_refused(tmp_path, capsys, monkey
     assert "absent cannot be read" in capsys.readouterr().err
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert main(["translate", "--model", str(tmp_path / "nowhere"), "x"]) == 2
-    assert "no folder here" in capsys.readouterr().err
+    assert "neither a folder here nor a model on the Hub" in capsys.readouterr().err
