@@ -98,6 +98,39 @@ def test_the_pages_search_finds_what_ours_finds(tmp_path):
     assert len(lengths) > 3  # ends and limits both occur
 
 
+def test_the_page_goes_by_the_settings_of_a_model_or_refuses_it(tmp_path):
+    settings = {
+        "limits": [
+            (3, {"source_length_offset": 50}),
+            (600, {"source_length_offset": 50}),
+            (600, {"source_length_offset": 50, "longest_source": 550}),
+            (3, {"source_length_offset": None, "max_length": 30}),
+        ],
+        "refused": [
+            {"num_beams": 4, "early_stopping": "never", "top_k": None, "do_sample": False},
+            {"suppress_tokens": [1]},
+            {"early_stopping": True},
+        ],
+    }
+    script = tmp_path / "run.mjs"
+    script.write_text(
+        f"""
+import {{ limitOf }} from {json.dumps(str(BROWSER / "beam.mjs"))};
+import {{ checkSettings }} from {json.dumps(str(BROWSER / "model.mjs"))};
+const {{ limits, refused }} = {json.dumps(settings)};
+const refusal = (one) => {{ try {{ checkSettings(one); return null; }} catch ({{ message }}) {{ return message; }} }};
+console.log(JSON.stringify([limits.map(([length, each]) => limitOf(Array(length), each)), refused.map(refusal)]));
+"""
+    )
+    found = json.loads(subprocess.run(["node", str(script)], capture_output=True, check=True, timeout=120).stdout)
+    assert found[0] == [53, 562, 600, 29]
+    assert found[1] == [
+        None,
+        "the page has no `suppress_tokens`, which is [1]",
+        "the page has no `early_stopping`, which is true",
+    ]
+
+
 def test_the_page_names_no_other_host_and_its_files_are_there():
     for file in BROWSER.iterdir():
         text = file.read_text(encoding="utf-8")
