@@ -125,6 +125,7 @@ def load_parts(
 
     Raises:
         ModelFolderError: if the folder lacks a file, or a file is damaged.
+        SettingsError: if it needs a library that is not installed.
     """
     folder = Path(name)
     if folder.is_dir():
@@ -139,6 +140,12 @@ def load_parts(
         tokenizer = AutoTokenizer.from_pretrained(name)
         if isinstance(tokenizer, transformers.FSMTTokenizer):
             tokenizer = FSMTTokenizer.from_pretrained(name)
+    except ImportError as error:
+        said = str(error).strip().partition("\n")[0].partition(". ")[0].removesuffix(".")
+        raise SettingsError(
+            f"The {part} in {name} needs a library that is not installed: {said}. Install it; tokenizers of imported "
+            'models need: pip install "vanilla-transformer[marian]"'
+        ) from error
     except Exception as error:  # a damaged file can make transformers raise anything
         if isinstance(error, OSError) and not folder.is_dir():
             raise ModelFolderError(

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from vanilla_transformer import VanillaTransformerTranslationPipeline, load_translator
 from vanilla_transformer.errors import ModelFolderError, SettingsError
@@ -33,3 +34,12 @@ def test_unknown_engines_devices_and_folders_are_named(model_folder, tmp_path, m
         load_translator(model_folder, device="mps")
     with pytest.raises(ModelFolderError, match="has no config"):
         load_translator(tmp_path)
+
+
+def test_a_library_that_a_tokenizer_needs_is_named(model_folder, monkeypatch):
+    def fail(*args, **kwargs):
+        raise ImportError("MarianTokenizer requires the SentencePiece library\nbut it was not found.")
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", fail)
+    with pytest.raises(SettingsError, match=r"not installed: MarianTokenizer requires .*transformer\[marian\]"):
+        load_model(model_folder)
