@@ -49,7 +49,10 @@ NO_JAVASCRIPT = (
 OPTIMUM_DIFFERENCE = (
     "optimum's ORTModelForSeq2SeqLM does not load it: export `--to marian` and run optimum-cli on that."
 )
-INT8_DIFFERENCE = "Weights are rounded to 8 bits, and what they multiply while it runs: some translations differ."
+INT8_DIFFERENCE = (
+    "Weights are rounded to 8 bits, and what they multiply while it runs, by one scale for the whole batch: some "
+    "translations differ, and one can depend on the sentences beside it."
+)
 
 
 def import_libraries(precision: str) -> None:
