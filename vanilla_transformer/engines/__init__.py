@@ -12,12 +12,11 @@ from transformers import PreTrainedTokenizerBase
 
 from ..errors import ModelFolderError, SettingsError
 from ..exported import check_engine, read_exported
+from ..fsmt import FSMTTokenizer
 from ..pipeline_vanilla_transformer import VanillaTransformerTranslationPipeline
 
 MODULES = {"ctranslate2": "ctranslate2_engine", "onnxruntime": "onnxruntime_engine"}
 ENGINES = ("torch", *MODULES)
-# Classes of transformers that read the files of an imported model, by one of these; all others read tokenizer.json.
-OWN_TOKENIZERS = {"source.spm": "MarianTokenizer", "vocab-src.json": "FSMTTokenizer"}
 
 
 def load_engine(folder: str | Path, engine: str, device: str = "cpu") -> VanillaTransformerTranslationPipeline:
@@ -52,9 +51,12 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         ModelFolderError: if it is damaged.
         SettingsError: if it needs a library that is not installed.
     """
-    name = next((name for file, name in OWN_TOKENIZERS.items() if (folder / file).is_file()), "TokenizersBackend")
+    is_marians = (folder / "source.spm").is_file()
+    kind = transformers.MarianTokenizer if is_marians else transformers.TokenizersBackend
+    if (folder / "vocab-src.json").is_file():
+        kind = FSMTTokenizer
     try:
-        tokenizer: PreTrainedTokenizerBase = getattr(transformers, name).from_pretrained(folder)
+        tokenizer: PreTrainedTokenizerBase = kind.from_pretrained(folder)
     except ImportError as error:
         raise SettingsError(
             f"The tokenizer in {folder} needs a library that is not installed. Install it: "

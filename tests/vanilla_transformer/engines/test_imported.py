@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from transformers import FSMTTokenizer, MarianTokenizer
+from transformers import MarianTokenizer
 
 from tests import fairseq, marian
 from vanilla_transformer import load_translator
@@ -25,6 +25,7 @@ from vanilla_transformer.conversion.to_onnx import export_onnx
 from vanilla_transformer.engines import ctranslate2_engine, load_tokenizer
 from vanilla_transformer.engines.ctranslate2_engine import CTranslate2Model
 from vanilla_transformer.errors import SettingsError
+from vanilla_transformer.fsmt import FSMTTokenizer
 
 SENTENCES = ["The house is red.", "Where is the station?", "", "I have two cats, ¡qué bien!", "the </s> house"]
 # Of each: what makes the original of random weights, and what imports it.
