@@ -19,6 +19,8 @@ from tabulate import tabulate
 from training.data.encoding import available_cores
 from vanilla_transformer.kernels_vanilla_transformer import matmul
 
+Row = dict[str, Any]  # of a table, or a message from and to a process that measures: what JSON holds
+
 
 def describe(threads: int) -> str:
     """Processor, cores, threads and versions, for the head of a table."""
@@ -32,7 +34,7 @@ def describe(threads: int) -> str:
     return f"{name}, {count}, torch {torch.__version__}, transformers {transformers.__version__}"
 
 
-def show_table(head: str, rows: list[dict[str, Any]], output: Path | None) -> None:
+def show_table(head: str, rows: list[Row], output: Path | None) -> None:
     """
     Print a table below a line on how it was made, and write both as a report.
 
@@ -47,7 +49,7 @@ def show_table(head: str, rows: list[dict[str, Any]], output: Path | None) -> No
         output.write_text(format_report(title, machine, rows), encoding="utf-8")
 
 
-def format_report(title: str, machine: str, rows: list[dict[str, Any]]) -> str:
+def format_report(title: str, machine: str, rows: list[Row]) -> str:
     """Return a report in the form of every file in benchmarks/results/: date, commit, machine, command, one table."""
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
     commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 # Before torch is loaded: several processes run tests, of one thread each, and none of them asks the Hub.
 for setting, value in {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}.items():
@@ -74,8 +73,8 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callab
 def small_config() -> Callable[..., VanillaTransformerConfig]:
     """Build a small configuration: encoder and decoder differ in depth, so that nothing passes that mixes them up."""
 
-    def build(**changes: Any) -> VanillaTransformerConfig:
-        sizes: dict[str, Any] = {
+    def build(**changes: object) -> VanillaTransformerConfig:
+        sizes = {
             "vocab_size": 60,
             "hidden_size": 32,
             "encoder_layers": 2,

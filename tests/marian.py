@@ -3,14 +3,13 @@
 import io
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import GenerationConfig, MarianConfig, MarianMTModel, MarianTokenizer
 
 from training.data.phrasebook import phrasebook
 
-CASES: dict[str, dict[str, Any]] = {
+CASES: dict[str, dict[str, object]] = {
     "as OPUS-MT": {},
     "gelu, other depths and width": {
         "encoder_layers": 3,
@@ -32,9 +31,9 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def random_marian(bias: bool = True, **changes: Any) -> MarianMTModel:
+def random_marian(bias: bool = True, **changes: object) -> MarianMTModel:
     """A model of random weights, norms and biases too, whose padding token would win without `bad_words_ids`."""
-    sizes: dict[str, Any] = {
+    sizes: dict[str, object] = {
         "vocab_size": 300,
         "d_model": 64,
         "encoder_layers": 2,
@@ -107,7 +106,7 @@ def write_tokenizer(folder: Path) -> MarianTokenizer:
     return MarianTokenizer.from_pretrained(folder)
 
 
-def write_marian(folder: Path, **changes: Any) -> MarianMTModel:
+def write_marian(folder: Path, **changes: object) -> MarianMTModel:
     """Write a model as OPUS-MT publishes it, with a tokenizer and a page."""
     folder.mkdir()
     tokenizer = write_tokenizer(folder)

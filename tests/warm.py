@@ -24,7 +24,6 @@ import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Elsewhere libraries of the system must not be forked with.
@@ -113,7 +112,7 @@ class WarmPrograms:
         self.started[process.pid] = process
         return Program(self, process.pid, output, errors)
 
-    def ask(self, **request: Any) -> Any:
+    def ask(self, **request: object) -> int | None:
         """Send a request to the process that forks, and return its answer."""
         if not CAN_FORK:
             try:
@@ -176,7 +175,7 @@ def wait_for(pid: int, seconds: float) -> int | None:
         time.sleep(0.02)
 
 
-def run_to_the_end(words: list[str], **place: Any) -> int:
+def run_to_the_end(words: list[str], **place: object) -> int:
     """Run a program, and return its exit status as the interpreter does."""
     try:
         run(words, **place)

@@ -67,7 +67,8 @@ def translate(folder: Path, sentences: list[str]) -> list[str]:
     model, tokenizer = load_model(folder)
     print(f"\nLoaded {folder} through AutoModelForSeq2SeqLM and AutoTokenizer.")
     inputs = tokenizer(sentences, return_tensors="pt", padding=True)
-    translations: list[str] = tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)
+    generated = model.generate(**inputs)
+    translations: list[str] = tokenizer.batch_decode(generated, skip_special_tokens=True)
     return translations
 
 

@@ -23,7 +23,6 @@ import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import datasets
 import numpy as np
@@ -35,6 +34,7 @@ from transformers.utils import logging
 from training.data.encoding import encode, lengths
 from training.data.texts import ParallelText, read_two_files
 from training.engine.arguments import make_arguments
+from training.engine.objective import Generation
 from training.engine.trainer import VanillaTransformerTrainer
 from training.metrics.segmentation import two_letters
 from training.metrics.significance import Difference, compare_systems
@@ -93,7 +93,7 @@ class Domain:
     text: ParallelText
     model: Path | None = None
     hypotheses: list[str] | None = None
-    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    settings: dict[str, object] = dataclasses.field(default_factory=dict)
     loss: float | None = None
     perplexity: float | None = None
     scores: dict[str, Score] = dataclasses.field(default_factory=dict)
@@ -230,7 +230,7 @@ def apply_model(
             encoded.append(encode(domain.text, tokenizer, f"Encoding {domain.name}"))
             check_positions(model, encoded[-1], domain.name)
         for domain, dataset in zip(domains, encoded, strict=True):
-            generation: dict[str, Any] | None = {} if domain.hypotheses is None else None
+            generation: Generation | None = {} if domain.hypotheses is None else None
             evaluation = trainer.evaluator.evaluate(dataset, generation, in_full_precision=not options.bf16)
             domain.loss, domain.perplexity = evaluation.metrics["loss"], evaluation.metrics["perplexity"]
             if domain.hypotheses is None:
@@ -285,7 +285,7 @@ def table(domains: list[Domain], differences: dict[str, Difference], several: bo
     """
     rows = []
     for domain in domains:
-        row: dict[str, Any] = {"system" if several else "text": domain.name, "sentences": f"{len(domain.text):,}"}
+        row: dict[str, object] = {"system" if several else "text": domain.name, "sentences": f"{len(domain.text):,}"}
         row |= {str(score.name): write_score(key, score) for key, score in domain.scores.items()}
         if domain.loss is not None:
             row |= {"NLL": f"{domain.loss:.4f}", "perplexity": f"{domain.perplexity:.2f}"}
@@ -312,7 +312,7 @@ def write_results(
     domains: list[Domain], differences: dict[str, Difference], several: bool, folder: Path, tokenize: str
 ) -> None:
     """Write scores.json, the translations and the picture; `table` says what the arguments are."""
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, dict[str, object]] = {}
     by_lengths = {
         domain.name: by_length(domain.text.sources, domain.hypotheses or [], domain.text.targets, tokenize)
         for domain in domains
@@ -320,7 +320,7 @@ def write_results(
     }
     for domain in domains:
         scores = {key: dataclasses.asdict(score) for key, score in domain.scores.items()}
-        row: dict[str, Any] = {"sentences": len(domain.text), "scores": scores}
+        row: dict[str, object] = {"sentences": len(domain.text), "scores": scores}
         if several and domain.settings:
             row["settings"] = domain.settings
         if domain.loss is not None:
@@ -466,7 +466,7 @@ def score(options: argparse.Namespace) -> int:
     for index, folder in enumerate(options.model or []):
         own = domains[index : index + 1] if several else domains
         model, tokenizer = load_model(folder)
-        apply_model(model, tokenizer, own, options)
+        apply_model(model, tokenizer, own, options)  # type: ignore[arg-type]
         for domain in own if options.token_scores else ():
             given = domain.hypotheses if options.hypothesis else domain.text.targets
             domain.token_scores = force_decode(model, tokenizer, domain.text.sources, given or [])

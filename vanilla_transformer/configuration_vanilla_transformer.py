@@ -23,7 +23,7 @@ import math
 import sys
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import transformers
@@ -57,6 +57,10 @@ if Version(transformers.__version__).release[:2] >= Version(UNTESTED_TRANSFORMER
         "newer."
     )
 
+Named = dict[str, Any]  # values by their names: arguments of a call, results, entries of a file
+Forward = TypeVar("Forward", bound=Callable[..., Any])
+Output = TypeVar("Output", bound=ModelOutput)
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The name of the cache, which transformers changed in 5.24. Nothing else in this package knows both.
 # ---------------------------------------------------------------------------------------------------------------------
@@ -80,7 +84,7 @@ BETWEEN = frozenset({"accelerate", "torch", "transformers", "transformers_module
 warned_of: set[str] = set()  # keywords: the outermost `forward` names each, and those within it do not again
 
 
-def rename_cache(arguments: dict[str, Any], name: str) -> dict[str, Any]:
+def rename_cache(arguments: Named, name: str) -> Named:
     """
     The same keyword arguments, with the cache under `name`, whichever of its names it has.
 
@@ -128,7 +132,7 @@ def warn_of_deprecated(name: str) -> None:
         warnings.warn(f"`{name}` is deprecated: from 5.24 on transformers names it `cache`.", FutureWarning, level)
 
 
-def accept_keywords(forward: Callable[..., Any]) -> Callable[..., Any]:
+def accept_keywords(forward: Forward) -> Forward:
     """
     Let a `forward` with a parameter `cache` take it under both of its names, and look at keywords that nothing reads.
 
@@ -144,7 +148,7 @@ def accept_keywords(forward: Callable[..., Any]) -> Callable[..., Any]:
     as_they_are = names if is_of_model else names | {"position_ids"}
 
     @functools.wraps(forward)
-    def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def checked(self: object, *args: Any, **kwargs: Any) -> Any:
         if kwargs.keys() <= as_they_are:
             return forward(self, *args, **kwargs)
         if "cache" in names:
@@ -158,10 +162,10 @@ def accept_keywords(forward: Callable[..., Any]) -> Callable[..., Any]:
 
     shown = [each.replace(name=CACHE_NAME) if each.name == "cache" else each for each in parameters]
     checked.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined]
-    return checked
+    return checked  # type: ignore[return-value]
 
 
-def refuse_lost_cache(name: str, value: Any) -> None:
+def refuse_lost_cache(name: str, value: object) -> None:
     """Raise if `value`, of a keyword that nothing reads, is a cache."""
     if not isinstance(value, Cache):
         return
@@ -185,7 +189,7 @@ def warn_of_unknown(name: str, owner: str, known: Iterable[str]) -> None:
     logger.warning_once(f"`{name}` has no effect: `{owner}` has no argument of that name.{hint}")
 
 
-def with_cache_names(output_class: type[ModelOutput], module: str) -> Any:
+def with_cache_names(output_class: type[Output], module: str) -> type[Output]:
     """
     A class of transformers' outputs whose cache is read under both of its names, as attribute and as key.
 
@@ -194,7 +198,7 @@ def with_cache_names(output_class: type[ModelOutput], module: str) -> Any:
     if CACHE_NAME == "cache":
         return output_class
 
-    def renamed(key: Any) -> Any:
+    def renamed(key: str | int | slice) -> str | int | slice:
         return CACHE_NAME if key == "cache" else key
 
     body = {
@@ -212,7 +216,7 @@ def with_cache_names(output_class: type[ModelOutput], module: str) -> Any:
 
 
 # What each preset changes in the defaults, which are the paper's base model. Names A to E are the rows of Table 3.
-PRESETS: dict[str, dict[str, Any]] = {
+PRESETS: dict[str, dict[str, str | float]] = {
     "tiny": {
         "encoder_layers": 4,
         "decoder_layers": 4,
@@ -472,6 +476,11 @@ class VanillaTransformerConfig(PreTrainedConfig):
     def num_hidden_layers(self, value: int) -> None:
         setattr(self, "encoder_layers" if self.has_encoder else "decoder_layers", value)
 
+    @property
+    def label_names(self) -> list[str]:
+        """The names of the labels, by their numbers."""
+        return [name for _, name in sorted((int(number), name) for number, name in (self.id2label or {}).items())]
+
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> "VanillaTransformerConfig":
         """
@@ -566,7 +575,7 @@ class VanillaTransformerConfig(PreTrainedConfig):
             config.decoder_vocab_size = None
         return config
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Named:
         """
         As in transformers, with the pipelines whose code travels with a saved model.
 

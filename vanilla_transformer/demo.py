@@ -10,7 +10,8 @@ import os
 import shutil
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import Requirement
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -20,6 +21,9 @@ from .explain import explain
 from .loading import TOKENIZER_FILES
 from .pipeline_vanilla_transformer import VanillaTransformerTranslationPipeline
 from .plots import plot_attention
+
+if TYPE_CHECKING:
+    from gradio import Blocks
 
 MOST_CHARACTERS = 1000  # of a text, looked at before the tokenizer is
 MOST_BEAMS = 8
@@ -50,7 +54,7 @@ class Demo:
         self.model, self.tokenizer = model, tokenizer
         self.translator = VanillaTransformerTranslationPipeline(model=model, tokenizer=tokenizer, device=model.device)
 
-    def translate(self, text: str, beams: int) -> list[list[Any]]:
+    def translate(self, text: str, beams: int) -> list[list[str | float]]:
         """
         Return the best translations of a text, each with its score.
 
@@ -91,7 +95,7 @@ class Demo:
         return text
 
 
-def import_gradio() -> Any:
+def import_gradio() -> ModuleType:
     """
     Return the library, which sends nothing anywhere.
 
@@ -106,15 +110,15 @@ def import_gradio() -> Any:
     return gradio
 
 
-def build_app(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Any:
+def build_app(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> "Blocks":
     """Return the app, a `gradio.Blocks`."""
     gradio = import_gradio()
     demo, config = Demo(model, tokenizer), model.config
 
-    def show(text: str, beams: float, layer: float, head: str) -> tuple[list[list[Any]], Any]:
+    def show(text: str, beams: float, layer: float, head: str) -> tuple[list[list[str | float]], Any]:
         try:
             rows = demo.translate(text, int(beams))
-            return rows, demo.attention(text, rows[0][0], int(layer), head)
+            return rows, demo.attention(text, str(rows[0][0]), int(layer), head)
         except TextError as error:
             raise gradio.Error(str(error)) from error
 
@@ -143,7 +147,7 @@ def build_app(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Any
     return app.queue(max_size=MOST_WAITING)
 
 
-def launch(app: Any, host: str = "127.0.0.1", port: int = 7860) -> None:
+def launch(app: "Blocks", host: str = "127.0.0.1", port: int = 7860) -> None:
     """Serve an app until Ctrl-C; only this machine reaches it unless `host` says otherwise."""
     gradio = import_gradio()
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # of the machine

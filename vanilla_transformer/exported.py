@@ -4,11 +4,10 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from transformers import GenerationConfig
 
-from .configuration_vanilla_transformer import VanillaTransformerConfig
+from .configuration_vanilla_transformer import Named, VanillaTransformerConfig
 from .errors import ModelFolderError
 
 FACTS_OF_EXPORT = "vanilla_transformer.json"
@@ -31,8 +30,8 @@ class Exported:
     format: str
     precision: str
     max_positions: int | None
-    config: dict[str, Any]
-    generation_config: dict[str, Any]
+    config: Named
+    generation_config: Named
 
     @property
     def engine(self) -> str:

@@ -54,14 +54,17 @@ from transformers.generation import (
     SuppressTokensAtBeginLogitsProcessor,
     SuppressTokensLogitsProcessor,
 )
+from transformers.generation.streamers import BaseStreamer
 from transformers.generation.utils import (
     GenerateBeamDecoderOnlyOutput,
     GenerateBeamEncoderDecoderOutput,
     GenerateDecoderOnlyOutput,
     GenerateEncoderDecoderOutput,
 )
+from transformers.modeling_utils import PreTrainedModel
+from transformers.utils import ModelOutput
 
-from .configuration_vanilla_transformer import CACHE_NAME, logger, rename_cache, with_cache_names
+from .configuration_vanilla_transformer import CACHE_NAME, Named, logger, rename_cache, with_cache_names
 from .kernels_vanilla_transformer import (
     PLAIN_TENSORS,
     WEIGHT_PRECISIONS,
@@ -82,6 +85,11 @@ GenerateBeamEncoderDecoderOutput = with_cache_names(GenerateBeamEncoderDecoderOu
 GenerateDecoderOnlyOutput = with_cache_names(GenerateDecoderOnlyOutput, __name__)
 GenerateEncoderDecoderOutput = with_cache_names(GenerateEncoderDecoderOutput, __name__)
 
+Generated = torch.Tensor | ModelOutput
+# What log P(Y|X) is divided by, of a length |Y| or a tensor of lengths.
+Penalty = Callable[[int | torch.Tensor], float | torch.Tensor]
+# Of a step: scores, logits, or the states or attentions of all layers.
+Recorded = torch.Tensor | tuple[torch.Tensor, ...]
 LENGTH_PENALTY_TYPES = ("gnmt", "power")
 # Source tokens that raise the limit of a translation: more than sentences have, few enough that what no training had,
 # such as thousands of letters without a space, does not take minutes. Training on longer sources raises it.
@@ -124,7 +132,7 @@ class SourceLengthCriteria(StoppingCriteria):
     def __init__(self, decoder_prompt_length: int, max_new_tokens: torch.Tensor):
         self.max_length = decoder_prompt_length + max_new_tokens
 
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor | None, **kwargs: object) -> torch.Tensor:
         # Rows are sentences times beams, or times twice the beams where candidates are checked.
         rows_per_sentence = input_ids.shape[0] // self.max_length.shape[0]
         return input_ids.shape[1] >= self.max_length.to(input_ids.device).repeat_interleave(rows_per_sentence)
@@ -141,14 +149,14 @@ class VanillaTransformerSettingsMixin(GenerationMixin):
 
     generation_config: GenerationConfig
 
-    def generate(self, *args: Any, **kwargs: Any) -> Any:
+    def generate(self, *args: Any, **kwargs: Any) -> Generated:
         """As in transformers; the cache has both of its names, `cache` and `past_key_values`, here and in outputs."""
         outputs = super().generate(*args, **rename_cache(kwargs, CACHE_NAME))
         if isinstance(outputs, OF_TRANSFORMERS):
             return globals()[type(outputs).__name__](**outputs)
         return outputs
 
-    def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> Named:
         """As in transformers, with the cache under either of its names."""
         return super().prepare_inputs_for_generation(*args, **rename_cache(kwargs, CACHE_NAME))
 
@@ -233,10 +241,10 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
         self,
         inputs: torch.Tensor | None = None,
         generation_config: GenerationConfig | None = None,
-        logits_processor: Any = None,
+        logits_processor: LogitsProcessorList | None = None,
         stopping_criteria: StoppingCriteriaList | None = None,
         **kwargs: Any,
-    ) -> Any:
+    ) -> Generated:
         """
         Translate; with nothing but the tokenizer's output this is the paper's decoding.
 
@@ -305,7 +313,7 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
                     "`source_length_offset`. Pass it to `generate`, or set `source_length_offset` there to None."
                 )
 
-    def _check_weight_precision(self, precision: Any) -> None:
+    def _check_weight_precision(self, precision: object) -> None:
         """Refuse a precision that there is not, or not on this device."""
         if precision not in WEIGHT_PRECISIONS:
             raise ValueError(f"`weight_precision` is {precision!r}. Choose one of: {WEIGHT_PRECISIONS}.")
@@ -318,13 +326,13 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
             )
 
     @staticmethod
-    def _requested(generation_config: GenerationConfig | None, kwargs: dict[str, Any], name: str) -> Any:
+    def _requested(generation_config: GenerationConfig | None, kwargs: Named, name: str) -> Any:
         """What this call asks for, by argument or else by the configuration passed to it."""
         value = kwargs.get(name)
         return value if value is not None else getattr(generation_config, name, None)
 
     @staticmethod
-    def _source_lengths(ids: torch.Tensor | None, kwargs: dict[str, Any]) -> torch.Tensor:
+    def _source_lengths(ids: torch.Tensor | None, kwargs: Named) -> torch.Tensor:
         """|X| of each sentence (B,): tokens without padding, `</s>` included."""
         attention_mask = kwargs.get("attention_mask")
         if attention_mask is not None:
@@ -339,7 +347,7 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
             "does), `inputs_embeds` or `encoder_outputs`."
         )
 
-    def _decoder_prompt_length(self, generation_config: GenerationConfig | None, kwargs: dict[str, Any]) -> int:
+    def _decoder_prompt_length(self, generation_config: GenerationConfig | None, kwargs: Named) -> int:
         """Tokens before the first generated one: the start token, which transformers adds to a prompt without it."""
         prompt = kwargs.get("decoder_input_ids")
         if prompt is None:
@@ -354,24 +362,26 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
 
     def prepare_inputs_for_generation(
         self, input_ids: torch.Tensor, next_sequence_length: int | None = None, **kwargs: Any
-    ) -> dict[str, Any]:
+    ) -> Named:
         # A prompt with padding on its left: count positions here, before a static cache makes the mask 4-D.
         mask = kwargs.get("decoder_attention_mask")
         if mask is not None and mask.dim() == 2 and kwargs.get("decoder_position_ids") is None:
             kwargs["decoder_position_ids"] = (mask.long().cumsum(-1) - 1).clamp(min=0)
         return super().prepare_inputs_for_generation(input_ids, next_sequence_length=next_sequence_length, **kwargs)
 
-    def _reorder_cache(self, cache: Any, beam_idx: torch.Tensor) -> Any:
+    def _reorder_cache(self, cache: EncoderDecoderCache, beam_idx: torch.Tensor) -> EncoderDecoderCache:
         # All beams of a sentence share the source: only the target's keys and values move.
         cache.self_attention_cache.reorder_cache(beam_idx)
         return cache
 
     # What an engine besides torch overrides: whether its steps are all that a request needs, and these.
 
-    def _can_be_fast(self, *args: Any, **kwargs: Any) -> bool:
-        return can_be_fast(self, *args, **kwargs)
+    def _can_be_fast(
+        self, input_ids: torch.Tensor, settings: GenerationConfig, synced_gpus: bool, model_kwargs: Named
+    ) -> bool:
+        return can_be_fast(self, input_ids, settings, synced_gpus, model_kwargs)
 
-    def _start_steps(self, request: "Request") -> Any:
+    def _start_steps(self, request: "Request") -> "Steps":
         return FastSteps(self, request)
 
     def _sample(
@@ -381,11 +391,11 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
         stopping_criteria: StoppingCriteriaList,
         generation_config: GenerationConfig,
         synced_gpus: bool = False,
-        streamer: Any = None,
+        streamer: BaseStreamer | None = None,
         **kwargs: Any,
-    ) -> Any:
+    ) -> Generated:
         is_plain = streamer is None and not (generation_config.do_sample or generation_config.return_dict_in_generate)
-        if is_plain and self._can_be_fast(input_ids, generation_config, synced_gpus, **kwargs):
+        if is_plain and self._can_be_fast(input_ids, generation_config, synced_gpus, kwargs):
             request = build_request(input_ids, logits_processor, stopping_criteria, generation_config, 1, kwargs)
             if not request.looks_at_rows:
                 with fast_steps(self, generation_config, keeps_tensors=False):
@@ -404,7 +414,7 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
         generation_config: GenerationConfig,
         synced_gpus: bool = False,
         **kwargs: Any,
-    ) -> Any:
+    ) -> Generated:
         penalty_type = getattr(generation_config, "length_penalty_type", None) or "power"
         if penalty_type not in LENGTH_PENALTY_TYPES:
             raise ValueError(f"`length_penalty_type` is {penalty_type!r}. Choose one of: {LENGTH_PENALTY_TYPES}.")
@@ -417,13 +427,13 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
             penalty=length_penalty(generation_config.length_penalty, penalty_type == "gnmt"),
             has_unfinished=lambda done: self._has_unfinished_sequences(done, synced_gpus, input_ids.device),
         )
-        if self._can_be_fast(input_ids, generation_config, synced_gpus, **kwargs):
+        if self._can_be_fast(input_ids, generation_config, synced_gpus, kwargs):
             is_looked_at = is_recorded or request.looks_at_rows
             with fast_steps(self, generation_config, keeps_tensors=is_looked_at):
                 steps = self._start_steps(request)
                 results = search(steps, rows_may_move=not (is_looked_at or generation_config.do_sample))
             results["sequences"] = results["sequences"].clone()  # those of inference mode cannot be trained on
-            if is_recorded and kwargs.get(CACHE_NAME) is not None:
+            if is_recorded and isinstance(steps, FastSteps) and kwargs.get(CACHE_NAME) is not None:
                 steps.cache.fill(kwargs[CACHE_NAME])
         else:
             with called_steps(self, generation_config):
@@ -486,7 +496,7 @@ def build_request(
     criteria: StoppingCriteriaList,
     settings: GenerationConfig,
     beams: int,
-    model_kwargs: dict[str, Any],
+    model_kwargs: Named,
 ) -> Request:
     """Build a request from what `generate` passes to its searches, where every sentence comes `beams` times."""
     mask, start = model_kwargs.get("attention_mask"), input_ids[::beams]
@@ -555,7 +565,7 @@ class BlockLayer(DynamicLayer):
         self.length = 0
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
@@ -593,7 +603,7 @@ class SourceLayer(DynamicLayer):
     """Keys (B, H, S, K) and values of the source, once for all hypotheses of a sentence."""
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
         self.lazy_initialization(key_states, value_states)
         self.keys, self.values = key_states.contiguous(), value_states.contiguous()
@@ -642,7 +652,7 @@ class BeamCache(EncoderDecoderCache):
 class FastSteps:
     """Calls the decoder's layers on the last tokens, with a cache of which few rows move."""
 
-    def __init__(self, model: Any, request: Request):
+    def __init__(self, model: PreTrainedModel, request: Request):
         self.decoder, self.lm_head = model.model.decoder, model.lm_head
         self.encoded = request.encoded.to(self.decoder.embed_tokens.weight.dtype)
         self.cache = BeamCache(len(self.decoder.layers))
@@ -684,7 +694,7 @@ class FastSteps:
 class CalledSteps:
     """Calls the whole model as transformers does, with whatever a call or a model brings along."""
 
-    def __init__(self, model: Any, settings: GenerationConfig, model_kwargs: dict[str, Any]):
+    def __init__(self, model: PreTrainedModel, settings: GenerationConfig, model_kwargs: Named):
         self.model, self.settings, self.kwargs = model, settings, model_kwargs
         self.outputs: Any = None
 
@@ -709,7 +719,11 @@ class CalledSteps:
 
 
 def can_be_fast(
-    model: Any, input_ids: torch.Tensor, settings: GenerationConfig, synced_gpus: bool, **model_kwargs: Any
+    model: PreTrainedModel,
+    input_ids: torch.Tensor,
+    settings: GenerationConfig,
+    synced_gpus: bool,
+    model_kwargs: Named,
 ) -> bool:
     """Return whether calling the layers on one token after the other is all that the whole model would do."""
     cache = model_kwargs.get(CACHE_NAME)
@@ -735,7 +749,7 @@ def can_be_fast(
     )
 
 
-def is_called_as_written(model: Any) -> bool:
+def is_called_as_written(model: PreTrainedModel) -> bool:
     """
     Return whether between a call of the model and the calls of its decoder's layers only this package's code runs.
 
@@ -771,7 +785,7 @@ def has_hook(module: nn.Module) -> bool:
 
 
 @contextmanager
-def fast_steps(model: Any, settings: GenerationConfig, keeps_tensors: bool) -> Iterator[None]:
+def fast_steps(model: PreTrainedModel, settings: GenerationConfig, keeps_tensors: bool) -> Iterator[None]:
     """
     Packed weights, in the precision that is asked for or in that of autocast, which does not know them.
 
@@ -786,7 +800,7 @@ def fast_steps(model: Any, settings: GenerationConfig, keeps_tensors: bool) -> I
 
 
 @contextmanager
-def called_steps(model: Any, settings: GenerationConfig) -> Iterator[None]:
+def called_steps(model: PreTrainedModel, settings: GenerationConfig) -> Iterator[None]:
     """Packed weights for a model that is called: in the precision that is asked for, or where they are faster."""
     precision = getattr(settings, "weight_precision", None)
     is_plain = model.device.type == "cpu" and not model.training and autocast_dtype(model.device) is None
@@ -915,7 +929,7 @@ def next_tokens(
     settings: GenerationConfig,
     candidates: int,
     rows_may_move: bool,
-    recorded: dict[str, list[Any]],
+    recorded: dict[str, list[Recorded]],
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the scores of tokens that may come next, and their ids, both (N, V) or (N, candidates)."""
     if rows_may_move:
@@ -952,10 +966,10 @@ def beam_search(
     steps: Steps,
     request: Request,
     settings: GenerationConfig,
-    penalty: Callable[[Any], Any],
+    penalty: Penalty,
     rows_may_move: bool,
     has_unfinished: Callable[[bool], bool],
-) -> dict[str, Any]:
+) -> Named:
     """
     Search as transformers does: `sequences` (B * returned, L), the best first, and what else it returns of a search.
 
@@ -984,7 +998,7 @@ def beam_search(
     scores = torch.full((count, beams), NEVER, device=device)
     scores[:, 0] = 0.0  # all beams are the same: one of them is enough
     done, is_any_finished = torch.zeros_like(active, dtype=torch.bool), False
-    recorded: dict[str, list[Any]] = {name: [] for name in ("scores", "logits", *RECORDED)}
+    recorded: dict[str, list[Recorded]] = {name: [] for name in ("scores", "logits", *RECORDED)}
     for length in range(prompt, longest):
         needs_all = not rows_may_move or request.never is None
         ids = running[:, :, 0 if needs_all else length - 1 : length].flatten(0, 1)
@@ -1060,7 +1074,7 @@ def beam_search(
             steps.keep(kept)
 
     end = int(finished_lengths[:, :returned].max())
-    results: dict[str, Any] = {"sequences": finished[:, :returned, :end].flatten(0, 1)}  # (B * returned, L)
+    results: Named = {"sequences": finished[:, :returned, :end].flatten(0, 1)}  # (B * returned, L)
     if finished_paths is not None:
         results["beam_indices"] = finished_paths[:, :returned, : end - prompt].flatten(0, 1).int()
         results["sequences_scores"] = finished_scores[:, :returned].flatten() if settings.output_scores else None
@@ -1068,7 +1082,7 @@ def beam_search(
     return results
 
 
-def length_penalty(alpha: float, is_gnmt: bool) -> Callable[[Any], Any]:
+def length_penalty(alpha: float, is_gnmt: bool) -> Penalty:
     """What log P(Y|X) is divided by: ((5 + |Y|) / 6)^α of GNMT, or |Y|^α."""
     if is_gnmt:
         return lambda length: ((5 + length) / 6) ** alpha

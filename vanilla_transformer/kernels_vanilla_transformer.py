@@ -27,15 +27,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.autograd.function import once_differentiable
+from torch.autograd.function import FunctionCtx, once_differentiable
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 
-from .configuration_vanilla_transformer import CACHE_NAME
+from .configuration_vanilla_transformer import CACHE_NAME, VanillaTransformerConfig
 
 DRAWS = 1 << 16  # 16 random bits decide on an element
 ADDED_ROWS = 2048  # of a product that is added to something: its memory is used again
@@ -54,6 +54,13 @@ def autocast_dtype(device: torch.device) -> torch.dtype | None:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+class Dropout16BitContext(FunctionCtx):
+    """What `Dropout16Bit` keeps for the way back."""
+
+    saved_tensors: tuple[torch.Tensor]
+    scale: float
+
+
 class Dropout16Bit(torch.autograd.Function):
     """
     Dropout whose probability is a multiple of 2^-16, exactly, from a quarter of the random numbers: torch's takes 64
@@ -61,7 +68,7 @@ class Dropout16Bit(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, input: torch.Tensor, dropped: int) -> torch.Tensor:
+    def forward(ctx: Dropout16BitContext, input: torch.Tensor, dropped: int) -> torch.Tensor:
         bits = torch.empty((input.numel() + 3) // 4, dtype=torch.int64, device=input.device)
         bits.random_(-(2**63), None)  # all of them, so that each 16 are uniform from -2^15 to 2^15 - 1
         kept = (bits.view(torch.int16)[: input.numel()] >= dropped - DRAWS // 2).view(input.shape)
@@ -70,7 +77,7 @@ class Dropout16Bit(torch.autograd.Function):
         return (input * kept).mul_(ctx.scale)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(ctx: Dropout16BitContext, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         (kept,) = ctx.saved_tensors
         return gradient * kept * ctx.scale, None
 
@@ -84,7 +91,7 @@ class Dropout(nn.Dropout):
         dropped = round(self.p * DRAWS)
         is_plain = not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active())
         if 0 < dropped < DRAWS and input.device.type == "cpu" and is_plain and not self.inplace:
-            return Dropout16Bit.apply(input, dropped)  # type: ignore[no-untyped-call]
+            return Dropout16Bit.apply(input, dropped)
         return super().forward(input)
 
 
@@ -109,7 +116,7 @@ def is_for_onednn(*matrices: torch.Tensor) -> bool:
         and HAS_ONEDNN
         and is_amd_with_avx512()
         and torch.backends.mkldnn.enabled
-        and torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
+        and torch.backends.mkl.is_available()
         # What records or transforms operations knows those of torch.
         and torch._C._get_tracing_state() is None
         and not torch._C._len_torch_dispatch_stack()
@@ -151,6 +158,13 @@ def add_matmul(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> 
             rows += matmul(some, right)
 
 
+class ProductContext(FunctionCtx):
+    """What is kept for the way back of a product."""
+
+    saved_tensors: tuple[torch.Tensor, torch.Tensor]
+    needs_input_grad: tuple[bool, ...]
+
+
 class LinearByOneDnn(torch.autograd.Function):
     """
     `torch.nn.functional.linear` of a matrix (N, K) in float32. Its gradients are products of the same kind, and have
@@ -158,13 +172,18 @@ class LinearByOneDnn(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    def forward(
+        ctx: ProductContext, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
         needs_input, needs_weight, _ = ctx.needs_input_grad
-        ctx.save_for_backward(input if needs_weight else None, weight if needs_input else None)
+        ctx.save_for_backward(
+            input if needs_weight else None,  # type: ignore[arg-type]
+            weight if needs_input else None,  # type: ignore[arg-type]
+        )
         return onednn_product(input, weight.T, bias)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: ProductContext, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         input, weight = ctx.saved_tensors
         grad_input, grad_weight, grad_bias = None, None, None
         if ctx.needs_input_grad[0]:
@@ -194,7 +213,7 @@ MANY_ROWS = 32  # from so many on, one step of attention to a source is faster w
 Product = Callable[[torch.Tensor], torch.Tensor]
 
 
-def is_plain_linear(layer: nn.Module) -> bool:
+def is_plain_linear(layer: nn.Module) -> TypeGuard[nn.Linear]:
     """Whether calling a layer is `F.linear` and nothing else: no hook, no adapter, no quantised weight."""
     hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
     return (
@@ -208,7 +227,7 @@ def is_plain_linear(layer: nn.Module) -> bool:
     )
 
 
-def linear(layer: Any, states: torch.Tensor, may_pack: bool = True) -> torch.Tensor:
+def linear(layer: nn.Module, states: torch.Tensor, may_pack: bool = True) -> torch.Tensor:
     """
     `layer(states)`, faster where a product with its weight is all that the layer does.
 
@@ -230,7 +249,7 @@ def linear(layer: Any, states: torch.Tensor, may_pack: bool = True) -> torch.Ten
     return output
 
 
-def side_by_side(states: torch.Tensor, *layers: Any) -> tuple[torch.Tensor, ...]:
+def side_by_side(states: torch.Tensor, *layers: nn.Linear) -> tuple[torch.Tensor, ...]:
     """Return the outputs of layers that read the same states; inside `packed` they are one product."""
     weights = None if torch.compiler.is_compiling() else PACKED.get()
     product = None if weights is None else weights.product(layers)
@@ -260,7 +279,7 @@ class PackedWeights:
         self.precision = precision
         self.products: dict[tuple[nn.Module, ...], Product | None] = {}
 
-    def product(self, layers: tuple[Any, ...]) -> Product | None:
+    def product(self, layers: tuple[nn.Module, ...]) -> Product | None:
         """Return one product for all layers, or `None` if one of them is not plain or packing does not help."""
         if layers not in self.products:
             self.products[layers] = self.known(layers) if can_be_one_product(layers) else None
@@ -275,8 +294,13 @@ class PackedWeights:
         return known[key][1]
 
 
+# What changes with a parameter, if there is one: its address, version, type and sums.
+Stamp = tuple[int, int, torch.dtype, tuple[int, float]] | None
+Stamps = tuple[Stamp, ...]
 # What was packed for a layer, by precision and number of layers, with a stamp of its weights.
-KNOWN: "weakref.WeakKeyDictionary[nn.Module, dict[Any, tuple[Any, Product | None]]]" = weakref.WeakKeyDictionary()
+KNOWN: "weakref.WeakKeyDictionary[nn.Module, dict[tuple[str | None, int], tuple[Stamps, Product | None]]]" = (
+    weakref.WeakKeyDictionary()
+)
 # What this thread multiplies by, and what it holds for the next `packed` blocks.
 PACKED: ContextVar[PackedWeights | None] = ContextVar("PACKED", default=None)
 HELD: ContextVar[dict[str | None, PackedWeights] | None] = ContextVar("HELD", default=None)
@@ -304,7 +328,7 @@ def unchanged_weights() -> Iterator[None]:
         HELD.reset(token)
 
 
-def can_be_one_product(layers: tuple[Any, ...]) -> bool:
+def can_be_one_product(layers: tuple[nn.Module, ...]) -> TypeGuard[tuple[nn.Linear, ...]]:
     """Return whether all layers are plain, of one precision and device, and all or none have a bias."""
     if not all(map(is_plain_linear, layers)):
         return False
@@ -357,7 +381,7 @@ def pack_int8(weight: torch.Tensor, bias: torch.Tensor | None) -> Product:
     return lambda states: multiply(states.float(), packed_weight, reduce_range).to(states.dtype)
 
 
-def stamp_parameter(parameter: torch.Tensor | None) -> Any:
+def stamp_parameter(parameter: torch.Tensor | None) -> Stamp:
     """Return what changes with a parameter. Fused optimizers and writes to `.data` leave its version as it is."""
     if parameter is None:
         return None
@@ -412,7 +436,7 @@ class LabelSmoothedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: ProductContext,
         hidden_states: torch.Tensor,
         weight: torch.Tensor,
         labels: torch.Tensor,
@@ -463,12 +487,12 @@ class LabelSmoothedCrossEntropy(torch.autograd.Function):
             if weight_gradient is not None:
                 scaled = (real_states[chunk] / sums).to(dtype)
                 add_matmul(weight_gradient, exponentials.T, scaled)
-        ctx.save_for_backward(hidden_gradient, weight_gradient)
+        ctx.save_for_backward(hidden_gradient, weight_gradient)  # type: ignore[arg-type]
         return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: ProductContext, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         grad_hidden, grad_weight = (None if saved is None else saved * gradient for saved in ctx.saved_tensors)
         return grad_hidden, grad_weight, None, None, None, None
 
@@ -502,11 +526,11 @@ def label_smoothed_loss(
         )
     # The projection runs in the precision of the model, or of autocast, which does not know this function.
     dtype = autocast_dtype(hidden_states.device) or hidden_states.dtype
-    weight: torch.Tensor = lm_head.weight  # type: ignore[assignment]
+    weight = lm_head.weight
     if isinstance(lm_head.bias, torch.Tensor):  # one more column, of which the states have 1
         weight = torch.cat([weight, lm_head.bias.unsqueeze(1)], dim=1)  # (V, D + 1)
         hidden_states = F.pad(hidden_states, (0, 1), value=1.0)  # (N, D + 1)
-    return LabelSmoothedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+    return LabelSmoothedCrossEntropy.apply(
         hidden_states.float(), weight.float(), labels.clamp(min=0), is_real.float(), label_smoothing, dtype
     )
 
@@ -587,7 +611,7 @@ def check_labels(labels: torch.Tensor | None, number: int) -> None:
         )
 
 
-def check_one_vocabulary(config: Any) -> None:
+def check_one_vocabulary(config: VanillaTransformerConfig) -> None:
     """Refuse to resize the embeddings of a model whose source and target have a vocabulary each."""
     if config.decoder_vocab_size is not None:
         raise ValueError(

@@ -3,19 +3,22 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from .configuration_vanilla_transformer import AUTO_MAP
+from .configuration_vanilla_transformer import AUTO_MAP, Named
 from .engines import ENGINES, load_engine
 from .errors import ModelFolderError, SettingsError
 from .exported import check_engine
 from .fsmt import FSMTTokenizer
 from .pipeline_vanilla_transformer import VanillaTransformerTranslationPipeline
+
+if TYPE_CHECKING:
+    from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 # Of a tokenizer of ours; from "*.spm" on of those that imported models keep.
 TOKENIZER_FILES = (
@@ -28,10 +31,11 @@ TOKENIZER_FILES = (
 )
 
 
-def auto_class_of(model_class: str) -> Any:
+def auto_class_of(model_class: str) -> "type[_BaseAutoModelClass]":
     """The Auto class of one of this package's model classes, such as "VanillaTransformerForMaskedLM"."""
     names = {reference.rpartition(".")[2]: name for name, reference in AUTO_MAP.items()}
-    return getattr(transformers, names.get(model_class, "AutoModel"))
+    found: type[_BaseAutoModelClass] = getattr(transformers, names.get(model_class, "AutoModel"))
+    return found
 
 
 def load_translator(
@@ -88,7 +92,7 @@ def choose_device(device: str | None = None) -> str:
 
 
 def load_model(
-    name: str | Path, device: str = "cpu", auto_class: Any = AutoModelForSeq2SeqLM
+    name: str | Path, device: str = "cpu", auto_class: "type[_BaseAutoModelClass]" = AutoModelForSeq2SeqLM
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """
     A model and its tokenizer, ready to use.
@@ -114,7 +118,7 @@ def load_model(
 
 
 def load_parts(
-    name: str | Path, auto_class: Any, **config_fields: Any
+    name: str | Path, auto_class: "type[_BaseAutoModelClass]", **config_fields: object
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, list[str]]:
     """
     A model, its tokenizer, and the tensors that the place lacks or has in another shape: these are new.
@@ -164,7 +168,7 @@ def load_parts(
     return model, tokenizer, sorted(missing)
 
 
-def read_generation_config(folder: Path) -> dict[str, Any] | None:
+def read_generation_config(folder: Path) -> Named | None:
     """
     What `generate` goes by in a folder; none without the file.
 

@@ -5,16 +5,16 @@ import difflib
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import safe_open
 
-from .configuration_vanilla_transformer import VanillaTransformerConfig
+from .configuration_vanilla_transformer import Named, VanillaTransformerConfig
 from .errors import ModelCardError
 from .generation_vanilla_transformer import VanillaTransformerGenerationMixin
 from .loading import read_generation_config
@@ -186,7 +186,7 @@ def render_model_card(
     parameters: int,
     place: ModelPlace,
     pictures: list[str] | None = None,
-    generation_config: dict[str, Any] | None = None,
+    generation_config: Named | None = None,
 ) -> ModelCard:
     """
     The card of a model.
@@ -213,7 +213,7 @@ def render_model_card(
         imported=facts.base_model is not None and facts.steps is None,
         place=place,
         examples=[json.dumps(text, ensure_ascii=False) for text in examples],
-        labels=[config.id2label[i] for i in range(config.num_labels)] if facts.task == "text-classification" else [],
+        labels=config.label_names if facts.task == "text-classification" else [],
         architecture=architecture_rows(facts, config, parameters),
         training=training_rows(facts, config),
         results=result_rows(facts.results, TASKS[facts.task][1]),
@@ -233,7 +233,7 @@ def render_model_card(
     return card
 
 
-def is_papers(settings: dict[str, Any] | None, config: VanillaTransformerConfig) -> bool:
+def is_papers(settings: Named | None, config: VanillaTransformerConfig) -> bool:
     """Whether decoding with some settings is the paper's (§6.1)."""
     paper = VanillaTransformerGenerationMixin.default_generation_config(config).to_diff_dict()
     ours = {name: value for name, value in paper.items() if not name.endswith(("token_id", "version"))}
@@ -336,12 +336,12 @@ def describe_vocabulary(facts: ModelCardFacts, config: VanillaTransformerConfig)
     return f"{config.vocab_size:,} {'joint ' if facts.task == 'translation' else ''}{facts.segmentation}"
 
 
-def cells(rows: list[tuple[str, Any]]) -> list[tuple[str, str]]:
+def cells(rows: Sequence[tuple[str, object]]) -> list[tuple[str, str]]:
     """Rows with a value, as a table of Markdown can hold them."""
     return [(name, cell(value)) for name, value in rows if value is not None]
 
 
-def cell(value: Any) -> str:
+def cell(value: object) -> str:
     """A value as a table of Markdown can hold it."""
     return " ".join(str(value).split()).replace("|", "\\|")
 

@@ -170,7 +170,7 @@ def eager_attention_forward(
     attention_mask: torch.Tensor | None,
     scaling: float,
     dropout: float = 0.0,
-    **kwargs: Any,
+    **kwargs: object,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Scaled dot-product attention, softmax(Q K^T / sqrt(d_k)) V (§3.2.1), written out.
@@ -281,8 +281,8 @@ class VanillaTransformerAttention(nn.Module):
         copies = queries.shape[0] // keys.shape[0]
         if copies > 1:  # to attention, rows that share a source are positions of one: (B / copies, H, copies * T, K)
             queries = queries.view(-1, copies, *queries.shape[1:]).transpose(1, 2).flatten(2, 3)
-        attention_interface: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS.get_interface(
-            chosen, eager_attention_forward
+        attention_interface: Callable[..., tuple[torch.Tensor, torch.Tensor | None]] = (
+            ALL_ATTENTION_FUNCTIONS.get_interface(chosen, eager_attention_forward)
         )
         output, weights = attention_interface(
             self,
@@ -730,12 +730,12 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
     def get_input_embeddings(self) -> VanillaTransformerScaledEmbedding:
         return self.stacks()[0].embed_tokens  # `shared`, which has the same weights, is never called
 
-    def set_input_embeddings(self, value: Any) -> None:
+    def set_input_embeddings(self, value: nn.Module) -> None:
         """`value` is used as it is: a plain `nn.Embedding` does not multiply by sqrt(d_model)."""
         if self.shared is not None:
-            self.shared = value
+            self.shared = value  # type: ignore[assignment]
         for stack in self.stacks() if self.shared is not None else self.stacks()[:1]:
-            stack.embed_tokens = value
+            stack.embed_tokens = value  # type: ignore[assignment]
 
     @accept_keywords
     @can_return_tuple
@@ -747,7 +747,7 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
         decoder_attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
         decoder_position_ids: torch.Tensor | None = None,
-        encoder_outputs: BaseModelOutput | tuple[Any, ...] | None = None,
+        encoder_outputs: BaseModelOutput | tuple[torch.Tensor, ...] | None = None,
         cache: EncoderDecoderCache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         decoder_inputs_embeds: torch.Tensor | None = None,
@@ -901,7 +901,7 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerGenerationMix
         decoder_attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
         decoder_position_ids: torch.Tensor | None = None,
-        encoder_outputs: BaseModelOutput | tuple[Any, ...] | None = None,
+        encoder_outputs: BaseModelOutput | tuple[torch.Tensor, ...] | None = None,
         cache: EncoderDecoderCache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         decoder_inputs_embeds: torch.Tensor | None = None,
@@ -1062,11 +1062,18 @@ class VanillaTransformerEncoderHead(VanillaTransformerPreTrainedModel):
     def __init__(self, config: VanillaTransformerConfig):
         config = config.with_stacks(encoder=True, decoder=False)
         super().__init__(config)
-        self.num_labels = config.num_labels
+        self.num_labels = len(config.label_names)
         self.model = VanillaTransformerModel(config)
         self.dropout = nn.Dropout(config.dropout if config.classifier_dropout is None else config.classifier_dropout)
 
-    def encode(self, input_ids: Any, mask: Any, position_ids: Any, embeds: Any, **kwargs: Any) -> BaseModelOutput:
+    def encode(
+        self,
+        input_ids: torch.Tensor | None,
+        mask: torch.Tensor | None,
+        position_ids: torch.Tensor | None,
+        embeds: torch.Tensor | None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutput:
         """Return the encoder's outputs for ids or embeddings, with their mask and positions."""
         inputs = {"attention_mask": mask, "position_ids": position_ids, "inputs_embeds": embeds}
         outputs: BaseModelOutput = self.model(input_ids, return_dict=True, **inputs, **kwargs)
@@ -1137,7 +1144,7 @@ class VanillaTransformerForSequenceClassification(VanillaTransformerEncoderHead)
 
     def __init__(self, config: VanillaTransformerConfig):
         super().__init__(config)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(config.hidden_size, self.num_labels)
         self.post_init()
 
     @accept_keywords
@@ -1190,7 +1197,7 @@ class VanillaTransformerForTokenClassification(VanillaTransformerEncoderHead):
 
     def __init__(self, config: VanillaTransformerConfig):
         super().__init__(config)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(config.hidden_size, self.num_labels)
         self.post_init()
 
     @accept_keywords

@@ -25,9 +25,10 @@ from typing import Any, NamedTuple
 
 import torch
 from tqdm.auto import tqdm
-from transformers import Pipeline, PreTrainedConfig
+from transformers import Pipeline, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from .configuration_vanilla_transformer import Named
 from .kernels_vanilla_transformer import unchanged_weights
 
 logger = logging.get_logger(__name__)
@@ -362,7 +363,7 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         return_alignments: bool | None = None,
         progress: bool | tqdm | None = None,
         **generate_arguments: Any,
-    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    ) -> tuple[Named, Named, Named]:
         for name in ("return_dict_in_generate", "output_scores", "output_logits"):
             if generate_arguments.pop(name, None):
                 raise ValueError(f"`{name}` is for `model.generate`: this pipeline gives texts. Use `return_scores`.")
@@ -407,12 +408,12 @@ class VanillaTransformerTranslationPipeline(Pipeline):
 
     def _stream(
         self,
-        inputs: Iterator[Any],
+        inputs: Iterator[object],
         total: int | None,
-        generate_arguments: dict[str, Any],
+        generate_arguments: Named,
         return_scores: bool,
-        batching: dict[str, Any],
-    ) -> Iterator[Any]:
+        batching: Named,
+    ) -> Iterator[Named | list[Named]]:
         with progress_bar(batching.pop("progress", False), total) as bar:
             for chunk in chunks(texts_only(inputs)):
                 results = self.translate(chunk, generate_arguments, return_scores, progress=bar, **batching)
@@ -421,12 +422,12 @@ class VanillaTransformerTranslationPipeline(Pipeline):
     def translate(
         self,
         texts: Iterable[str],
-        generate_arguments: dict[str, Any],
+        generate_arguments: Named,
         return_scores: bool = False,
         split_sentences: bool | None = None,
         return_alignments: bool = False,
         **settings: Any,
-    ) -> list[list[dict[str, Any]]]:
+    ) -> list[list[Named]]:
         """The translations of each text, best first."""
         texts = list(texts_only(texts))
         if return_alignments:
@@ -447,7 +448,7 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         joined = ("".join(next(translated)[0][self.text_key] + space for _, space in part) for part in parts)
         return [[{self.text_key: text}] for text in joined]
 
-    def add_alignments(self, texts: list[str], results: list[list[dict[str, Any]]]) -> None:
+    def add_alignments(self, texts: list[str], results: list[list[Named]]) -> None:
         """Add to each translation of each text which words belong together, as "0-0 1-2"."""
         if not self.tokenizer.is_fast:
             raise ValueError(
@@ -460,7 +461,7 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         for (_, result), found in zip(pairs, links, strict=True):
             result["alignment"] = " ".join(f"{source}-{target}" for source, target in found)
 
-    def splits(self, generate_arguments: dict[str, Any], return_scores: bool, split_sentences: bool | None) -> bool:
+    def splits(self, generate_arguments: Named, return_scores: bool, split_sentences: bool | None) -> bool:
         """Whether texts are translated sentence by sentence: what is asked for, or else what the model has learned."""
         several = return_scores or self._setting(generate_arguments, "num_return_sequences", 1) > 1
         if split_sentences and several:
@@ -474,14 +475,14 @@ class VanillaTransformerTranslationPipeline(Pipeline):
     def translate_sentences(
         self,
         sentences: list[str],
-        generate_arguments: dict[str, Any],
+        generate_arguments: Named,
         return_scores: bool = False,
         protect_copies: bool | None = None,
         restore_case: bool | None = None,
         prefix: str | None = None,
         progress: bool | tqdm = False,
         **batching: Any,
-    ) -> list[list[dict[str, Any]]]:
+    ) -> list[list[Named]]:
         """
         The translations of sentences, in the order given, with what they copy and the white space around them.
 
@@ -503,7 +504,7 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         if prefix is not None or generate_arguments.get("decoder_input_ids") is not None:
             protects = False  # a translation that is begun may hold what is copied
         score = {"score": 0.0} if return_scores else {}
-        results: list[list[dict[str, Any]]] = [
+        results: list[list[Named]] = [
             [{self.text_key: sentence, **score} for _ in range(count)] for sentence in sentences
         ]
         items = {
@@ -534,7 +535,7 @@ class VanillaTransformerTranslationPipeline(Pipeline):
             ]
         return results
 
-    def _lost(self, sentence: str, items: list[Item], outputs: list[dict[str, Any]]) -> list[Item]:
+    def _lost(self, sentence: str, items: list[Item], outputs: list[Named]) -> list[Item]:
         """Numbers and unknown names that a translation of a sentence has less, or more, often than the sentence."""
         taken = {position for item in items for position in range(item.start, item.end)}
         # The first word has a capital whatever it is.
@@ -556,13 +557,13 @@ class VanillaTransformerTranslationPipeline(Pipeline):
     def _run(
         self,
         shown: dict[int, Shown],
-        generate_arguments: dict[str, Any],
+        generate_arguments: Named,
         return_scores: bool,
         bar: tqdm | None,
         tokens_per_batch: int = 2048,
         batch_size: int | None = None,
         prefix: str | None = None,
-    ) -> dict[int, list[dict[str, Any]]]:
+    ) -> dict[int, list[Named]]:
         """Batches of sentences of similar length through the model."""
         count = self._setting(generate_arguments, "num_return_sequences", 1)
         results = {}
@@ -621,23 +622,25 @@ class VanillaTransformerTranslationPipeline(Pipeline):
             "`split_sentences` parts texts at the ends of sentences."
         )
 
-    def preprocess(self, input_: str, **parameters: Any) -> dict[str, Any]:
+    def preprocess(self, input_: str, **parameters: object) -> Named:
         """A sentence to its ids."""
         return {"input_ids": self.tokenizer(input_, split_special_tokens=True)["input_ids"]}
 
-    def _forward(self, input_tensors: Any, return_scores: bool = False, **generate_arguments: Any) -> dict[str, Any]:
+    def _forward(
+        self, input_tensors: dict[str, torch.Tensor], return_scores: bool = False, **generate_arguments: Any
+    ) -> Named:
         sequences = self.model.generate(**input_tensors, **generate_arguments)  # (B * num_return_sequences, 1 + T)
         scores = self._score(input_tensors, sequences, generate_arguments) if return_scores else None
         return {"sequences": sequences, "scores": scores}
 
-    def _setting(self, generate_arguments: dict[str, Any], name: str, default: Any) -> Any:
+    def _setting(self, generate_arguments: Named, name: str, default: Any) -> Any:
         """What `generate` goes by: an argument, or the configuration passed to it, or the model's own."""
         given = generate_arguments.get("generation_config")
         places = [generate_arguments, {} if given is None else vars(given), vars(self.model.generation_config)]
         return next((place[name] for place in places if place.get(name) is not None), default)
 
     def _score(
-        self, inputs: dict[str, torch.Tensor], sequences: torch.Tensor, generate_arguments: dict[str, Any]
+        self, inputs: dict[str, torch.Tensor], sequences: torch.Tensor, generate_arguments: Named
     ) -> torch.Tensor:
         """log P(Y|X) by the length penalty, for sequences (N, 1 + T) of inputs (B, S) -> (N,)."""
         copies = sequences.shape[0] // inputs["input_ids"].shape[0]
@@ -661,7 +664,7 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         logits = self.model(**source, decoder_input_ids=sequences[:, :-1]).logits  # (N, T, V)
         return logits.float().log_softmax(dim=-1).gather(-1, sequences[:, 1:].unsqueeze(-1)).squeeze(-1)
 
-    def postprocess(self, model_outputs: dict[str, Any], **parameters: Any) -> list[dict[str, Any]]:
+    def postprocess(self, model_outputs: Named, **parameters: object) -> list[Named]:
         """Ids to texts, with their scores if they have any."""
         texts = self.tokenizer.batch_decode(model_outputs["sequences"], skip_special_tokens=True)
         if model_outputs["scores"] is None:
@@ -684,7 +687,11 @@ class VanillaTransformerText2TextGenerationPipeline(VanillaTransformerTranslatio
 
 @torch.no_grad()
 def align_words(
-    model: Any, tokenizer: Any, sources: list[str], targets: list[str], batch_size: int = 32
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    sources: list[str],
+    targets: list[str],
+    batch_size: int = 32,
 ) -> list[list[tuple[int, int]]]:
     """
     Find which words of translations belong to which words of their sources, by cross-attention (§3.2.3).
@@ -755,7 +762,7 @@ def position_limit(config: PreTrainedConfig) -> int | None:
     return getattr(config, "position_limit", getattr(config, "max_position_embeddings", None))
 
 
-def texts_only(inputs: Iterable[Any]) -> Iterator[str]:
+def texts_only(inputs: Iterable[object]) -> Iterator[str]:
     """The inputs one by one; raises `ValueError` for the first that is not a string."""
     for position, text in enumerate(inputs):
         if not isinstance(text, str):
@@ -778,7 +785,7 @@ def progress_bar(progress: bool | tqdm, total: int | None) -> AbstractContextMan
     return tqdm(total=total, disable=not progress, unit="sentence")
 
 
-def unwrap_single(results: list[dict[str, Any]]) -> dict[str, Any] | list[dict[str, Any]]:
+def unwrap_single(results: list[Named]) -> Named | list[Named]:
     """The one result, or all of several."""
     return results[0] if len(results) == 1 else results
 

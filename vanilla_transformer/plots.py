@@ -78,7 +78,7 @@ def token_texts(tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor, of_source
         names = {index: token for token, index in tokenizer.get_vocab().items()}
         tokens = [names[index] for index in ids.tolist()]
     else:
-        tokens = tokenizer.convert_ids_to_tokens(ids.tolist())
+        tokens = list(tokenizer.convert_ids_to_tokens(ids.tolist()))
     if backend is None or type(backend.decoder) is not decoders.ByteLevel:
         return [token.replace("▁", SPACE).replace("</w>", SPACE) for token in tokens]
     decoder = decoders.ByteLevel()

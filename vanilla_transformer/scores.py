@@ -1,10 +1,12 @@
 """Scores: of one text, and of a run, as values; their JSON, and the few ways to write them."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+# What JSON writes.
+Json = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 # All that is measured, with the names of what has no signature, in the order in which they are shown.
 MEASURES = {
     "perplexity": "perplexity",
@@ -78,14 +80,20 @@ class SplitScores:
     parts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @classmethod
-    def from_metrics(cls, metrics: Mapping[str, float], prefix: str | None = None, **fields: Any) -> "SplitScores":
+    def from_metrics(
+        cls,
+        metrics: Mapping[str, float],
+        prefix: str | None = None,
+        rows: int | None = None,
+        parts: Mapping[str, Mapping[str, float]] | None = None,
+    ) -> "SplitScores":
         """
         Pick the scores out of what was measured.
 
         Args:
             metrics: "loss", scores by the keys of `MEASURES` and `COUNTED`, and others, such as the speed.
             prefix: of all these names, with a `_` behind it, as Trainer logs them.
-            fields: what else is known of the text.
+            rows, parts: what else is known of the text.
         """
         start = "" if prefix is None else f"{prefix}_"
         keys = {f"{start}{key}": key for key in (*MEASURES, *COUNTED)}
@@ -94,7 +102,7 @@ class SplitScores:
             for name, key in keys.items()
             if name in metrics
         }
-        return cls(metrics[f"{start}loss"], scores, **fields)
+        return cls(metrics[f"{start}loss"], scores, rows, parts or {})
 
     def without_details(self) -> "SplitScores":
         """Return the values only, as they are kept of a model before it is trained."""
@@ -178,7 +186,7 @@ class Results:
         line = self.splits[split].describe(self.names)
         return f"{line} (before: {self.before[split].describe(self.names)})" if split in self.before else line
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """
         Return one flat table, as transformers' own training scripts write `all_results.json`.
 
@@ -186,7 +194,7 @@ class Results:
         `_brevity_penalty` and `_length_ratio`, and `{split}_parts`, with `_before` of the model before the training;
         `{key}_signature`; `robustness`, `steps` and `train_seconds`.
         """
-        table: dict[str, Any] = {}
+        table: dict[str, Json] = {}
         for splits, suffix in ((self.before, "_before"), (self.splits, "")):
             for split, scores in splits.items():
                 if scores.rows is not None:
@@ -240,8 +248,7 @@ class Results:
                 found[split] = SplitScores(number(f"{split}{end}"), scores, number(f"{split}_rows{suffix}"), parts)
             return found
 
-        rows: Iterable[dict[str, Any]] = table.get("robustness", ())
-        robustness = tuple(Robustness(**row) for row in rows)
+        robustness = tuple(Robustness(**row) for row in table.get("robustness", ()))
         return cls(read(""), read("_before"), robustness, number("steps"), number("train_seconds"))
 
 

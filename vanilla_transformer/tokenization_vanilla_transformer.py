@@ -25,29 +25,34 @@ from tokenizers import AddedToken, Encoding, Tokenizer, decoders, normalizers, p
 from tokenizers.models import BPE
 from transformers.tokenization_utils_base import BatchEncoding
 from transformers.tokenization_utils_tokenizers import TokenizersBackend
+from transformers.utils import TensorType
 
 # No character before U+0300 joins the one before it.
 COMPOSABLE = re.compile(r"[\s\S][\u0300-\U0010ffff]+")
 to_nfc = partial(unicodedata.normalize, "NFC")
 
 
-def add_spaces(words: Any) -> Any:
+# A text, or its words; a pair of texts, or a batch of any of these.
+Texts = str | list["Texts"] | tuple["Texts", ...]
+
+
+def add_spaces(words: Texts) -> Texts:
     """Return words, or a batch or a pair of them, with the space that is before each but the first in a text."""
     if not isinstance(words, (list, tuple)):
         return words
     return type(words)(f" {each}" if i and isinstance(each, str) else add_spaces(each) for i, each in enumerate(words))
 
 
-def split_inputs(text: Any, text_pair: Any, is_split_into_words: bool) -> list[list[list[str]]]:
+def split_inputs(text: Texts, text_pair: Texts | None, is_split_into_words: bool) -> list[list[list[str]]]:
     """Return the one or two sequences of each row of a call, each as its words or as the one text that it is."""
 
-    def is_sequence(value: Any) -> bool:
+    def is_sequence(value: Texts) -> bool:
         return all(isinstance(word, str) for word in value) if is_split_into_words else isinstance(value, str)
 
     if is_sequence(text):
         text, text_pair = [text], None if text_pair is None else [text_pair]
     if text_pair is None:
-        rows = [(row,) if is_sequence(row) else row for row in text]
+        rows: list[Any] = [(row,) if is_sequence(row) else row for row in text]
     else:
         rows = list(zip(text, text_pair, strict=True))
     return [[list(sequence) if is_split_into_words else [sequence] for sequence in row] for row in rows]
@@ -102,14 +107,16 @@ def align_offsets(encoding: Encoding, sequences: list[list[str]], is_split_into_
     return aligned
 
 
-def replace_encodings(encoded: BatchEncoding, encodings: list[Encoding], return_tensors: Any) -> BatchEncoding:
+def replace_encodings(
+    encoded: BatchEncoding, encodings: list[Encoding], return_tensors: str | TensorType | None
+) -> BatchEncoding:
     """Return what was encoded with other encodings, and with their offsets where it has offsets."""
     replaced = BatchEncoding(dict(encoded), encodings)
     if "offset_mapping" in encoded:
-        offsets: Any = [each.offsets for each in encodings]
-        if return_tensors is None and encoded["offset_mapping"] == encoded.encodings[0].offsets:  # of one text
-            offsets = offsets[0]
-        replaced.update(BatchEncoding({"offset_mapping": offsets}, tensor_type=return_tensors))
+        offsets = [each.offsets for each in encodings]
+        is_one_text = return_tensors is None and encoded["offset_mapping"] == encoded[0].offsets
+        mapping = {"offset_mapping": offsets[0] if is_one_text else offsets}
+        replaced.update(BatchEncoding(mapping, tensor_type=return_tensors))
     return replaced
 
 
@@ -153,12 +160,12 @@ class VanillaTransformerTokenizer(TokenizersBackend):
     vocab_files_names = {"vocab_file": "vocab.json", "merges_file": "merges.txt", "tokenizer_file": "tokenizer.json"}
     model_input_names = ["input_ids", "attention_mask"]
     padding_side = "right"
-    model = BPE
+    model = BPE  # type: ignore[assignment]
 
     def __init__(
         self,
         vocab: dict[str, int] | None = None,
-        merges: list[Any] | None = None,
+        merges: list[tuple[str, str]] | None = None,
         bos_token: str = "<s>",
         pad_token: str = "<pad>",
         eos_token: str = "</s>",
@@ -194,17 +201,20 @@ class VanillaTransformerTokenizer(TokenizersBackend):
         trim = processors.ByteLevel(add_prefix_space=False, trim_offsets=True)
         self._tokenizer.post_processor = processors.Sequence([trim, ends])
 
-    def _encode_plus(
-        self, text: Any, text_pair: Any = None, is_split_into_words: bool = False, **kwargs: Any
+    def _encode_plus(  # type: ignore[override]
+        self, text: Texts, text_pair: Texts | None = None, is_split_into_words: bool = False, **kwargs: Any
     ) -> BatchEncoding:
         """
         Encode as all of transformers does, with offsets that cover every character that NFC composes; words are
         encoded as they are in a text with a space between them.
         """
         if is_split_into_words:
-            text, text_pair = add_spaces(text), add_spaces(text_pair)
+            text, text_pair = add_spaces(text), None if text_pair is None else add_spaces(text_pair)
         encoded = super()._encode_plus(
-            text=text, text_pair=text_pair, is_split_into_words=is_split_into_words, **kwargs
+            text=text,  # type: ignore[arg-type]
+            text_pair=text_pair,  # type: ignore[arg-type]
+            is_split_into_words=is_split_into_words,
+            **kwargs,
         )
         inputs = split_inputs(text, text_pair, is_split_into_words)
         is_moved = [

@@ -15,14 +15,13 @@ import argparse
 import statistics
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.architectures.models import ARCHITECTURES, PADDING, build_equal, count_parameters
-from benchmarks.machine import describe, show_table
+from benchmarks.machine import Row, describe, show_table
 
 START, END, FIRST = 0, 2, 4
 LENGTHS = (16, 64, 256)
@@ -89,7 +88,7 @@ def spread(values: list[float], form: str) -> str:
     return mean if len(values) == 1 else f"{mean} ± {format(statistics.stdev(values), form)}"
 
 
-def measure_quality(options: argparse.Namespace) -> list[dict[str, Any]]:
+def measure_quality(options: argparse.Namespace) -> list[Row]:
     """Return a row for each architecture: accuracy by length, and times."""
     rows = []
     for name in ARCHITECTURES:
@@ -108,7 +107,7 @@ def measure_quality(options: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def measure_cost(options: argparse.Namespace) -> list[dict[str, Any]]:
+def measure_cost(options: argparse.Namespace) -> list[Row]:
     """Return a row for each architecture: CPU milliseconds of a training step by length, the median of a few."""
     rows = []
     for name in ARCHITECTURES:

@@ -14,7 +14,6 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import (
@@ -24,6 +23,9 @@ from transformers import (
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
     TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
     set_seed,
 )
 
@@ -42,10 +44,10 @@ class Deadline(TrainerCallback):
         self.seconds = seconds
         self.started = time.perf_counter()
 
-    def on_train_begin(self, *arguments: Any, **kwargs: Any) -> None:
+    def on_train_begin(self, *_: object, **kwargs: object) -> None:
         self.started = time.perf_counter()
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         left = torch.tensor(self.seconds - (time.perf_counter() - self.started))
         if torch.distributed.is_initialized():
             torch.distributed.broadcast(left, src=0)  # all processes stop after one step

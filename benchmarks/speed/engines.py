@@ -16,12 +16,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers.utils import logging
 
-from benchmarks.machine import describe, resident_bytes, show_table
+from benchmarks.machine import Row, describe, resident_bytes, show_table
 from benchmarks.speed.generation_systems import by_generate
 from benchmarks.speed.workers import Worker, rotated, serve
 from benchmarks.text import pad
@@ -48,7 +47,7 @@ TEXT_FILES = (".md", ".png", ".json")
 
 def write_exports(model: Path, exports: Path) -> None:
     """Write the folders that are not there yet."""
-    writers: dict[str, Callable[[Path], Any]] = {
+    writers: dict[str, Callable[[Path], object]] = {
         "original": lambda output: output.symlink_to(model.resolve()),
         "ctranslate2": lambda output: export_ctranslate2(model, output),
         "ctranslate2-int8": lambda output: export_ctranslate2(model, output, "int8"),
@@ -100,7 +99,7 @@ def work(options: argparse.Namespace) -> None:
     start = time.process_time()
     lines = read_lines(options.source)[: options.sentences]
 
-    def answer(request: dict[str, Any]) -> dict[str, Any]:
+    def answer(request: Row) -> Row:
         started = time.process_time()
         output = translate(lines[request["first"] : request["first"] + options.batch])
         seconds = time.process_time() - started
@@ -109,14 +108,14 @@ def work(options: argparse.Namespace) -> None:
     serve(answer)
 
 
-def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
+def measure(options: argparse.Namespace) -> list[Row]:
     """Rows of the table: a system in each."""
     arguments = [
         *("--model", str(options.model), "--source", str(options.source), "--exports", str(options.exports)),
         *("--sentences", str(options.sentences), "--batch", str(options.batch)),
     ]
     workers = {name: Worker(MODULE, [*arguments, "--systems", name], 1) for name in options.systems}
-    answers: dict[str, list[dict[str, Any]]] = {name: [] for name in workers}
+    answers: dict[str, list[Row]] = {name: [] for name in workers}
     try:
         for worker in workers.values():  # warms up
             worker.ask(first=0)
@@ -129,9 +128,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     return [describe_system(name, answers, options) for name in options.systems]
 
 
-def describe_system(
-    name: str, answers: dict[str, list[dict[str, Any]]], options: argparse.Namespace
-) -> dict[str, Any]:
+def describe_system(name: str, answers: dict[str, list[Row]], options: argparse.Namespace) -> Row:
     """Return the row of a system."""
     own, first = answers[name], answers[options.systems[0]]
     errors = [each["error"] for each in own if "error" in each]

@@ -14,12 +14,11 @@ import statistics
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers.utils import logging
 
-from benchmarks.machine import describe, reset_peak, resident_bytes, show_profile, show_table
+from benchmarks.machine import Row, describe, reset_peak, resident_bytes, show_profile, show_table
 from benchmarks.speed.generation_systems import END, GENERATION_SYSTEMS, PADDING
 from benchmarks.speed.systems import SHAPES, our_config
 from benchmarks.speed.workers import Worker, rotated, serve
@@ -71,7 +70,7 @@ def work(options: argparse.Namespace) -> None:
                 translate(batch, options.beams, options.tokens)
         return
 
-    def answer(request: dict[str, Any]) -> dict[str, Any]:
+    def answer(request: Row) -> Row:
         batch = pad([rows[i % len(rows)] for i in range(request["first"], request["first"] + request["size"])])
         started = time.perf_counter()
         with torch.no_grad():
@@ -83,7 +82,7 @@ def work(options: argparse.Namespace) -> None:
     serve(answer)
 
 
-def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
+def measure(options: argparse.Namespace) -> list[Row]:
     """Rows of the table: a system in each, a size of batch in each pair of columns."""
     source = ["--model", str(options.model)] if options.model else ["--shape", options.shape]
     arguments = [*source, "--sentences", str(options.sentences), "--threads", str(options.threads)]

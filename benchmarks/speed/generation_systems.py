@@ -7,7 +7,6 @@ A system is a function of our model that returns what translates: source ids (B,
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
@@ -29,7 +28,7 @@ class Unchanged(LogitsProcessor):
         return scores
 
 
-def by_generate(model: torch.nn.Module, **more: Any) -> Translate:
+def by_generate(model: torch.nn.Module, **more: object) -> Translate:
     """`generate` of a model of transformers."""
     model.eval()
 

@@ -20,12 +20,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import datasets
 import torch
 import yaml
 from transformers import (
+    BatchEncoding,
     DataCollatorForSeq2Seq,
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
@@ -63,11 +63,11 @@ def our_command(folder: Path, precision: str, steps: int) -> list[str]:
 class Counting:
     """A collator that counts the tokens of each batch, in the order in which they are trained on."""
 
-    def __init__(self, collator: Any):
+    def __init__(self, collator: DataCollatorForSeq2Seq):
         self.collator = collator
         self.tokens: list[int] = []
 
-    def __call__(self, rows: list[dict[str, Any]]) -> Any:
+    def __call__(self, rows: list[dict[str, list[int]]]) -> BatchEncoding:
         self.tokens.append(sum(len(row["input_ids"]) + len(row["labels"]) for row in rows))
         return self.collator(rows)
 
@@ -78,7 +78,7 @@ class Clock(TrainerCallback):
     def __init__(self) -> None:
         self.times: list[float] = []
 
-    def on_step_end(self, *arguments: Any, **kwargs: Any) -> None:
+    def on_step_end(self, *_: object, **kwargs: object) -> None:
         self.times.append(time.perf_counter())
 
 

@@ -16,13 +16,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from scipy.optimize import nnls
 
-from benchmarks.machine import describe, resident_bytes, show_table
+from benchmarks.machine import Row, describe, resident_bytes, show_table
 from benchmarks.speed.generation_systems import END
 from benchmarks.speed.systems import SHAPES, our_config
 from benchmarks.speed.workers import Worker, serve
@@ -94,7 +93,7 @@ CURVES = {
 }
 
 
-def prepare(point: Point) -> Callable[[], Any]:
+def prepare(point: Point) -> Callable[[], object]:
     """What a point does, ready to be timed."""
     torch.manual_seed(0)
     shape = replace(SHAPES["tiny"], layers=point.layers)
@@ -112,7 +111,7 @@ def prepare(point: Point) -> Callable[[], Any]:
 def work(point: Point, repeats: int) -> None:
     """The process of one point: the median of its seconds, and its highest memory above what importing takes."""
 
-    def answer(_: dict[str, Any]) -> dict[str, Any]:
+    def answer(_: Row) -> Row:
         before = resident_bytes()
         run = prepare(point)
         run()
@@ -126,7 +125,7 @@ def work(point: Point, repeats: int) -> None:
     serve(answer)
 
 
-def measure(curve: Curve, options: argparse.Namespace) -> list[dict[str, Any]]:
+def measure(curve: Curve, options: argparse.Namespace) -> list[Row]:
     """Seconds and bytes at each value of a curve."""
     found = []
     for value in curve.values:
@@ -151,7 +150,7 @@ def fit(values: tuple[int, ...], measured: list[float], terms: tuple[int, ...]) 
     return list(map(float, powers @ factors))
 
 
-def plot(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
+def plot(results: dict[str, list[Row]], path: Path) -> None:
     """A picture with time and memory of every curve, and what is expected as dashes."""
     from matplotlib.figure import Figure  # without pyplot no window system is looked for
 

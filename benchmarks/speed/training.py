@@ -17,12 +17,12 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from benchmarks.machine import describe, matmul_ceiling, resident_bytes, show_profile, show_table
+from benchmarks.machine import Row, describe, matmul_ceiling, resident_bytes, show_profile, show_table
 from benchmarks.speed.systems import MARIAN_RANDOM, SHAPES, TRAINING_SYSTEMS, count_operations
 from benchmarks.speed.workers import Worker, rotated, serve
 from benchmarks.text import Batch, random_batches, sentence_pairs, token_batches
@@ -45,7 +45,7 @@ def work(options: argparse.Namespace) -> None:
     step = build(SHAPES[options.shape], options.precision)
     sets = {name: load_batches(path) for name, path in json.loads(options.batches).items()}
 
-    def answer(request: dict[str, Any]) -> dict[str, Any]:
+    def answer(request: Row) -> Row:
         batches = sets[request["set"]][request["first"] : request["last"]]
         started = time.perf_counter()
         loss = 0.0
@@ -61,7 +61,7 @@ def work(options: argparse.Namespace) -> None:
         serve(answer)
 
 
-def profile(step: Any, batches: list[Batch]) -> None:
+def profile(step: Callable[[Batch], float], batches: list[Batch]) -> None:
     """Print where the time of a few steps goes."""
     for batch in batches[:2]:
         step(batch)
@@ -70,7 +70,7 @@ def profile(step: Any, batches: list[Batch]) -> None:
             step(batch)
 
 
-def measure(options: argparse.Namespace, paths: dict[str, str]) -> list[dict[str, Any]]:
+def measure(options: argparse.Namespace, paths: dict[str, str]) -> list[Row]:
     """Rows of the table."""
     workers, found = {}, {name: [] for name in options.systems}
     for name in options.systems:

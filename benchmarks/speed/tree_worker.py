@@ -9,16 +9,16 @@ import os
 import runpy
 import sys
 import time
-from typing import Any
 
 import torch
 import transformers
 from torch.optim.optimizer import register_optimizer_step_post_hook
+from transformers import PreTrainedModel
 
 PADDING, END = 1, 2
 
 
-def build(name: str) -> Any:
+def build(name: str) -> PreTrainedModel:
     """The model in a folder, or one of random weights in a shape of the paper's, which never ends a sentence."""
     from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
 
@@ -32,7 +32,7 @@ def build(name: str) -> Any:
     return model
 
 
-def translate(model: Any, batches: list[list[list[int]]], settings: dict[str, Any]) -> dict[str, Any]:
+def translate(model: PreTrainedModel, batches: list[list[list[int]]], settings: dict[str, float]) -> dict[str, object]:
     """Translate batches of source ids."""
     seconds, tokens = 0.0, []
     for rows in batches:
@@ -44,7 +44,7 @@ def translate(model: Any, batches: list[list[list[int]]], settings: dict[str, An
     return {"seconds": seconds, "output": tokens}
 
 
-def train(model: Any, batches: list[list[list[int]]], learning_rate: float) -> dict[str, Any]:
+def train(model: PreTrainedModel, batches: list[list[list[int]]], learning_rate: float) -> dict[str, object]:
     """Forward, backward and Adam; the sources are their own targets."""
     torch.manual_seed(0)
     model.train()
@@ -66,7 +66,7 @@ def train(model: Any, batches: list[list[list[int]]], learning_rate: float) -> d
 
 def serve() -> None:
     """Answer a line of standard input with a line, until there are no more."""
-    models: dict[str, Any] = {}
+    models: dict[str, PreTrainedModel] = {}
     for line in sys.stdin:
         request = json.loads(line)
         if request["work"] == "version":
@@ -91,7 +91,7 @@ def run_program(steps: int, arguments: list[str]) -> None:
     """Run the tree's training program for some steps of its optimizer, and print the CPU seconds at each."""
     times: list[float] = []
 
-    def note(*_: Any) -> None:
+    def note(*_: object) -> None:
         times.append(time.process_time())
         if len(times) == steps:  # what comes after training is not measured
             print("ANSWER " + json.dumps({"times": times}), flush=True)

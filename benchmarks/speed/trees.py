@@ -20,11 +20,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from benchmarks.machine import describe, show_table
+from benchmarks.machine import Row, describe, show_table
 from benchmarks.text import pad
 from training.data.phrasebook import phrasebook
 from vanilla_transformer.loading import load_model
@@ -50,14 +49,14 @@ class Tree:
             env={**os.environ, **environment},
         )
 
-    def ask(self, **request: Any) -> dict[str, Any]:
+    def ask(self, **request: object) -> Row:
         """Send a request and wait for its answer."""
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         return self.answer()
 
-    def answer(self) -> dict[str, Any]:
+    def answer(self) -> Row:
         """Wait for a line that is an answer."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
@@ -86,8 +85,8 @@ def batches_of(rows: list[list[int]], turn: int, size: int, count: int) -> list[
 
 
 def compare(
-    trees: dict[str, Tree], rounds: int, rows: list[list[int]], size: int, count: int, **request: Any
-) -> dict[str, Any]:
+    trees: dict[str, Tree], rounds: int, rows: list[list[int]], size: int, count: int, **request: object
+) -> Row:
     """A row of the table: milliseconds a batch, the ratio of each turn, and how many outputs are equal."""
     (before, first), (after, second) = trees.items()
     times: dict[str, list[float]] = {before: [], after: []}
@@ -114,12 +113,12 @@ def compare(
     }
 
 
-def of_marian(settings: dict[str, Any]) -> dict[str, Any]:
+def of_marian(settings: Row) -> Row:
     """The settings that MarianMTModel has, too."""
     return {name: value for name, value in settings.items() if name != "length_penalty_type"}
 
 
-def translating(options: argparse.Namespace, trees: dict[str, Tree]) -> Iterator[dict[str, Any]]:
+def translating(options: argparse.Namespace, trees: dict[str, Tree]) -> Iterator[Row]:
     """Whole calls of `generate`, as the paper decodes."""
     for model in options.models:
         rows = source_ids(model)
@@ -140,11 +139,11 @@ def translating(options: argparse.Namespace, trees: dict[str, Tree]) -> Iterator
                     } | found
 
 
-def one_length(options: argparse.Namespace, trees: dict[str, Tree]) -> Iterator[dict[str, Any]]:
+def one_length(options: argparse.Namespace, trees: dict[str, Tree]) -> Iterator[Row]:
     """All sentences of one length, as people benchmark, beside MarianMTModel with the same weights."""
     after = list(trees)[1]
     marian = Tree(options.after, options.packages)
-    settings: dict[str, Any] = {"num_beams": 4, "min_new_tokens": 16, "max_new_tokens": 16, "early_stopping": False}
+    settings: Row = {"num_beams": 4, "min_new_tokens": 16, "max_new_tokens": 16, "early_stopping": False}
     settings |= {"length_penalty": 1.0, "length_penalty_type": "power"}
     found = compare(
         {after: trees[after], "marian": marian}, options.rounds, source_ids("base"), 16, 1,
@@ -154,7 +153,7 @@ def one_length(options: argparse.Namespace, trees: dict[str, Tree]) -> Iterator[
     yield {"one length": "base", "beams": 4, "batch": 16} | found
 
 
-def steps_of_training(options: argparse.Namespace, trees: dict[str, Tree]) -> Iterator[dict[str, Any]]:
+def steps_of_training(options: argparse.Namespace, trees: dict[str, Tree]) -> Iterator[Row]:
     """Forward, backward and Adam in float32."""
     for model, size, count in (("tiny", 32, 4), ("base", 16, 1)):
         rows = source_ids(model)
@@ -162,7 +161,7 @@ def steps_of_training(options: argparse.Namespace, trees: dict[str, Tree]) -> It
         yield {"a training step": model, "tokens a side": size * TOKENS} | found
 
 
-def programs(options: argparse.Namespace, trees: dict[str, Tree]) -> Iterator[dict[str, Any]]:
+def programs(options: argparse.Namespace, trees: dict[str, Tree]) -> Iterator[Row]:
     """Steps of `make demo`, of two programs that run at the same time."""
     names = list(trees)
     with tempfile.TemporaryDirectory() as folder:

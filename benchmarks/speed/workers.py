@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+Message = dict[str, Any]  # what JSON holds
 T = TypeVar("T")
 
 
@@ -33,7 +34,7 @@ class Worker:
             env={**os.environ, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"},
         )
 
-    def ask(self, **request: Any) -> dict[str, Any]:
+    def ask(self, **request: object) -> Message:
         """Send a request and wait for the answer, which has "error" in it if the system failed."""
         assert self.process.stdin is not None and self.process.stdout is not None
         with contextlib.suppress(BrokenPipeError):  # it has ended: there is nothing to read either
@@ -57,7 +58,7 @@ def rotated(systems: dict[str, T], turn: int) -> list[tuple[str, T]]:
     return ordered[::-1] if turn % 2 else ordered
 
 
-def serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+def serve(answer: Callable[[Message], Message]) -> None:
     """Answer requests until there are no more."""
     for line in sys.stdin:
         try:

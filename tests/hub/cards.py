@@ -1,9 +1,10 @@
 """The front matter of a model page: what the Hub reads from it, and what the Hub refuses."""
 
 import re
-from typing import Any
 
 import yaml
+
+Json = bool | int | float | str | list["Json"] | dict[str, "Json"] | None  # what JSON writes
 
 # https://huggingface.co/docs/hub/repositories-licenses
 LICENSES = """
@@ -36,7 +37,7 @@ LANGUAGE = re.compile(r"[a-z]{2,3}|code|multilingual")
 DATASET = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
 
 
-def card_data(content: str) -> dict[str, Any]:
+def card_data(content: str) -> dict[str, Json]:
     """The front matter of a page, empty where it is missing or cannot be read."""
     match = FRONT_MATTER.search(content)
     try:
@@ -46,14 +47,14 @@ def card_data(content: str) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def as_list(value: Any) -> list[Any]:
+def as_list(value: Json) -> list[Json]:
     """A value of a field that holds one thing or several."""
     if value is None:
         return []
     return value if isinstance(value, list) else [value]
 
 
-def card_tags(data: dict[str, Any]) -> list[str]:
+def card_tags(data: dict[str, Json]) -> list[str]:
     """The tags by which the Hub's search finds a page."""
     tags = [*as_list(data.get("library_name")), *as_list(data.get("tags")), *as_list(data.get("language"))]
     tags += [f"dataset:{name}" for name in as_list(data.get("datasets"))]
@@ -95,31 +96,31 @@ def check_card(content: str) -> tuple[list[str], list[str]]:
     return errors, []
 
 
-def is_list_of_text(value: Any) -> bool:
+def is_list_of_text(value: Json) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
-def unlike(pattern: re.Pattern[str], value: Any) -> list[str]:
+def unlike(pattern: re.Pattern[str], value: Json) -> list[str]:
     """The strings of a field that the pattern does not match as a whole."""
     return [item for item in as_list(value) if isinstance(item, str) and not pattern.fullmatch(item)]
 
 
-def check_model_index(index: Any) -> list[str]:
+def check_model_index(index: Json) -> list[str]:
     """Name what is missing by its place, such as "model-index[0].results[1].dataset.name"."""
     errors: list[str] = []
 
-    def require(value: Any, place: str, *fields: str) -> None:
+    def require(value: Json, place: str, *fields: str) -> None:
         for field in fields:
             if not isinstance(value, dict) or value.get(field) in (None, ""):
                 errors.append(f'"{place}.{field}" is required')
 
-    def entries(value: Any, place: str) -> list[tuple[str, Any]]:
+    def entries(value: Json, place: str) -> list[tuple[str, Json]]:
         if not isinstance(value, list):
             errors.append(f'"{place}" must be a list')
             return []
         return [(f"{place}[{position}]", item) for position, item in enumerate(value)]
 
-    def part(value: Any, field: str) -> Any:
+    def part(value: Json, field: str) -> Json:
         return value.get(field) if isinstance(value, dict) else None
 
     for place, model in entries(index, "model-index"):

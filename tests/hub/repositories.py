@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+
+from tests.hub.cards import Json
 
 LARGE_SUFFIXES = (".safetensors", ".bin", ".pt", ".png")
 LARGEST_REGULAR = 1_000_000
@@ -84,7 +85,7 @@ class Commit:
             raise HubError(404, "Entry not found", "EntryNotFound", commit=self.oid)
         return self.entries[path]
 
-    def info(self, path: str) -> dict[str, Any] | None:
+    def info(self, path: str) -> dict[str, Json] | None:
         """A file or a directory as the tree shows it; `None` where there is neither."""
         if file := self.entries.get(path):
             info = {"type": "file", "path": path, "size": len(file.data), "oid": file.git_oid}
@@ -101,7 +102,7 @@ class Commit:
             "oid": hashlib.sha1("".join(inside).encode()).hexdigest(),
         }
 
-    def tree(self, folder: str, recursive: bool) -> list[dict[str, Any] | None]:
+    def tree(self, folder: str, recursive: bool) -> list[dict[str, Json] | None]:
         """What a folder holds, the folders in it too."""
         paths = set()
         for path in self.entries:
@@ -242,7 +243,7 @@ class Repository:
             raise HubError(400, f"The content is not that of {sha256} with {size} bytes")
         self.large[sha256] = data
 
-    def commit(self, branch: str, lines: Iterable[dict[str, Any]], author: str) -> Commit:
+    def commit(self, branch: str, lines: Iterable[dict[str, Json]], author: str) -> Commit:
         """Add one commit to a branch: all of its changes or, if any of them is refused, none."""
         if branch not in self.branches:
             raise HubError(404, f"Invalid rev id: {branch}", "RevisionNotFound")
@@ -261,7 +262,7 @@ class Repository:
             raise HubError(412, f"The parent commit is {head.oid} by now: a commit has happened since")
         return self._record(branch, header["summary"], header.get("description", ""), author, head.oid, entries)
 
-    def _change(self, entries: dict[str, File], key: str, value: dict[str, Any]) -> None:
+    def _change(self, entries: dict[str, File], key: str, value: dict[str, Json]) -> None:
         path = value["path"].rstrip("/")
         if any(part in ("", ".", "..", ".git") for part in path.split("/")):
             raise HubError(400, f"Invalid path: {path}")

@@ -26,10 +26,10 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Literal, Self
 from urllib.parse import parse_qs, unquote
 
-from tests.hub.cards import card_data, card_tags, check_card
+from tests.hub.cards import Json, card_data, card_tags, check_card
 from tests.hub.repositories import Commit, File, HubError, Repository, XetStore, upload_mode
 
 Fault = Literal["drop"] | int | None
@@ -138,14 +138,14 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, hub: HubServer) -> None:
         self.hub = hub
-        self.connections: set[Any] = set()
+        self.connections: set[socket.socket] = set()
         super().__init__(("127.0.0.1", 0), _Handler)
 
-    def process_request(self, request: Any, client_address: Any) -> None:
+    def process_request(self, request: socket.socket, client_address: tuple[str, int]) -> None:
         self.connections.add(request)
         super().process_request(request, client_address)
 
-    def shutdown_request(self, request: Any) -> None:
+    def shutdown_request(self, request: socket.socket) -> None:
         self.connections.discard(request)
         super().shutdown_request(request)
 
@@ -156,7 +156,7 @@ class _Server(ThreadingHTTPServer):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: socket.socket, client_address: tuple[str, int]) -> None:
         """Print nothing when it is the client that went away."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
@@ -166,7 +166,7 @@ class _Server(ThreadingHTTPServer):
 class Reply:
     """Bytes are sent as they are, anything else as JSON."""
 
-    body: Any
+    body: bytes | Json
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -181,7 +181,7 @@ class _Handler(BaseHTTPRequestHandler):
     def hub(self) -> HubServer:
         return self.server.hub
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Print nothing: `HubServer.requests` is the log."""
 
     def answer(self) -> None:
@@ -272,7 +272,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.token in self.hub.read_only:
             raise HubError(403, "This token can only read: it needs the role write")
 
-    def payload(self) -> dict[str, Any]:
+    def payload(self) -> dict[str, Json]:
         try:
             return json.loads(self.body)
         except ValueError as error:
@@ -336,7 +336,7 @@ class _Handler(BaseHTTPRequestHandler):
         objects = []
         for wanted in self.payload()["objects"]:
             oid, size = wanted["oid"], wanted["size"]
-            answer: dict[str, Any] = {"oid": oid, "size": size}
+            answer: dict[str, Json] = {"oid": oid, "size": size}
             if oid not in repo.large:
                 key = secrets.token_urlsafe()
                 self.hub.uploads[key] = (repo, oid, size)
@@ -413,7 +413,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing to say: who may not has been refused by then."""
         return Reply({})
 
-    def sibling(self, path: str, file: File) -> dict[str, Any]:
+    def sibling(self, path: str, file: File) -> dict[str, Json]:
         if "blobs" not in self.query:
             return {"rfilename": path}
         size = len(file.data)

@@ -7,15 +7,14 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
 
-from tests.hub.cards import check_card
+from tests.hub.cards import Json, check_card
 from tests.hub.server import HubServer
 
 README = """---
@@ -60,11 +59,17 @@ def show(value):
 """
 
 
+class Client(Protocol):
+    """Runs code against a Hub."""
+
+    def __call__(self, hub: HubServer, code: str, token: str | None = "hf_alice", **settings: str) -> Json: ...
+
+
 @pytest.fixture
-def client(tmp_path: Path) -> Callable[..., Any]:
+def client(tmp_path: Path) -> Client:
     """Run code against a Hub in a new process and return the last value that it shows."""
 
-    def run(hub: HubServer, code: str, token: str | None = "hf_alice", **settings: str) -> Any:
+    def run(hub: HubServer, code: str, token: str | None = "hf_alice", **settings: str) -> Json:
         result = subprocess.run(
             [sys.executable, "-c", PROLOGUE + code],
             capture_output=True,
@@ -111,7 +116,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-def test_a_folder_comes_back_as_it_was_pushed(client: Callable[..., Any], folder: Path, tmp_path: Path) -> None:
+def test_a_folder_comes_back_as_it_was_pushed(client: Client, folder: Path, tmp_path: Path) -> None:
     """Also: what has not changed is neither uploaded nor committed again, and a change uploads what changed alone."""
     local = content(folder)
     with HubServer() as hub:
@@ -147,7 +152,7 @@ show([first, again, push()])
 
 
 @pytest.mark.slow
-def test_what_a_repository_tells(client: Callable[..., Any], folder: Path) -> None:
+def test_what_a_repository_tells(client: Client, folder: Path) -> None:
     """Sizes, ids, tags and parts of files as the real client reads them. git itself gives the ids to compare with."""
     with HubServer() as hub:
         told = client(
@@ -212,7 +217,7 @@ show({
 
 
 @pytest.mark.slow
-def test_who_may_do_what(client: Callable[..., Any]) -> None:
+def test_who_may_do_what(client: Client) -> None:
     """Each refusal is the one that the real client tells apart, and none has an effect."""
     users = {"hf_alice": "alice", "hf_bob": "bob", "hf_reader": "alice"}
     with HubServer(users=users, read_only={"hf_reader"}) as hub:
@@ -288,7 +293,7 @@ show({
 
 
 @pytest.mark.slow
-def test_history(client: Callable[..., Any], folder: Path) -> None:
+def test_history(client: Client, folder: Path) -> None:
     """Pinned revisions, tags, branches, deletions, copies, and a push that did not see the last commit."""
     with HubServer() as hub:
         told = client(
@@ -359,7 +364,7 @@ show(state)
 
 
 @pytest.mark.slow
-def test_a_large_file_that_changes_during_the_upload_is_refused(client: Callable[..., Any]) -> None:
+def test_a_large_file_that_changes_during_the_upload_is_refused(client: Client) -> None:
     with HubServer() as hub:
         told = client(
             hub,
@@ -386,7 +391,7 @@ show([*told, refused(api.create_commit, "alice/model", [lie], commit_message="Li
 
 
 @pytest.mark.slow
-def test_faults(client: Callable[..., Any]) -> None:
+def test_faults(client: Client) -> None:
     """A fault has no effect on the repository. The client repeats a failed upload, not a failed commit."""
     with HubServer() as hub:
         hub.fail(lambda method, path, index: "drop" if "/commit/" in path else None)
@@ -455,7 +460,7 @@ def test_a_wrong_model_card_is_refused(field: str, message: str) -> None:
 
 
 @pytest.mark.slow
-def test_model_cards_at_the_client(client: Callable[..., Any], folder: Path) -> None:
+def test_model_cards_at_the_client(client: Client, folder: Path) -> None:
     """The real client must stop before the upload, and must accept what it builds itself."""
     assert check_card(README) == ([], [])
     with HubServer() as hub:
@@ -493,7 +498,7 @@ show([loaded.data.eval_results[0].metric_value, message, refused(ModelCard("---\
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("hf_xet") is None, reason="hf_xet is not installed")
-def test_xet(client: Callable[..., Any], folder: Path, tmp_path: Path) -> None:
+def test_xet(client: Client, folder: Path, tmp_path: Path) -> None:
     """Large files go through hf_xet and come back, by Xet in one process and without it in another."""
     with HubServer(xet=True) as hub:
         pushed = client(

@@ -2,8 +2,8 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
+import datasets
 import yaml
 
 from training.data.phrasebook import phrasebook
@@ -11,6 +11,7 @@ from training.engine.arguments import TrainingArguments, make_arguments
 from training.engine.trainer import VanillaTransformerTrainer
 from training.recipe.fields import DataFields, TrainingFields
 from training.tasks import TASKS
+from vanilla_transformer import VanillaTransformerPreTrainedModel, VanillaTransformerTokenizer
 
 
 def write_recipe(folder: Path) -> Path:
@@ -46,7 +47,7 @@ def write_recipe(folder: Path) -> Path:
     return path
 
 
-def make_training_arguments(**settings: Any) -> TrainingArguments:
+def make_training_arguments(**settings: object) -> TrainingArguments:
     """Make the arguments of Trainer out of recipe fields and others of transformers."""
     names = {field.name for field in dataclasses.fields(TrainingFields)}
     others = {name: settings.pop(name) for name in list(settings) if name not in names}
@@ -54,7 +55,12 @@ def make_training_arguments(**settings: Any) -> TrainingArguments:
 
 
 def make_trainer(
-    task: str, model: Any, args: TrainingArguments, tokenizer: Any, train_dataset: Any = None, **fields: Any
+    task: str,
+    model: VanillaTransformerPreTrainedModel,
+    args: TrainingArguments,
+    tokenizer: VanillaTransformerTokenizer,
+    train_dataset: datasets.Dataset | None = None,
+    **fields: object,
 ) -> VanillaTransformerTrainer:
     """Make the trainer of a task without its recipe."""
     objective = TASKS[task](DataFields(), args.recipe).make_objective(tokenizer, model.config, train_dataset)

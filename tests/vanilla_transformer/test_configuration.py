@@ -236,3 +236,8 @@ def test_two_vocabularies_share_nothing_and_cannot_be_resized_by_one_number(smal
     alone = {"causal": VanillaTransformerForCausalLM, "encoder": VanillaTransformerEncoderModel}
     sizes = {name: each.from_pretrained(tmp_path).config.vocab_size for name, each in alone.items()}
     assert sizes == {"causal": 40, "encoder": 60}
+
+
+def test_the_names_of_labels_are_in_the_order_of_their_numbers():
+    assert VanillaTransformerConfig(id2label={10: "k", 2: "c"}).label_names == ["c", "k"]
+    assert VanillaTransformerConfig(num_labels=2).label_names == ["LABEL_0", "LABEL_1"]

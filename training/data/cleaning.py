@@ -109,13 +109,17 @@ def check_direction(evidence: LanguageEvidence, other: ParallelText, split: str)
         )
 
 
+def list_reasons(dropped: Mapping[str, int]) -> str:
+    """How many were left out for each reason; "" if none were."""
+    return ", ".join(f"{count:,} {reason}" for reason, count in dropped.items())
+
+
 def describe(kept: int, dropped: Mapping[str, int], split: str, unit: str) -> str:
     """A line on how much of a text was kept, in a unit such as "pairs", and what was left out and why."""
     line = f"{split}: {kept:,} {unit if kept > 1 else unit.removesuffix('s')}"
     if dropped:
         left_out = sum(dropped.values())
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items())
-        line += f", {left_out:,} left out: {reasons}"
+        line += f", {left_out:,} left out: {list_reasons(dropped)}"
     return line
 
 

@@ -4,10 +4,10 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import datasets
 import numpy as np
+from transformers import PreTrainedTokenizerBase
 
 from training.data.texts import ParallelText
 from vanilla_transformer import VanillaTransformerTokenizer
@@ -38,7 +38,7 @@ def encode(
         `source_length`, `target_length` (tokens).
     """
 
-    def encode_batch(batch: dict[str, list[str]]) -> dict[str, list[Any]]:
+    def encode_batch(batch: dict[str, list[str]]) -> dict[str, list[int] | list[list[int]]]:
         source_ids = tokenizer(batch["source"], split_special_tokens=True).input_ids
         target_ids = tokenizer(text_target=batch["target"], split_special_tokens=True).input_ids
         return {
@@ -82,7 +82,7 @@ def digest(text: ParallelText, tokenizer: VanillaTransformerTokenizer) -> str:
     return summary.hexdigest()
 
 
-def describe_tokenizer(tokenizer: Any) -> list[bytes]:
+def describe_tokenizer(tokenizer: PreTrainedTokenizerBase) -> list[bytes]:
     """All that a tokenizer encodes by: its file, or those of the one that an imported model keeps."""
     if hasattr(tokenizer, "backend_tokenizer"):
         return [tokenizer.backend_tokenizer.to_str().encode()]

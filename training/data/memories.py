@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from lxml import etree
 
@@ -62,7 +62,7 @@ def open_file(path: str) -> BinaryIO:
     return gzip.open(path) if path.lower().endswith(".gz") else open(path, "rb")  # type: ignore[return-value]
 
 
-def find_elements(file: BinaryIO, path: str, names: tuple[str, ...]) -> Iterator[Any]:
+def find_elements(file: BinaryIO, path: str, names: tuple[str, ...]) -> Iterator[etree._Element]:
     """
     Each element of some names when it is whole; afterwards it is dropped, with all before it.
 
@@ -96,16 +96,16 @@ def find_elements(file: BinaryIO, path: str, names: tuple[str, ...]) -> Iterator
                 del parent[0]
 
 
-def local_name(element: Any) -> str:
+def local_name(element: etree._Element) -> str:
     """The name of an element without its namespace; of a comment or an entity, none."""
     return etree.QName(element).localname if isinstance(element.tag, str) else ""
 
 
-def read_text(element: Any) -> str:
+def read_text(element: etree._Element) -> str:
     """The sentence in a segment: without inline tags, and with single spaces."""
     parts = [element.text or ""]
 
-    def collect(parent: Any) -> None:
+    def collect(parent: etree._Element) -> None:
         for child in parent:
             name = local_name(child)
             if name and name not in CODE:
@@ -189,7 +189,7 @@ def read_xliff(file: BinaryIO, path: str, source_lang: str | None, target_lang: 
         raise TextError(f"{path} has no units (<trans-unit> or <segment>). Export it again.")
 
 
-def find_direction(unit: Any, path: str, source_lang: str | None, target_lang: str | None) -> bool:
+def find_direction(unit: etree._Element, path: str, source_lang: str | None, target_lang: str | None) -> bool:
     """
     Return whether a file translates the other way round than the recipe.
 

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import datasets
 
@@ -18,8 +17,10 @@ from training.data.phrasebook import phrasebook
 from training.data.tables import WORKBOOKS, check_is_no_workbook, find_separator, name_columns, read_table_lines
 from training.recipe.fields import DataFields
 from vanilla_transformer.errors import RecipeError, TextError
+from vanilla_transformer.scores import Json
 from vanilla_transformer.text import check_line_ends, find_text_format, is_json, read_lines, read_plain_text
 
+Cells = dict[str, Json]  # of a row of a file with columns
 # Files with columns.
 COLUMNED = (".jsonl", ".csv", ".tsv")
 
@@ -116,7 +117,7 @@ def collect_units(path: str, arguments: DataFields) -> ParallelText:
     return text
 
 
-def read_rows(path: str, source_column: str = "", target_column: str = "") -> Iterator[tuple[int, dict[str, Any]]]:
+def read_rows(path: str, source_column: str = "", target_column: str = "") -> Iterator[tuple[int, Cells]]:
     """
     The numbered rows of a `.jsonl`, `.csv` or `.tsv` file; `.gz` may follow.
 
@@ -151,12 +152,13 @@ def holds_both_sides(path: str) -> bool:
 
 
 def collect_columns(
-    rows: Iterable[tuple[int, dict[str, Any]]], place: str, source_column: str, target_column: str
+    rows: Iterable[tuple[int, Cells]], place: str, source_column: str, target_column: str
 ) -> ParallelText:
     """Both sides out of numbered rows; `place` and the number say in an error where it was."""
     text = ParallelText([], [], [])
     for number, row in rows:
-        row = row["translation"] if isinstance(row.get("translation"), dict) else row
+        inside = row.get("translation")
+        row = inside if isinstance(inside, dict) else row
         for column, side in ((source_column, text.sources), (target_column, text.targets)):
             words = "" if column in row and row[column] is None else row.get(column)  # an empty cell
             if column in row and not isinstance(words, str):
@@ -174,12 +176,12 @@ def collect_columns(
     return text
 
 
-def is_missing(value: Any) -> bool:
+def is_missing(value: object) -> bool:
     """Return whether a cell is empty: null, or pandas' NaN."""
     return value is None or (isinstance(value, float) and value != value)
 
 
-def describe_cell(value: Any) -> str:
+def describe_cell(value: object) -> str:
     """The kind of a cell that is not text, with its beginning."""
     if is_missing(value):
         return "null" if value is None else "NaN"
@@ -196,7 +198,7 @@ def describe_cell(value: Any) -> str:
     )
 
 
-def read_jsonl_rows(path: str, lines: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_jsonl_rows(path: str, lines: list[str]) -> Iterator[tuple[int, Cells]]:
     check_line_ends(lines, path)
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -226,7 +228,7 @@ def check_is_not_document(path: str, lines: list[str]) -> None:
         )
 
 
-def check_characters(content: Any, place: str) -> None:
+def check_characters(content: Json, place: str) -> None:
     """
     Refuse JSON with half of a character, which it can write and UTF-8 cannot.
 
@@ -242,7 +244,7 @@ def check_characters(content: Any, place: str) -> None:
 
 def read_csv_rows(
     path: str, lines: list[str], source_column: str = "", target_column: str = "", delimiter: str | None = None
-) -> Iterator[tuple[int, dict[str, Any]]]:
+) -> Iterator[tuple[int, Cells]]:
     """Rows whose cells may be quoted, with a comma, a semicolon as of Excel, or a tab between them."""
     if delimiter is None:
         delimiter, lines = find_separator(path, lines)
@@ -263,7 +265,7 @@ def read_csv_rows(
 
 def read_tsv_rows(
     path: str, lines: list[str], source_column: str = "", target_column: str = ""
-) -> Iterator[tuple[int, dict[str, Any]]]:
+) -> Iterator[tuple[int, Cells]]:
     """Rows with tabs between cells, in which quotes are text unless the whole file quotes cells as CSV does."""
     check_line_ends(lines, path)
     if has_quoted_cells(lines):
@@ -300,7 +302,7 @@ def check_header(path: str, header: list[str]) -> list[str]:
     return header
 
 
-def check_cells(path: str, number: int, header: list[str], cells: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def check_cells(path: str, number: int, header: list[str], cells: list[str]) -> Iterator[tuple[int, Cells]]:
     """A row as a dictionary; a blank line is none."""
     if cells in ([], [""]):
         return

@@ -2,10 +2,9 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import torch
-from transformers import Seq2SeqTrainingArguments
+from transformers import SchedulerType, Seq2SeqTrainingArguments
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 
 from training.recipe.fields import TrainingFields
@@ -21,13 +20,15 @@ class TrainingArguments(Seq2SeqTrainingArguments):
     """
 
     recipe: TrainingFields
+    output_dir: str
+    lr_scheduler_type: SchedulerType
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return all settings, for the logs."""
         return {**dataclasses.asdict(self.recipe), **super().to_dict()}
 
 
-def make_arguments(training: TrainingFields, others: Mapping[str, Any] | None = None) -> TrainingArguments:
+def make_arguments(training: TrainingFields, others: Mapping[str, object] | None = None) -> TrainingArguments:
     """
     Make the arguments of Trainer, and choose the device and the precision where the recipe leaves them open.
 

@@ -1,22 +1,27 @@
 """What happens between the steps of a training: epochs, patience, signals, the progress bar."""
 
 import dataclasses
+import math
 import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from types import FrameType
 
 import torch
 from accelerate import Accelerator
 from tqdm.auto import tqdm
-from transformers import ProgressCallback, TrainerCallback, TrainerState
+from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
 from training.data.batching import TokenBudgetBatchSampler
 from training.engine.checkpoints import patience_is_over
+from vanilla_transformer.errors import RecipeError
 from vanilla_transformer.scores import SplitScores
+
+UNCHECKED_LOSSES = 8  # that may wait to be looked at on a GPU
 
 
 class TokenClock:
@@ -43,13 +48,52 @@ class TokenClock:
         self._since = time.perf_counter()
 
 
+class LossWatch:
+    """Sees that every loss is a number; on a GPU several at once, since looking at one means waiting for it."""
+
+    def __init__(self) -> None:
+        self._unchecked: list[tuple[int, torch.Tensor, torch.Tensor]] = []  # steps, rows and losses of batches
+
+    def add(self, step: int, rows: torch.Tensor, loss: torch.Tensor) -> None:
+        """Take the loss of a batch with these rows, and look at all that wait if it is time."""
+        self._unchecked.append((step, rows, loss))
+        if loss.device.type == "cpu" or len(self._unchecked) >= UNCHECKED_LOSSES:
+            self.check()
+
+    def check(self) -> None:
+        """
+        Look at the losses since the last look.
+
+        Raises:
+            RecipeError: if one is not a number; the pairs of its batch are named.
+        """
+        unchecked, self._unchecked = self._unchecked, []
+        for step, rows, loss in unchecked:
+            if not math.isfinite(loss.item()):
+                named = ", ".join(map(str, sorted(rows.tolist())))
+                raise RecipeError(
+                    f"The loss is {loss.item()} in step {step:,}, with rows {named} of the "
+                    "training data in its batch. Look at these; if nothing is wrong with them lower `noam_scale`, or "
+                    "set `max_grad_norm: 1`. The checkpoints before are whole."
+                )
+
+
+def saved_attributes(callback: ExportableState, state: TrainerState) -> dict[str, float] | None:
+    """Return what a checkpoint that training goes on from holds of a callback."""
+    saved: dict[str, dict[str, dict[str, float]]] = dict(
+        state.stateful_callbacks or {}  # type: ignore[arg-type]
+    )  # which it is when it is read
+    entry = saved.get(type(callback).__name__)
+    return entry["attributes"] if state.global_step and entry is not None else None
+
+
 class EpochCallback(TrainerCallback):
     """Tells the sampler the epoch. Trainer does not reach it through Accelerate's wrappers after a resume."""
 
     def __init__(self, sampler: TokenBudgetBatchSampler | None, clock: TokenClock):
         self.sampler, self.clock = sampler, clock
 
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, *_: object, **kwargs: object) -> None:
         if self.sampler is not None:
             self.sampler.set_epoch(int((state.epoch or 0) + 1e-6))
         self.clock.restart()
@@ -80,7 +124,7 @@ class LossWindowCallback(TrainerCallback, ExportableState):
         self._window = LossWindow()
         self._saved: LossWindow | None = None
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, dict[str, float]]:
         return {"args": {}, "attributes": dataclasses.asdict(self._window)}
 
     def keep(self, total: float, last_logged: int) -> None:
@@ -92,10 +136,10 @@ class LossWindowCallback(TrainerCallback, ExportableState):
         saved, self._saved = self._saved, None
         return saved
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        saved = state.stateful_callbacks.get(type(self).__name__)
-        if state.global_step and saved is not None:
-            self._saved = LossWindow(**saved["attributes"])
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: object, **kwargs: object) -> None:
+        saved = saved_attributes(self, state)
+        if saved is not None:
+            self._saved = LossWindow(saved["total"], int(saved["last_logged"]))
 
 
 class StopwatchCallback(TrainerCallback, ExportableState):
@@ -114,20 +158,20 @@ class StopwatchCallback(TrainerCallback, ExportableState):
     def seconds(self) -> float:
         return self._before + (0.0 if self._started is None else time.perf_counter() - self._started)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, dict[str, float]]:
         return {"args": {}, "attributes": {"seconds": self.seconds}}
 
     def resume(self, state: TrainerState) -> None:
         """Go on from what a checkpoint says."""
-        saved = state.stateful_callbacks.get(type(self).__name__)
-        if state.global_step and saved is not None:
-            self._before = saved["attributes"]["seconds"]
+        saved = saved_attributes(self, state)
+        if saved is not None:
+            self._before = saved["seconds"]
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: object, **kwargs: object) -> None:
         self.resume(state)
         self._started = time.perf_counter()
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_end(self, *_: object, **kwargs: object) -> None:
         self._before, self._started = self.seconds, None
 
 
@@ -142,7 +186,12 @@ class PatienceCallback(TrainerCallback):
         self.patience = patience
 
     def on_evaluate(
-        self, args: Any, state: Any, control: Any, metrics: dict[str, float] | None = None, **kwargs: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **kwargs: object,
     ) -> None:
         if self.patience is None or "eval_loss" not in (metrics or {}):  # the score of something else
             return
@@ -165,16 +214,18 @@ class TerminationCallback(TrainerCallback):
     def __init__(self, accelerator: Accelerator):
         self.accelerator = accelerator
         self.requested = self.obeyed = self.writes_extra = False
-        self._before: Any = None
+        self._before: Callable[[int, FrameType | None], object] | int | None = None
 
-    def _request(self, *_: Any) -> None:
+    def _request(self, *_: object) -> None:
         self.requested = True
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_begin(self, *_: object, **kwargs: object) -> None:
         if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGTERM, self._request)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         requested = self.requested
         if args.world_size > 1:  # the signal reaches the processes at different moments
             if requested:
@@ -184,11 +235,13 @@ class TerminationCallback(TrainerCallback):
             self.writes_extra = not control.should_save
             self.obeyed = control.should_save = control.should_training_stop = True
 
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         if self.obeyed and state.epoch % 1 > 1e-6:  # Trainer calls this where an epoch breaks off, too
             control.should_evaluate = control.should_save = False
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_end(self, *_: object, **kwargs: object) -> None:
         if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
 
@@ -196,14 +249,21 @@ class TerminationCallback(TrainerCallback):
 class TrainingProgressCallback(ProgressCallback):
     """One bar with loss, learning rate and speed, and a line for each evaluation; lines alone where no one watches."""
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: object, **kwargs: object) -> None:
         if state.is_world_process_zero:
             self.training_bar = tqdm(
                 total=state.max_steps, initial=state.global_step, dynamic_ncols=True, disable=not sys.stderr.isatty()
             )
         self.current_step = state.global_step
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: object,
+    ) -> None:
         if not state.is_world_process_zero or self.training_bar is None or logs is None:
             return
         if "loss" in logs:

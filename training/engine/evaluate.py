@@ -5,7 +5,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import datasets
 import numpy as np
@@ -17,7 +16,8 @@ from tqdm.auto import tqdm
 
 from training.data.batching import TokenBudgetBatchSampler
 from training.data.encoding import lengths
-from training.engine.objective import Batch, Objective
+from training.engine.objective import AnyObjective, Batch, Generation
+from vanilla_transformer import VanillaTransformerPreTrainedModel
 from vanilla_transformer.errors import RecipeError
 
 # Decoding keeps scores of the whole vocabulary for each beam, so that its batches are smaller than training's.
@@ -55,9 +55,9 @@ class Evaluator:
 
     def __init__(
         self,
-        model: Any,
+        model: VanillaTransformerPreTrainedModel,
         accelerator: Accelerator,
-        objective: Objective,
+        objective: AnyObjective,
         tokens: int | None = None,
         shows_progress: bool = True,
     ):
@@ -73,16 +73,11 @@ class Evaluator:
             source_lengths, target_lengths, max(budget, longest), shuffle=False, spread=False
         )
         share = list(sampler)[self.accelerator.process_index :: self.accelerator.num_processes]
-        indexed = dataset.add_column("index", np.arange(len(dataset)))
-
-        def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
-            return {**self.objective.collate(rows), "index": [row["index"] for row in rows]}
-
         # With a generator of its own it draws nothing from training's, which a resumed run would miss.
-        return DataLoader(indexed, batch_sampler=share, collate_fn=collate, generator=torch.Generator())
+        return DataLoader(dataset, batch_sampler=share, collate_fn=self.objective.collate, generator=torch.Generator())
 
     def evaluate(
-        self, dataset: datasets.Dataset, generation: dict[str, Any] | None = None, in_full_precision: bool = False
+        self, dataset: datasets.Dataset, generation: Generation | None = None, in_full_precision: bool = False
     ) -> Evaluation:
         """
         Measure a data set.
@@ -94,23 +89,23 @@ class Evaluator:
         return self.measure(self.make_loader(dataset), generation, in_full_precision)
 
     def measure(
-        self, loader: DataLoader, generation: dict[str, Any] | None = None, in_full_precision: bool = False
+        self, loader: DataLoader, generation: Generation | None = None, in_full_precision: bool = False
     ) -> Evaluation:
         """Measure what `make_loader` returned."""
         model = self.accelerator.unwrap_model(self.model)
         model.eval()
-        dataset: Any = loader.dataset
+        dataset: datasets.Dataset = loader.dataset
         hidden = not (self.shows_progress and sys.stderr.isatty() and self.accelerator.is_main_process)
         parts = []
         with full_precision(model) if in_full_precision else nullcontext():
-            for batch in tqdm(loader, leave=False, dynamic_ncols=True, disable=hidden):
-                indices = batch.pop("index")
+            batches = tqdm(loader, leave=False, dynamic_ncols=True, disable=hidden)
+            for indices, batch in zip(list(loader.batch_sampler or ()), batches, strict=True):
                 batch = send_to_device(batch, self.accelerator.device)
                 # With autocast a model that is not in training yet computes as one that is.
                 precision = nullcontext() if in_full_precision else self.accelerator.autocast()
                 try:
                     with torch.no_grad(), precision:
-                        parts.append(self.objective.measure(model, batch, indices, dataset, generation))
+                        parts.append(self.objective.measure(model, batch, indices, generation))
                 except RuntimeError as error:
                     explain_memory(error, batch, batch["input_ids"].numel())
                     raise
@@ -118,7 +113,7 @@ class Evaluator:
         metrics, predictions = self.objective.summarize(gather_object(parts), dataset)
         return Evaluation(metrics, predictions)
 
-    def validate(self, loader: DataLoader, generation: dict[str, Any] | None = None) -> Evaluation:
+    def validate(self, loader: DataLoader, generation: Generation | None = None) -> Evaluation:
         """
         Measure the validation text, of which `make_loader` returned the loader.
 
@@ -133,7 +128,7 @@ class Evaluator:
 
 
 @contextmanager
-def full_precision(model: Any) -> Iterator[None]:
+def full_precision(model: torch.nn.Module) -> Iterator[None]:
     """Let a model compute in the precision of its weights, and not in training's."""
     with_autocast = model.__dict__.pop("forward", None)  # Accelerate's, once a training has begun
     try:

@@ -1,19 +1,32 @@
 """What a task hands to the trainer: how rows make a batch, and what is measured of one."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Generic, Literal, TypedDict, TypeVar
 
 import datasets
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from training.data.encoding import lengths
 
-Rows = list[dict[str, Any]]
 Batch = dict[str, torch.Tensor]
+# Settings of `generate`.
+Generation = dict[str, int]
 
 
-class Objective(ABC):
+class Row(TypedDict):
+    """A row of an encoded text, with the columns that every task has."""
+
+    row: int
+    input_ids: list[int]
+
+
+R = TypeVar("R", bound=Row)
+Part = TypeVar("Part")  # what is measured of a batch
+
+
+class Objective(ABC, Generic[R, Part]):
     """
     What is learned and measured, on data sets with the columns `row`, `source_length` and `target_length` beside those
     of the task.
@@ -26,14 +39,14 @@ class Objective(ABC):
     loss_unit: ClassVar[Literal["token", "row"]] = "token"
     decodes: ClassVar[bool] = False
 
-    def prepare(self, model: Any) -> None:  # noqa: B027
+    def prepare(self, model: PreTrainedModel) -> None:
         """Set a model up to be trained."""
 
     @abstractmethod
-    def collate(self, rows: Rows) -> Batch:
+    def collate(self, rows: list[R]) -> Batch:
         """Make tensors that the model takes of rows of a data set."""
 
-    def collate_training(self, rows: Rows, epoch: int) -> Batch:
+    def collate_training(self, rows: list[R], epoch: int) -> Batch:
         """Make a batch to learn from, as an epoch shows it."""
         return self.collate(rows)
 
@@ -50,14 +63,7 @@ class Objective(ABC):
         return inputs["attention_mask"].sum()
 
     @abstractmethod
-    def measure(
-        self,
-        model: Any,
-        batch: Batch,
-        indices: list[int],
-        dataset: datasets.Dataset,
-        generation: dict[str, Any] | None,
-    ) -> Any:
+    def measure(self, model: PreTrainedModel, batch: Batch, indices: list[int], generation: Generation | None) -> Part:
         """
         Measure a batch. What is returned travels between processes, as Python's own types.
 
@@ -67,5 +73,8 @@ class Objective(ABC):
         """
 
     @abstractmethod
-    def summarize(self, parts: list[Any], dataset: datasets.Dataset) -> tuple[dict[str, float], np.ndarray]:
+    def summarize(self, parts: list[Part], dataset: datasets.Dataset) -> tuple[dict[str, float], np.ndarray]:
         """Return figures of a whole set, "loss" among them, and predictions in its order, from what was measured."""
+
+
+AnyObjective = Objective[Any, Any]

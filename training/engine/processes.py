@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import datasets
 import torch
@@ -80,7 +80,7 @@ class Ended:
 def end_with_sigterm() -> Iterator[Ended]:
     """End the block when SIGTERM arrives; while a model is trained, `TerminationCallback` takes it."""
 
-    def terminate(*_: Any) -> None:
+    def terminate(*_: object) -> None:
         raise Terminated
 
     ended = Ended()
@@ -124,7 +124,7 @@ def first_process(args: TrainingArguments, work: Callable[[], T]) -> T:
         if args.world_size > 1:
             broadcast_object_list([(found, None)])
         return found
-    received: list[Any] = [None]
+    received: list[tuple[T | None, UserError | str | None]] = [(None, None)]
     broadcast_object_list(received)
     result, failure = received[0]
     if isinstance(failure, UserError):

@@ -5,7 +5,6 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -15,7 +14,7 @@ from transformers.utils import logging
 from training.engine.arguments import TrainingArguments
 from training.engine.checkpoints import SHAPE, check_space, prepare_output_dir
 from training.engine.processes import first_process
-from training.engine.task import Task
+from training.engine.task import T, Task
 from training.log import logger
 from training.recipe.fields import FREE_FIELDS, ModelFields
 from training.recipe.parse import Recipe
@@ -54,7 +53,7 @@ class Start:
     initial: dict[str, torch.Tensor] | None = None
 
 
-def make_start(recipe: Recipe, task: Task, args: TrainingArguments, text: Any) -> Start:
+def make_start(recipe: Recipe, task: Task[T], args: TrainingArguments, text: T) -> Start:
     """
     Prepare the folder, and build or load the model and its tokenizer.
 
@@ -75,7 +74,7 @@ def make_start(recipe: Recipe, task: Task, args: TrainingArguments, text: Any) -
     return start
 
 
-def build_model(recipe: Recipe, task: Task, args: TrainingArguments, text: Any, checkpoint: Path | None) -> Start:
+def build_model(recipe: Recipe, task: Task[T], args: TrainingArguments, text: T, checkpoint: Path | None) -> Start:
     """Build or load a model and its tokenizer, and say what they are."""
     arguments = recipe.model
     if arguments.init_from is not None:
@@ -137,7 +136,7 @@ def translate_once(start: Start, args: TrainingArguments, lines: list[str]) -> l
 
 
 def load_initial_model(
-    recipe: Recipe, task: Task, text: Any, folder: str
+    recipe: Recipe, task: Task[T], text: T, folder: str
 ) -> tuple[VanillaTransformerPreTrainedModel, VanillaTransformerTokenizer, list[str]]:
     """
     The model of `init_from` with its tokenizer, in float32, with the recipe's dropout and label smoothing, and the
@@ -208,7 +207,7 @@ def load_initial_model(
             f"`tokenizer` is {arguments.tokenizer} beside `init_from`, whose model knows its own tokenizer alone. "
             "Leave `tokenizer` out."
         )
-    return model.float(), tokenizer, new
+    return model.float(), tokenizer, new  # type: ignore[return-value]
 
 
 def is_part_of(name: str, config: VanillaTransformerConfig) -> bool:
@@ -221,7 +220,7 @@ def is_part_of(name: str, config: VanillaTransformerConfig) -> bool:
 
 
 def load_tokenizer(
-    recipe: Recipe, task: Task, args: TrainingArguments, text: Any, checkpoint: Path | None
+    recipe: Recipe, task: Task[T], args: TrainingArguments, text: T, checkpoint: Path | None
 ) -> VanillaTransformerTokenizer:
     """The tokenizer of the checkpoint, or the one the recipe names, or one learned from the text."""
     arguments = recipe.model

@@ -2,18 +2,19 @@
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 import datasets
 import numpy as np
+from transformers import GenerationConfig, PreTrainedModel
 
 from training.data.batching import longest_sentence
 from training.data.cleaning import describe
 from training.data.encoding import lengths
 from training.data.texts import load_dataset
 from training.engine.evaluate import Evaluator
-from training.engine.objective import Objective
+from training.engine.objective import AnyObjective
 from training.recipe.fields import DataFields, TrainingFields
 from vanilla_transformer import (
     VanillaTransformerConfig,
@@ -33,9 +34,21 @@ def choose_short(dataset: datasets.Dataset) -> int:
     return int(short[0] if len(short) else source_lengths.argmin())
 
 
-class Task(ABC):
+class Text(Protocol):
+    """What the texts of all tasks have: a length, and reasons and how many were left out for each."""
+
+    @property
+    def dropped(self) -> Mapping[str, int]: ...
+
+    def __len__(self) -> int: ...
+
+
+T = TypeVar("T", bound=Text)
+
+
+class Task(ABC, Generic[T]):
     """
-    What text a task reads, which model learns it, and how that is scored.
+    What text of type `T` a task reads, which model learns it, and how that is scored.
 
     Args:
         data, training: the recipe's.
@@ -61,7 +74,7 @@ class Task(ABC):
         tokenizer: VanillaTransformerTokenizer,
         config: VanillaTransformerConfig,
         dataset: datasets.Dataset | None = None,
-    ) -> Objective:
+    ) -> AnyObjective:
         """
         Return what the trainer learns and measures.
 
@@ -72,7 +85,7 @@ class Task(ABC):
 
     # ----- text -----
 
-    def load_texts(self) -> dict[str, Any]:
+    def load_texts(self) -> dict[str, T]:
         """
         The texts that the recipe names, "train" among them.
 
@@ -92,7 +105,7 @@ class Task(ABC):
             )
         return texts
 
-    def check_settings(self) -> None:  # noqa: B027
+    def check_settings(self) -> None:
         """
         Refuse settings that only this task can check.
 
@@ -107,40 +120,39 @@ class Task(ABC):
         return "Name some with `validation_file`, or a split of a data set with `validation_split`."
 
     @abstractmethod
-    def read(self, split: str) -> Any:
+    def read(self, split: str) -> T | None:
         """
-        The text of "train", "validation" or "test" as the recipe names it; `None` if it names none. A text has a
-        length, and `dropped`: reasons and how many were left out for each.
+        The text of "train", "validation" or "test" as the recipe names it; `None` if it names none.
 
         Raises:
             TextError, RecipeError: if it is named twice or cannot be read.
         """
 
     @abstractmethod
-    def read_test_set(self, name: str, files: tuple[str, ...]) -> Any:
+    def read_test_set(self, name: str, files: tuple[str, ...]) -> T:
         """One of the recipe's `test_sets`."""
 
-    def arrange(self, texts: dict[str, Any]) -> dict[str, Any]:
+    def arrange(self, texts: dict[str, T]) -> dict[str, T]:
         """Checks and changes that need all texts."""
         return texts
 
-    def describe(self, text: Any, split: str) -> str:
+    def describe(self, text: T, split: str) -> str:
         """A line on what was kept of a text and what was left out and why."""
         return describe(len(text), text.dropped, split, self.unit)
 
-    def report(self, text: Any) -> str | None:
+    def report(self, text: T) -> str | None:
         """What the recipe's `report_only` prints besides."""
         return None
 
     @abstractmethod
-    def lines(self, text: Any) -> list[str]:
+    def lines(self, text: T) -> list[str]:
         """What a tokenizer is learned from."""
 
     @abstractmethod
-    def example(self, text: Any, dataset: datasets.Dataset) -> str | list[str]:
+    def example(self, text: T, dataset: datasets.Dataset) -> str | list[str]:
         """An input for the code on the model card: the recipe's, or one from a training text, which is encoded too."""
 
-    def add_old_text(self, texts: dict[str, Any], translate: Callable[[list[str]], list[str]]) -> dict[str, Any]:
+    def add_old_text(self, texts: dict[str, T], translate: Callable[[list[str]], list[str]]) -> dict[str, T]:
         """
         The texts, with old text mixed in where the recipe asks for it, and some of it held out as "replay".
 
@@ -151,26 +163,27 @@ class Task(ABC):
 
     # ----- model -----
 
-    def config_fields(self, text: Any) -> dict[str, Any]:
+    def config_fields(self, text: T) -> Mapping[str, object]:
         """Fields of the configuration that follow from the training text."""
         return {}
 
-    def adapt_model(self, model: VanillaTransformerPreTrainedModel, text: Any, dataset: datasets.Dataset) -> None:
+    def adapt_model(self, model: VanillaTransformerPreTrainedModel, text: T, dataset: datasets.Dataset) -> None:
         """Write into a model what follows from the training text and its encoding."""
         if model.config.is_encoder_decoder:
             longest = int(lengths(dataset)[0].max())
             # Translating tells by it which texts are far from all that was learned, before a fine-tuning too.
             settings = model.generation_config
-            settings.longest_source = max(longest, getattr(settings, "longest_source", None) or 0)
+            known = getattr(settings, "longest_source", None) or 0
+            settings.longest_source = max(longest, known)
             self.adapt_settings(settings, text)
 
-    def adapt_settings(self, settings: Any, text: Any) -> None:  # noqa: B027
+    def adapt_settings(self, settings: GenerationConfig, text: T) -> None:
         """Write into the generation settings of a model what follows from the training text."""
 
     @abstractmethod
     def encode_texts(
         self,
-        texts: dict[str, Any],
+        texts: dict[str, T],
         config: VanillaTransformerConfig,
         tokenizer: VanillaTransformerTokenizer,
     ) -> dict[str, datasets.Dataset]:
@@ -188,19 +201,19 @@ class Task(ABC):
         return SplitScores.from_metrics(logged, "eval")
 
     def score_everyday_input(
-        self, model: Any, tokenizer: VanillaTransformerTokenizer, encoded: dict[str, datasets.Dataset]
+        self, model: PreTrainedModel, tokenizer: VanillaTransformerTokenizer, encoded: dict[str, datasets.Dataset]
     ) -> tuple[Robustness, ...]:
         """Measure text as people type it, where the model was trained for that."""
         return ()
 
 
-class FileTask(Task):
+class FileTask(Task[T]):
     """A task whose text is a file, or a data set."""
 
     # Tokens of an input where the recipe says nothing.
     length: ClassVar[int]
 
-    def read(self, split: str) -> Any:
+    def read(self, split: str) -> T | None:
         file = getattr(self.data, f"{split}_file")
         if file and split == "train" and self.data.dataset_name:
             raise RecipeError("The train text is named twice, by `train_file` and `dataset_name`. Keep one.")
@@ -209,22 +222,22 @@ class FileTask(Task):
         dataset = load_dataset(self.data, split) if self.data.dataset_name else None
         return None if dataset is None else self.read_dataset(dataset, f"{self.data.dataset_name}, {split}")
 
-    def read_test_set(self, name: str, files: tuple[str, ...]) -> Any:
+    def read_test_set(self, name: str, files: tuple[str, ...]) -> T:
         if len(files) != 1:
             raise RecipeError(f"`test_sets` has {len(files)} files under {name!r}. Name one: {{{name}: FILE}}.")
         return self.read_file(files[0])
 
     @abstractmethod
-    def read_file(self, path: str) -> Any:
+    def read_file(self, path: str) -> T:
         """A text from a file."""
 
     @abstractmethod
-    def read_dataset(self, dataset: datasets.Dataset, place: str) -> Any:
+    def read_dataset(self, dataset: datasets.Dataset, place: str) -> T:
         """The same from a data set; `place` is what to call it in an error."""
 
     def encode_texts(
         self,
-        texts: dict[str, Any],
+        texts: dict[str, T],
         config: VanillaTransformerConfig,
         tokenizer: VanillaTransformerTokenizer,
     ) -> dict[str, datasets.Dataset]:
@@ -241,7 +254,7 @@ class FileTask(Task):
     @abstractmethod
     def encode(
         self,
-        text: Any,
+        text: T,
         split: str,
         config: VanillaTransformerConfig,
         tokenizer: VanillaTransformerTokenizer,

@@ -10,14 +10,16 @@ import datasets
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
-from transformers import ProgressCallback, Seq2SeqTrainer, TrainerCallback, TrainerControl
+from transformers import ProgressCallback, Seq2SeqTrainer, TrainerControl
 from transformers.trainer_utils import EvalLoopOutput
+from transformers.utils import ModelOutput
 
 from training.data.batching import StepPlan, TokenBudgetBatchSampler
 from training.data.encoding import lengths
 from training.engine.arguments import TrainingArguments
 from training.engine.callbacks import (
     EpochCallback,
+    LossWatch,
     LossWindowCallback,
     PatienceCallback,
     StopwatchCallback,
@@ -27,7 +29,7 @@ from training.engine.callbacks import (
 )
 from training.engine.evaluate import Evaluator, explain_memory
 from training.engine.memory import FreedMemoryCallback
-from training.engine.objective import Batch, Objective, Rows
+from training.engine.objective import AnyObjective, Batch, Generation, Row
 from training.engine.optimization import noam_schedule
 from training.engine.writer import CheckpointWriter
 from vanilla_transformer import VanillaTransformerPreTrainedModel, VanillaTransformerTokenizer
@@ -35,16 +37,13 @@ from vanilla_transformer.errors import RecipeError
 from vanilla_transformer.kernels_vanilla_transformer import IGNORED_LABEL
 from vanilla_transformer.loading import share_weights
 
-# Losses that may wait to be looked at on a GPU: looking at one means waiting for it.
-UNCHECKED_LOSSES = 8
-
 
 class VanillaTransformerTrainer(Seq2SeqTrainer):
     """
     Train a model on data sets with the columns `row`, `source_length` and `target_length` beside those of the task.
 
     Args:
-        model, args, train_dataset, eval_dataset, callbacks: as in `Seq2SeqTrainer`.
+        model, args, train_dataset, eval_dataset: as in `Seq2SeqTrainer`.
         objective: how rows make a batch, and what is measured.
         processing_class: the tokenizer.
         plan: how steps are dealt out; without it what `args` say.
@@ -57,18 +56,22 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
     """
 
     args: TrainingArguments
-    lr_scheduler: LRScheduler | None
+    model: VanillaTransformerPreTrainedModel
+    processing_class: VanillaTransformerTokenizer
+    train_dataset: datasets.Dataset
+    eval_dataset: datasets.Dataset
+    optimizer: torch.optim.Optimizer
+    objective: AnyObjective
     control: TrainerControl
 
     def __init__(
         self,
         model: VanillaTransformerPreTrainedModel,
         args: TrainingArguments,
-        objective: Objective,
+        objective: AnyObjective,
         train_dataset: datasets.Dataset | None = None,
         eval_dataset: datasets.Dataset | None = None,
         processing_class: VanillaTransformerTokenizer | None = None,
-        callbacks: list[TrainerCallback] | None = None,
         plan: StepPlan | None = None,
     ):
         # Trainer switches the cache off and writes defaults into the generation settings; both must not be saved.
@@ -89,7 +92,6 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=processing_class,
-            callbacks=callbacks,
         )
         if objective.loss_unit == "row":
             self.model_accepts_loss_kwargs = True  # Trainer divides no more: `compute_loss` does
@@ -99,7 +101,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         )
         self.writer = CheckpointWriter(args.output_dir, args.save_total_limit)
         self._clock = TokenClock(args.device)
-        self._unchecked: list[tuple[int, torch.Tensor, torch.Tensor]] = []  # steps, rows and losses of batches
+        self._losses = LossWatch()
         self._loss_window, self.stopwatch = LossWindowCallback(), StopwatchCallback()
         self.termination = TerminationCallback(self.accelerator)
         self.remove_callback(ProgressCallback)
@@ -128,7 +130,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
             measure=partial(objective.measure_epoch, dataset) if objective.shows_other_text() else None,
         )
 
-    def collate_share(self, rows: Rows) -> Batch:
+    def collate_share(self, rows: list[Row]) -> Batch:
         """
         Make a batch to learn from, with the numbers of its rows, for messages: `row` (B,).
 
@@ -152,7 +154,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
     def get_eval_dataloader(self, eval_dataset: datasets.Dataset | None = None) -> DataLoader:
         return self.evaluator.make_loader(eval_dataset if eval_dataset is not None else self.eval_dataset)
 
-    get_test_dataloader = get_eval_dataloader
+    get_test_dataloader = get_eval_dataloader  # type: ignore[assignment]
 
     # ----- optimization -----
 
@@ -174,7 +176,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
             )
         return self.lr_scheduler
 
-    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
+    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> torch.Tensor | int | None:
         """Count what the loss of a step is the mean of, on all devices, without batches that do not count."""
         if self.objective.loss_unit == "row":
             rows = torch.tensor(sum(len(batch["row"]) for batch in batch_samples), device=device)
@@ -187,11 +189,11 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
 
     def compute_loss(
         self,
-        model: Any,
+        model: torch.nn.Module,
         inputs: Batch,
         return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | None = None,
-    ) -> Any:
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, ModelOutput]:
         """Of losses by rows: the share of a batch in the mean of the step, times the devices, which are averaged."""
         if self.objective.loss_unit == "token":
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
@@ -201,7 +203,9 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
             loss = loss * len(inputs["input_ids"]) * self.args.world_size / num_items_in_batch
         return (loss, outputs) if return_outputs else loss
 
-    def training_step(self, model: torch.nn.Module, inputs: Batch, num_items_in_batch: Any = None) -> torch.Tensor:
+    def training_step(
+        self, model: torch.nn.Module, inputs: Batch, num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
         if (window := self._loss_window.take_saved()) is not None:
             self._tr_loss += torch.tensor(window.total)
             self._globalstep_last_logged = window.last_logged
@@ -209,39 +213,20 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         if len(rows):
             self._clock.count(self.objective.count_tokens(inputs))
         else:
-            num_items_in_batch = num_items_in_batch * math.inf  # of which its loss is a share of 0
+            num_items_in_batch = torch.as_tensor(num_items_in_batch) * math.inf  # of which its loss is a share of 0
         try:
             loss = super().training_step(model, inputs, num_items_in_batch)
         except RuntimeError as error:
             kept = "the step stays as it is, by accumulation; no training input may be longer"
             explain_memory(error, inputs, self.plan.batch_tokens, f": {kept}")
             raise
-        self._unchecked.append((self.state.global_step + 1, rows, loss))
-        if loss.device.type == "cpu" or len(self._unchecked) >= UNCHECKED_LOSSES:
-            self.check_losses()
+        self._losses.add(self.state.global_step + 1, rows, loss)
         return loss
-
-    def check_losses(self) -> None:
-        """
-        Check that the losses since the last look are numbers.
-
-        Raises:
-            RecipeError: if one is not; the pairs of its batch are named.
-        """
-        unchecked, self._unchecked = self._unchecked, []
-        for step, rows, loss in unchecked:
-            if not math.isfinite(loss.item()):
-                named = ", ".join(map(str, sorted(rows.tolist())))
-                raise RecipeError(
-                    f"The loss is {loss.item()} in step {step:,}, with rows {named} of the "
-                    "training data in its batch. Look at these; if nothing is wrong with them lower `noam_scale`, or "
-                    "set `max_grad_norm: 1`. The checkpoints before are whole."
-                )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the speed since the last log: source and target tokens per second, padding not counted."""
         if "loss" in logs:
-            self.check_losses()
+            self._losses.check()
             logs["tokens_per_second"] = round(self._clock.measure(self.accelerator), 1)
         super().log(logs, start_time)
 
@@ -256,7 +241,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """Evaluate in training: in its precision, and with the beams that the recipe asks for."""
-        generation: dict[str, Any] | None = None
+        generation: Generation | None = None
         if self.objective.decodes and self.args.predict_with_generate:
             beams = self.args.generation_num_beams
             generation = {} if beams is None else {"num_beams": beams}
@@ -271,12 +256,12 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
 
     # ----- saving -----
 
-    def _get_output_dir(self, trial: Any) -> str:
+    def _get_output_dir(self, trial: object) -> str:
         return self.writer.place(super()._get_output_dir(trial))
 
-    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+    def _save_checkpoint(self, model: torch.nn.Module, trial: object) -> None:
         """Write a checkpoint aside and give it its name when it is whole."""
-        self.check_losses()
+        self._losses.check()
         sums = self.accelerator.gather(self._tr_loss.reshape(1))
         self._loss_window.keep(sums.mean().item(), self._globalstep_last_logged)
         with self.writer.write(self.state.global_step):

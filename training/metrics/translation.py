@@ -14,7 +14,6 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from typing import Any
 
 import datasets
 import evaluate
@@ -79,7 +78,7 @@ def draw_samples(lines: int, samples: int) -> Iterator[np.ndarray]:
         yield generator.integers(lines, size=lines)
 
 
-def bleu_metric(tokenize: str, name: str = "`tokenize`", **options: Any) -> BLEU:
+def bleu_metric(tokenize: str, name: str = "`tokenize`", **options: object) -> BLEU:
     """
     sacreBLEU's BLEU with one of its tokenizers.
 
@@ -250,7 +249,7 @@ class NoSynonyms:
     """Stands where NLTK asks for WordNet and there is none."""
 
     @staticmethod
-    def synsets(word: str) -> list[Any]:
+    def synsets(word: str) -> list[object]:
         return []
 
 
@@ -377,7 +376,7 @@ class TranslationMetric(evaluate.Metric):
     key: str
     function: Callable[..., Score]
 
-    def __init__(self, **options: Any):
+    def __init__(self, **options: object):
         self.options = options
         super().__init__(keep_in_memory=True)
 
@@ -391,9 +390,9 @@ class TranslationMetric(evaluate.Metric):
             ),
         )
 
-    def _compute(self, predictions: list[str], references: list[str]) -> dict[str, Any]:
+    def _compute(self, predictions: list[str], references: list[str]) -> dict[str, object]:
         score = self.function(predictions, references, **self.options)
-        results: dict[str, Any] = {self.key: score.value, f"{self.key}_signature": score.signature}
+        results: dict[str, object] = {self.key: score.value, f"{self.key}_signature": score.signature}
         results |= {f"{self.key}_{name}": value for name, value in score.lengths.items()}
         return results if score.margin is None else {**results, f"{self.key}_margin": score.margin}
 

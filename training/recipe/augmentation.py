@@ -1,9 +1,8 @@
 """The field `augmentation`: shares of the training pairs that are shown as people type them."""
 
-from typing import Any
-
 import yaml
 
+from training.recipe.ranges import Value
 from vanilla_transformer.errors import RecipeError
 
 # Shares of the pairs that an epoch changes.
@@ -11,14 +10,14 @@ DEFAULT_SHARES = {"upper": 0.06, "title": 0.05, "lower": 0.1, "no_stop": 0.1, "c
 LETTER_CASES = ("upper", "title", "lower")  # of which a pair has one
 
 
-def read_mapping(value: Any, name: str, example: str) -> dict[str, Any]:
+def read_mapping(value: Value, name: str, example: str) -> dict[str, Value]:
     """
     Return a field of names and values, which the command line gives as YAML.
 
     Raises:
         RecipeError: for anything else.
     """
-    mapping: Any = value or {}
+    mapping: Value = value or {}
     if isinstance(mapping, str):
         try:
             mapping = yaml.safe_load(mapping)
@@ -29,7 +28,7 @@ def read_mapping(value: Any, name: str, example: str) -> dict[str, Any]:
     return mapping
 
 
-def read_shares(value: Any) -> dict[str, float]:
+def read_shares(value: Value) -> dict[str, float]:
     """
     Return the shares of `augmentation`, complete; empty where it is off.
 
@@ -42,12 +41,13 @@ def read_shares(value: Any) -> dict[str, float]:
         return dict(DEFAULT_SHARES)
     example = f"{{{', '.join(f'{name}: {share}' for name, share in DEFAULT_SHARES.items())}}}"
     shares = read_mapping(value, "augmentation", example)
+    complete = dict.fromkeys(DEFAULT_SHARES, 0.0)
     for name, share in shares.items():
         if name not in DEFAULT_SHARES:
             raise RecipeError(f"`augmentation` has `{name}`. Give shares of: {', '.join(DEFAULT_SHARES)}.")
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
             raise RecipeError(f"`augmentation` has `{name}` {share!r}. Give a share: a number from 0 to 1.")
-    complete = {name: float(shares.get(name, 0)) for name in DEFAULT_SHARES}
+        complete[name] = float(share)
     of_case = sum(complete[name] for name in LETTER_CASES)
     if of_case > 1:
         raise RecipeError(f"`augmentation` has {of_case:g} for {', '.join(LETTER_CASES)} together. Give 1 at most.")

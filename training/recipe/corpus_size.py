@@ -3,17 +3,17 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from training.recipe.fields import DataFields
 from training.recipe.names import check_names
+from training.recipe.ranges import Value
 from vanilla_transformer.errors import RecipeError
 
 # What a row says besides fields.
 ROW_NOTES = ("up_to", "expect")
 
 
-def choose_row(table: Any, pairs: int | None) -> dict[str, Any]:
+def choose_row(table: Value, pairs: int | None) -> dict[str, Value]:
     """
     Return the first row that is for a corpus of so many pairs; the last one if their number is unknown.
 
@@ -21,10 +21,11 @@ def choose_row(table: Any, pairs: int | None) -> dict[str, Any]:
         RecipeError: if it is not a table of rows in rising order, the last without a limit, or a row has fields that
             do not exist, or that are needed before the size of the corpus is known.
     """
-    rows = table if isinstance(table, list) and all(isinstance(row, dict) for row in table) else []
-    limits = [row.get("up_to", math.inf) for row in rows]
-    numbers = all(isinstance(limit, (int, float)) for limit in limits)
-    if not rows or not numbers or limits != sorted(limits) or limits[-1] != math.inf:
+    written = table if isinstance(table, list) else []
+    rows = [row for row in written if isinstance(row, dict)]
+    limits = [limit for row in rows if isinstance(limit := row.get("up_to", math.inf), int | float)]
+    is_table = len(written) == len(limits) > 0
+    if not is_table or limits != sorted(limits) or limits[-1] != math.inf:
         raise RecipeError(
             "`by_corpus_size` is no table. Write a list of rows of fields, each but the last with `up_to`, the number "
             "of pairs it is for, in rising order."
@@ -39,7 +40,7 @@ def choose_row(table: Any, pairs: int | None) -> dict[str, Any]:
     return rows[-1] if pairs is None else next(row for row, limit in zip(rows, limits, strict=True) if pairs <= limit)
 
 
-def describe_choice(row: Mapping[str, Any]) -> str:
+def describe_choice(row: Mapping[str, Value]) -> str:
     """Say what the table of sizes chose, and what to expect of a corpus of that size."""
     limit = f"up to {row['up_to']:,}" if "up_to" in row else "more"
     values = {name: value for name, value in row.items() if name not in ROW_NOTES}

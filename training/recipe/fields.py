@@ -5,9 +5,9 @@ Where the `Seq2SeqTrainingArguments` of transformers have a field, its name is u
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
-from training.recipe.ranges import FINITE, PROBABILITY, SEED, Range, at_least, more_than, one_of, zero_or_more
+from training.recipe.ranges import FINITE, PROBABILITY, SEED, Range, Value, at_least, more_than, one_of, zero_or_more
 
 # Of the model and of transformers, which are not loaded here: `--help` answers at once.
 PRESETS = (
@@ -16,7 +16,7 @@ PRESETS = (
     *("D-dropout0.0", "D-dropout0.2", "D-smoothing0.0", "D-smoothing0.2", "E-learned"),
 )
 LENGTH_PENALTY_TYPES = ("gnmt", "power")
-EARLY_STOPPING = {"true": True, "false": False, "never": "never"}  # as in transformers
+EARLY_STOPPING: dict[str, bool | str] = {"true": True, "false": False, "never": "never"}  # as in transformers
 HUB_STRATEGIES = ("end", "every_save", "checkpoint", "all_checkpoints")
 # Of the configuration: fields that have no weights, and so may change in a trained model.
 FREE_FIELDS = ("dropout", "attention_dropout", "activation_dropout", "classifier_dropout", "label_smoothing")
@@ -46,7 +46,7 @@ class ModelFields:
     preset: Annotated[str, one_of(*PRESETS)] = setting("base", f"One of: {', '.join(PRESETS)}.")
     dropout: float | None = setting(None, "P_drop; the preset's if absent.")
     label_smoothing: float | None = setting(None, "ε_ls (§5.4); 0.1 if absent.")
-    config_overrides: dict[str, Any] | str | None = setting(
+    config_overrides: dict[str, Value] | str | None = setting(
         None,
         "Other fields of VanillaTransformerConfig, such as {norm_first: true}.",
     )
@@ -62,10 +62,10 @@ class ModelFields:
         "punctuation and digits too.",
     )
 
-    def config_fields(self) -> dict[str, Any]:
+    def config_fields(self) -> dict[str, Value]:
         """What the recipe changes in the preset."""
         named = {"dropout": self.dropout, "label_smoothing": self.label_smoothing}
-        given: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
+        given: dict[str, Value] = {name: value for name, value in named.items() if value is not None}
         return {**given, **self.config_overrides} if isinstance(self.config_overrides, dict) else given
 
 
@@ -163,7 +163,7 @@ class DataFields:
         "A .tsv, .csv or .tmx file of corrected translations to learn, with or without a header; beside other "
         "training text it is added to that. Without validation text they are the validation text.",
     )
-    replay: dict[str, Any] | str | None = setting(
+    replay: dict[str, Value] | str | None = setting(
         None,
         "Old text to mix into a fine-tuning: {source: old.en, target: old.es, share: 0.5}, or {file: "
         "old.tmx}; without `target` the model's own translations of the source. `hold_out` (500) of the old pairs are "
@@ -178,7 +178,7 @@ class DataFields:
         None,
         "A source sentence for the model card; a short one of the training text if absent.",
     )
-    test_sets: dict[str, Any] | str | None = setting(
+    test_sets: dict[str, Value] | str | None = setting(
         None,
         "More texts to score, such as {news: [news.en, news.de]}, or {news: news.tsv}.",
     )
@@ -208,7 +208,9 @@ class DataFields:
     @property
     def replayed(self) -> Replay | None:
         """What of old text is mixed in, if any."""
-        return Replay(**self.replay) if isinstance(self.replay, dict) and self.replay else None
+        if not isinstance(self.replay, dict) or not self.replay:
+            return None
+        return Replay(**self.replay)  # type: ignore[arg-type]  # `read_replay` has checked them
 
     def named_test_sets(self) -> dict[str, tuple[str, ...]]:
         """Name -> its file, or its source file and its target file."""
@@ -241,7 +243,7 @@ class TrainingFields:
     warmup_steps: float = setting(4000, "Steps of rising learning rate (§5.3).")
     learning_rate: Annotated[float, zero_or_more()] = setting(5e-5, "With `noam: false`: the highest.")
     lr_scheduler_type: str = setting("linear", "With `noam: false`: a schedule of transformers, such as cosine.")
-    lr_scheduler_kwargs: dict[str, Any] | str | None = setting(None, "Its own settings, such as {num_cycles: 2}.")
+    lr_scheduler_kwargs: dict[str, Value] | str | None = setting(None, "Its own settings, such as {num_cycles: 2}.")
     weight_decay: Annotated[float, zero_or_more()] = setting(0.0, "Decoupled weight decay; the paper has none.")
     adam_beta1: Annotated[float, PROBABILITY] = setting(0.9, "β1 of Adam (§5.3).")
     adam_beta2: Annotated[float, PROBABILITY] = setting(0.98, "β2 of Adam (§5.3).")
@@ -256,7 +258,7 @@ class TrainingFields:
         "Probability of leaving out a merge in training (BPE-dropout). Its draws have no seed, and sentences "
         "get more tokens than the batches are made by.",
     )
-    augmentation: dict[str, Any] | str | None = setting(
+    augmentation: dict[str, float] | str | None = setting(
         None,
         "Shares of the training pairs that each epoch shows as people type them, other pairs each time: "
         "{upper: 0.06, title: 0.05, lower: 0.1, no_stop: 0.1, copies: 0.15}, which true stands for.",
@@ -351,10 +353,10 @@ class TrainingFields:
     disable_tqdm: bool | None = setting(False, "Whether to hide progress bars.")
 
     @property
-    def search_settings(self) -> dict[str, Any]:
+    def search_settings(self) -> dict[str, Value]:
         """The settings of the search that the recipe changes, by their names in the generation configuration."""
         stop = None if self.early_stopping is None else EARLY_STOPPING[self.early_stopping]
-        settings: dict[str, Any] = {
+        settings: dict[str, Value] = {
             "num_beams": self.num_beams,
             "length_penalty": self.length_penalty,
             "length_penalty_type": self.length_penalty_type,

@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import typing
-from typing import Any
+from typing import TYPE_CHECKING
 
 from transformers import Seq2SeqTrainingArguments
 
@@ -11,6 +11,9 @@ from training.recipe.fields import DataFields, ModelFields, TrainingFields
 from training.recipe.refusal import refuse
 from vanilla_transformer import VanillaTransformerConfig
 from vanilla_transformer.errors import RecipeError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 CONFIG_FIELDS = {f.name for f in dataclasses.fields(VanillaTransformerConfig)} | {
     *VanillaTransformerConfig.attribute_map
@@ -20,7 +23,7 @@ REPLACED = {
     "per_device_train_batch_size": "`tokens_per_device`: batches are counted in tokens",
     "per_device_eval_batch_size": "`tokens_per_device`: batches are counted in tokens",
     "gradient_accumulation_steps": "`tokens_per_step` and `tokens_per_device`, from which it follows",
-    "label_smoothing_factor": "`label_smoothing`",
+    "label_smoothing_factor": "`label_smoothing`: the model makes the smoothed loss itself, without full logits",
     "use_cpu": "`run_on: cpu`",
     "optim": "nothing: the optimizer is Adam, as in the paper",
     "generation_max_length": "nothing: the length follows the source, as in the paper",
@@ -70,7 +73,7 @@ TASK_FIELDS = {
 }
 
 
-def find_other_fields() -> list[tuple[str, Any, Any]]:
+def find_other_fields() -> list[tuple[str, type, object]]:
     """Return name, type and definition of each field of transformers' arguments that a recipe may set besides."""
     ours = {f.name for f in dataclasses.fields(TrainingFields)}
     types = typing.get_type_hints(Seq2SeqTrainingArguments)
@@ -88,7 +91,7 @@ def find_other_fields() -> list[tuple[str, Any, Any]]:
 
 
 OtherFields = dataclasses.make_dataclass("OtherFields", find_other_fields(), frozen=True)
-FIELD_CLASSES: tuple[Any, ...] = (ModelFields, DataFields, TrainingFields, OtherFields)
+FIELD_CLASSES: tuple["type[DataclassInstance]", ...] = (ModelFields, DataFields, TrainingFields, OtherFields)
 
 
 def check_names(given: set[str]) -> None:

@@ -10,10 +10,10 @@ that the command line has to give.
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import typing
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from transformers import HfArgumentParser
@@ -24,6 +24,7 @@ from training.recipe.corpus_size import ROW_NOTES, choose_row
 from training.recipe.fields import FREE_FIELDS, DataFields, ModelFields, TrainingFields
 from training.recipe.help import describe_fields
 from training.recipe.names import FIELD_CLASSES, check_names, check_task
+from training.recipe.ranges import Value
 from training.recipe.replay import read_replay
 from vanilla_transformer.errors import RecipeError, UserError
 
@@ -70,10 +71,10 @@ class Recipe:
     model: ModelFields
     data: DataFields
     training: TrainingFields
-    others: Mapping[str, Any]
+    others: Mapping[str, object]
     given: frozenset[str]
     has_table: bool
-    row: Mapping[str, Any]
+    row: Mapping[str, Value]
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,11 @@ class Settings:
         has_table, row: as in `Recipe`.
     """
 
-    values: Mapping[str, Any]
+    values: Mapping[str, Value]
     words: tuple[str, ...]
     on_command_line: frozenset[str]
     has_table: bool
-    row: Mapping[str, Any]
+    row: Mapping[str, Value]
 
     @property
     def given(self) -> frozenset[str]:
@@ -128,11 +129,12 @@ def parse_recipe(arguments: list[str], pairs: int | None = None) -> Recipe:
 
 def merge(arguments: list[str], pairs: int | None) -> Settings:
     """Read the file, choose the row of its table, and let the command line win."""
-    settings: dict[str, Any] = {}
+    settings: dict[str, Value] = {}
     if arguments and not arguments[0].startswith("-"):
         settings = read_recipe(Path(arguments[0]))
         arguments = arguments[1:]
-    table, needed = settings.pop("by_corpus_size", None), settings.pop("needs", [])
+    table, needs = settings.pop("by_corpus_size", None), settings.pop("needs", None) or []
+    needed = [str(name) for name in needs] if isinstance(needs, list) else [str(needs)]
     row = choose_row(table, pairs) if table is not None else {}
     options = group_words(arguments)
     unset = {name for name, words in options.items() if is_null(words)}
@@ -163,9 +165,10 @@ def merge(arguments: list[str], pairs: int | None) -> Settings:
     return Settings({**fields, **settings}, tuple(arguments), frozenset(on_command_line), table is not None, row)
 
 
-def read_fields(settings: Settings) -> tuple[ModelFields, DataFields, TrainingFields, Any]:
+def read_fields(settings: Settings) -> tuple[ModelFields, DataFields, TrainingFields, object]:
     """Give every value the type of its field."""
-    boolean = {f.name for arguments in FIELD_CLASSES for f in dataclasses.fields(arguments) if "bool" in str(f.type)}
+    fields = (field for arguments in FIELD_CLASSES for field in dataclasses.fields(arguments))
+    boolean = {field.name for field in fields if bool in (field.type, *typing.get_args(field.type))}
     boolean |= {"resume_from_checkpoint", "early_stopping"}  # which have true and false beside other words
     words: list[str] = []
     for name, value in settings.values.items():
@@ -176,7 +179,9 @@ def read_fields(settings: Settings) -> tuple[ModelFields, DataFields, TrainingFi
         else:  # in one word: it may begin with a dash
             words.append(f"--{name}={json.dumps(value) if isinstance(value, dict) else value}")
     parser = HfArgumentParser(
-        FIELD_CLASSES, prog="python -m training.train", usage="%(prog)s RECIPE.yaml [--field value ...]"
+        FIELD_CLASSES,  # type: ignore[arg-type]
+        prog="python -m training.train",
+        usage="%(prog)s RECIPE.yaml [--field value ...]",
     )
     try:
         model, data, training, others = parser.parse_args_into_dataclasses([*words, *settings.words])
@@ -224,7 +229,7 @@ def new_model_fields(given: set[str]) -> tuple[str, ...]:
 class RecipeLoader(yaml.SafeLoader):
     """YAML in which no field stands twice."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
         names = [key.value for key, _ in node.value]
         for name in names:
             if names.count(name) > 1:
@@ -232,7 +237,7 @@ class RecipeLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read_recipe(path: Path) -> dict[str, Any]:
+def read_recipe(path: Path) -> dict[str, Value]:
     """The fields of one YAML file."""
     try:
         settings = yaml.load(path.read_text(encoding="utf-8"), RecipeLoader)

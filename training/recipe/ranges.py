@@ -5,11 +5,17 @@ import math
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Value = bool | int | float | str | list["Value"] | dict[str, "Value"] | None  # what YAML writes
+V = TypeVar("V")
 
 
 @dataclass(frozen=True)
-class Range:
+class Range(Generic[V]):
     """
     Values that a field may have.
 
@@ -18,33 +24,33 @@ class Range:
         remedy: what to give instead of another.
     """
 
-    fits: Callable[[Any], bool]
+    fits: Callable[[V], bool]
     remedy: str
 
 
-def at_least(least: int) -> Range:
+def at_least(least: int) -> Range[float]:
     return Range(lambda value: value >= least, f"Give at least {least}")
 
 
-def more_than(limit: int, example: str = "") -> Range:
+def more_than(limit: int, example: str = "") -> Range[float]:
     return Range(lambda value: limit < value < math.inf, f"Give more than {limit}{example}")
 
 
-def zero_or_more(example: str = "") -> Range:
+def zero_or_more(example: str = "") -> Range[float]:
     return Range(lambda value: 0 <= value < math.inf, f"Give 0 or more{example}")
 
 
-def one_of(*values: str) -> Range:
+def one_of(*values: str) -> Range[str]:
     choices = " or ".join(values) if len(values) == 2 else f"one of: {', '.join(values)}"
     return Range(lambda value: value in values, f"Choose {choices}")
 
 
-PROBABILITY = Range(lambda value: 0 <= value < 1, "Give at least 0 and less than 1")
+PROBABILITY: Range[float] = Range(lambda value: 0 <= value < 1, "Give at least 0 and less than 1")
 FINITE = Range(math.isfinite, "Give a number, such as 0.6")
-SEED = Range(lambda value: 0 <= value < 2**32, "Give a number from 0 to 4,294,967,295")
+SEED: Range[int] = Range(lambda value: 0 <= value < 2**32, "Give a number from 0 to 4,294,967,295")
 
 
-def find_faults(fields: Any) -> list[str]:
+def find_faults(fields: "DataclassInstance") -> list[str]:
     """Return what is wrong with the values of a dataclass, a sentence each; `None` fits where it is the default."""
     faults = []
     types = typing.get_type_hints(type(fields), include_extras=True)

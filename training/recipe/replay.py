@@ -1,16 +1,15 @@
 """The field `replay`: old text that is mixed into a fine-tuning, so that what the model knew is not forgotten."""
 
-from typing import Any
-
 from training.recipe.augmentation import read_mapping
 from training.recipe.fields import Replay
+from training.recipe.ranges import Value
 from vanilla_transformer.errors import RecipeError
 
 EXAMPLE = "{source: old.en, target: old.es, share: 0.5}"
 NAMES = ("source", "target", "file", "share", "hold_out")
 
 
-def read_replay(value: Any) -> dict[str, Any]:
+def read_replay(value: Value) -> dict[str, Value]:
     """
     Return the settings of `replay`, checked; empty where there are none.
 

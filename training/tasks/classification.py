@@ -5,15 +5,17 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import datasets
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
-from training.data.texts import describe_cell, is_missing, read_rows
+from training.data.cleaning import list_reasons
+from training.data.texts import Cells, describe_cell, is_missing, read_rows
 from training.engine.evaluate import Evaluator
-from training.engine.objective import Batch, Objective, Rows
+from training.engine.objective import Batch, Generation, Objective, Row
 from training.engine.task import FileTask, choose_short
 from training.log import logger
 from training.metrics.classification import score_labels
@@ -83,7 +85,7 @@ def read_labelled(path: str | Path, columns: tuple[str, ...], label_column: str 
 
 
 def collect_labelled(
-    found: LabelledText, rows: Iterable[tuple[int, dict[str, Any]]], columns: tuple[str, ...], label_column: str
+    found: LabelledText, rows: Iterable[tuple[int, Cells]], columns: tuple[str, ...], label_column: str
 ) -> None:
     """
     Add sentences and labels of numbered rows to a text. Those with an empty sentence or without a label are left out,
@@ -113,7 +115,7 @@ def collect_labelled(
             found.rows.append(number)
 
 
-def read_text(cell: Any, place: str) -> str:
+def read_text(cell: object, place: str) -> str:
     """
     The text of a cell, "" where it is missing.
 
@@ -131,7 +133,7 @@ def read_text(cell: Any, place: str) -> str:
 WRITTEN_NAN = ("NaN", "nan")  # by pandas and by Python's csv, where a label is missing
 
 
-def read_label(cell: Any, place: str) -> str:
+def read_label(cell: object, place: str) -> str:
     """
     The name of the class in a cell, "" where it is missing. Whole numbers have one name however they are written:
     pandas makes 0.0 of 0 in a column where a label is missing.
@@ -258,7 +260,23 @@ def accuracy_by_phenomenon(texts: Iterable[Sequence[str]], right: np.ndarray) ->
 TOTALS = ("accuracy", "precision", "recall", "f1")
 
 
-class ClassificationObjective(Objective):
+class LabelledRow(Row):
+    labels: int
+
+
+# The summed loss of a batch, and index and predicted label of each row.
+Predicted = tuple[float, list[tuple[int, int]]]
+
+
+class LabelFields(TypedDict):
+    """Fields of a configuration that say what labels there are."""
+
+    id2label: dict[int, str]
+    label2id: dict[str, int]
+    problem_type: str
+
+
+class ClassificationObjective(Objective[LabelledRow, Predicted]):
     """Learn and measure classification on data sets that `encode_labelled` made, with so many labels."""
 
     loss_unit = "row"
@@ -266,25 +284,20 @@ class ClassificationObjective(Objective):
     def __init__(self, tokenizer: VanillaTransformerTokenizer, num_labels: int):
         self.tokenizer, self.num_labels = tokenizer, num_labels
 
-    def collate(self, rows: Rows) -> Batch:
+    def collate(self, rows: list[LabelledRow]) -> Batch:
         """Return input_ids and attention_mask (B, S), labels (B,)."""
         batch = self.tokenizer.pad({"input_ids": [row["input_ids"] for row in rows]}, return_tensors="pt")
         return {**batch, "labels": torch.tensor([row["labels"] for row in rows])}
 
     def measure(
-        self,
-        model: Any,
-        batch: Batch,
-        indices: list[int],
-        dataset: datasets.Dataset,
-        generation: dict[str, Any] | None,
-    ) -> Any:
+        self, model: PreTrainedModel, batch: Batch, indices: list[int], generation: Generation | None
+    ) -> Predicted:
         """Return summed loss, and index and label of each row."""
         outputs = model(**batch)
         predicted = outputs.logits.argmax(dim=-1).tolist()
         return outputs.loss.item() * len(indices), list(zip(indices, predicted, strict=True))
 
-    def summarize(self, parts: list[Any], dataset: datasets.Dataset) -> tuple[dict[str, float], np.ndarray]:
+    def summarize(self, parts: list[Predicted], dataset: datasets.Dataset) -> tuple[dict[str, float], np.ndarray]:
         """
         Return the mean loss of a row, accuracy, and the means of precision, recall and F1 over the labels. The
         predictions are label numbers.
@@ -295,7 +308,7 @@ class ClassificationObjective(Objective):
         return {"loss": loss, **{key: scores[key] for key in TOTALS}}, np.array(predictions)
 
 
-class TextClassification(FileTask):
+class TextClassification(FileTask[LabelledText]):
     """Labels of sentences, or of pairs of sentences where `text_columns` names two."""
 
     name = "text-classification"
@@ -314,15 +327,15 @@ class TextClassification(FileTask):
         """Labels that are numbers with names get their names, in their order."""
         column = self.data.label_column
         names: list[str] | None = getattr(dataset.features.get(column), "names", None)
-        rows: Iterable[dict[str, Any]] = (dict(row) for row in dataset)
+        rows: Iterable[Cells] = (dict(row) for row in dataset)
         if names is not None:
-            known = dict(enumerate(names))
+            known: dict[object, str] = dict(enumerate(names))
             rows = ({**row, column: known.get(row[column], NO_LABEL)} for row in rows)
         found = LabelledText([], [], [], place, "row", names)
         collect_labelled(found, enumerate(rows, start=1), self.columns, column)
         return found
 
-    def arrange(self, texts: dict[str, Any]) -> dict[str, Any]:
+    def arrange(self, texts: dict[str, LabelledText]) -> dict[str, LabelledText]:
         """
         Leave out texts without any label: tests whose labels are not published.
 
@@ -331,9 +344,7 @@ class TextClassification(FileTask):
         """
         for split, text in texts.items():
             if not len(text):
-                reasons = (
-                    ", ".join(f"{count:,} {reason}" for reason, count in text.dropped.items()) or "it has no rows"
-                )
+                reasons = list_reasons(text.dropped) or "it has no rows"
                 if split == "train":
                     raise RecipeError(f"{text.place} has nothing to learn from: {reasons}.")
                 self.notes.append(f"{split}: no text is left: {reasons}")
@@ -351,7 +362,7 @@ class TextClassification(FileTask):
         texts: list[str] = dataset[choose_short(dataset)]["texts"]
         return texts if len(texts) > 1 else texts[0]
 
-    def config_fields(self, text: LabelledText) -> dict[str, Any]:
+    def config_fields(self, text: LabelledText) -> LabelFields:
         """
         The labels of the training text.
 
@@ -378,8 +389,7 @@ class TextClassification(FileTask):
         tokenizer: VanillaTransformerTokenizer,
         longest: int,
     ) -> datasets.Dataset:
-        names = [config.id2label[i] for i in range(config.num_labels)]
-        return encode_labelled(text, names, tokenizer, longest, split)
+        return encode_labelled(text, config.label_names, tokenizer, longest, split)
 
     def make_objective(
         self,
@@ -387,20 +397,20 @@ class TextClassification(FileTask):
         config: VanillaTransformerConfig,
         dataset: datasets.Dataset | None = None,
     ) -> ClassificationObjective:
-        return ClassificationObjective(tokenizer, config.num_labels)
+        return ClassificationObjective(tokenizer, len(config.label_names))
 
     def score(self, evaluator: Evaluator, dataset: datasets.Dataset) -> SplitScores:
         """Also of parts: precision, recall and F1 of each label, and accuracy on pairs with a phenomenon."""
         evaluation = evaluator.evaluate(dataset, in_full_precision=True)
         predictions, labels = evaluation.predictions, np.array(dataset["labels"])
-        names = evaluator.model.config.id2label
+        names = evaluator.model.config.label_names
         scores = score_labels(predictions.tolist(), labels.tolist(), range(len(names)))
         parts: dict[str, dict[str, float]] = {
             f"label {name}": {
                 "count": int((labels == i).sum()),
                 **{key: scores[f"{key}_{i}"] for key in ("precision", "recall", "f1")},
             }
-            for i, name in names.items()
+            for i, name in enumerate(names)
         }
         if len(self.columns) > 1:
             for name, (count, accuracy) in accuracy_by_phenomenon(dataset["texts"], predictions == labels).items():

@@ -8,16 +8,16 @@ cut into blocks of equal length, so that nothing is padded and long texts are no
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import datasets
 import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from transformers import DataCollatorForLanguageModeling
+from transformers import DataCollatorForLanguageModeling, PreTrainedModel
 
-from training.data.texts import COLUMNED, column_format, describe_cell, is_missing, read_rows
-from training.engine.objective import Batch, Objective, Rows
+from training.data.texts import COLUMNED, Cells, column_format, describe_cell, is_missing, read_rows
+from training.engine.objective import Batch, Generation, Objective, Row
 from training.engine.task import FileTask
 from training.metrics.language_modeling import perplexity
 from vanilla_transformer import (
@@ -125,16 +125,20 @@ def encode_blocks(
     )
 
 
-class CausalLanguageModelingObjective(Objective):
+# Of a batch: summed log-loss, and predicted tokens.
+Measured = tuple[float, int]
+
+
+class CausalLanguageModelingObjective(Objective[Row, Measured]):
     """Learn and measure the prediction of each token from those before it, on what `encode_blocks` made."""
 
     def __init__(self, tokenizer: VanillaTransformerTokenizer, seed: int = 0):
         self.tokenizer, self.seed = tokenizer, seed
 
-    def prepare(self, model: Any) -> None:
+    def prepare(self, model: PreTrainedModel) -> None:
         model.training_loss = label_smoothed_loss  # with ε = 0; the logits of a batch are never made
 
-    def collate(self, rows: Rows) -> Batch:
+    def collate(self, rows: list[Row]) -> Batch:
         """Return input_ids, attention_mask and labels (B, T); the head shifts the labels."""
         batch = self.tokenizer.pad({"input_ids": [row["input_ids"] for row in rows]}, return_tensors="pt")
         labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORED_LABEL)
@@ -145,18 +149,13 @@ class CausalLanguageModelingObjective(Objective):
         return int((labels[:, 1:] != IGNORED_LABEL).sum())  # none for the first token
 
     def measure(
-        self,
-        model: Any,
-        batch: Batch,
-        indices: list[int],
-        dataset: datasets.Dataset,
-        generation: dict[str, Any] | None,
-    ) -> Any:
+        self, model: PreTrainedModel, batch: Batch, indices: list[int], generation: Generation | None
+    ) -> Measured:
         """Return summed log-loss and predicted tokens."""
         count = self.count_predicted(batch["labels"])
         return (model(**batch).loss.item() * count, count) if count else (0.0, 0)
 
-    def summarize(self, parts: list[Any], dataset: datasets.Dataset) -> tuple[dict[str, float], np.ndarray]:
+    def summarize(self, parts: list[Measured], dataset: datasets.Dataset) -> tuple[dict[str, float], np.ndarray]:
         """Return the mean log-loss of a predicted token, and perplexity. There are no predictions."""
         loss = sum(log_loss for log_loss, _ in parts) / max(1, sum(count for _, count in parts))
         return {"loss": loss, "perplexity": perplexity(loss)}, np.array([])
@@ -173,14 +172,14 @@ class MaskedLanguageModelingObjective(CausalLanguageModelingObjective):
         super().__init__(tokenizer, seed)
         self.collator = DataCollatorForLanguageModeling(tokenizer)
 
-    def collate(self, rows: Rows) -> Batch:
+    def collate(self, rows: list[Row]) -> Batch:
         """Return input_ids with masks, attention_mask, and labels (B, T), -100 where nothing is to be filled in."""
         return self.mask(rows)
 
-    def collate_training(self, rows: Rows, epoch: int) -> Batch:
+    def collate_training(self, rows: list[Row], epoch: int) -> Batch:
         return self.mask(rows, self.seed, 1 + epoch)
 
-    def mask(self, rows: Rows, *seeds: int) -> Batch:
+    def mask(self, rows: list[Row], *seeds: int) -> Batch:
         """A batch with some tokens masked, which depend on the block and the seeds alone."""
         masked = []
         for row in rows:
@@ -197,7 +196,7 @@ class MaskedLanguageModelingObjective(CausalLanguageModelingObjective):
         return int((labels != IGNORED_LABEL).sum())
 
 
-class LanguageModeling(FileTask):
+class LanguageModeling(FileTask[PlainText]):
     """What both kinds of language models share."""
 
     objective_class: ClassVar[type[CausalLanguageModelingObjective]]
@@ -222,7 +221,7 @@ class LanguageModeling(FileTask):
     def read_dataset(self, dataset: datasets.Dataset, place: str) -> PlainText:
         return self.collect(enumerate((dict(row) for row in dataset), start=1), place, "row")
 
-    def collect(self, rows: Iterable[tuple[int, dict[str, Any]]], place: str, unit: str) -> PlainText:
+    def collect(self, rows: Iterable[tuple[int, Cells]], place: str, unit: str) -> PlainText:
         """The lines of a column; a list of them is a dialogue."""
         columns = self.data.text_columns or ["text"]
         if len(columns) > 1:
@@ -235,7 +234,7 @@ class LanguageModeling(FileTask):
             elif isinstance(text, str):
                 texts += text.split("\n")
             elif isinstance(text, list) and all(isinstance(turn, str) for turn in text):
-                texts.append(text)
+                texts.append([str(turn) for turn in text])
             elif columns[0] in row:
                 raise RecipeError(
                     f"{place}, {unit} {number} has no text under {columns[0]!r}, but {describe_cell(text)}. Write "
@@ -272,10 +271,9 @@ class CausalLanguageModeling(LanguageModeling):
     model_class = VanillaTransformerForCausalLM
     objective_class = CausalLanguageModelingObjective
 
-    def encode(self, text: PlainText, *args: Any, **kwargs: Any) -> datasets.Dataset:
+    def check_settings(self) -> None:
         if self.data.max_length == 1:
             raise RecipeError("`max_length` is 1: a block of one token has none to predict. Give at least 2.")
-        return super().encode(text, *args, **kwargs)
 
     def example(self, text: PlainText, dataset: datasets.Dataset) -> str:
         """A beginning."""

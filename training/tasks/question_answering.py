@@ -13,14 +13,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 import datasets
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
+from training.data.cleaning import list_reasons
 from training.data.texts import check_characters, describe_cell
-from training.engine.objective import Batch, Objective, Rows
+from training.engine.objective import Batch, Generation, Objective, Row
 from training.engine.task import FileTask
 from training.log import logger
 from training.metrics.question_answering import score_answers
@@ -31,6 +33,9 @@ from vanilla_transformer import (
 )
 from vanilla_transformer.errors import RecipeError, TextError
 from vanilla_transformer.text import read_lines
+
+C = TypeVar("C")
+KINDS: dict[type, str] = {str: "text", int: "a whole number"}  # of cells
 
 
 @dataclass
@@ -72,7 +77,9 @@ class Questions:
     def __len__(self) -> int:
         return len(self.questions)
 
-    def add(self, name: Any, text: Any, context: Any, answers: list[tuple[Any, Any]], place: str) -> None:
+    def add(
+        self, name: object, text: object, context: object, answers: list[tuple[object, object]], place: str
+    ) -> None:
         """
         Check the cells of a question, and keep it if one of its answers is right.
 
@@ -84,34 +91,35 @@ class Questions:
             RecipeError: for a cell of another kind, or an id that another question has.
         """
         check_cell(name, "id", (str, int), place)
-        check_cell(text, "question", (str,), place)
-        check_cell(context, "context", (str,), place)
-        for words, start in answers:
-            check_cell(words, "text", (str,), place)
-            check_cell(start, "answer_start", (int,), place)
+        asked, read = check_cell(text, "question", (str,), place), check_cell(context, "context", (str,), place)
+        given = [
+            (check_cell(words, "text", (str,), place), check_cell(start, "answer_start", (int,), place))
+            for words, start in answers
+        ]
         if str(name) in self.ids:
             raise RecipeError(f"{self.place} has two questions with the id {str(name)!r}. Give each its own.")
         self.ids.add(str(name))
-        located = (locate_answer(context, words, start) for words, start in answers)
+        located = (locate_answer(read, words, start) for words, start in given)
         right = [answer for answer in located if answer is not None]
-        misplaced = len(answers) - len(right)
+        misplaced = len(given) - len(right)
         self.misplaced += misplaced
         if right:
             # Some questions of SQuAD begin with many spaces, which would take a window's room.
-            self.questions.append(Question(str(name), " ".join(text.split()), context, right))
+            self.questions.append(Question(str(name), " ".join(asked.split()), read, right))
         elif misplaced:
             self.dropped["whose answers are not where the file says"] += 1
         else:
             self.dropped["without an answer"] += 1
 
 
-def check_cell(cell: Any, name: str, kinds: tuple[type, ...], place: str) -> None:
-    """Refuse a cell that is not text, or not a whole number; raises RecipeError."""
+def check_cell(cell: object, name: str, kinds: tuple[type[C], ...], place: str) -> C:
+    """Return a cell that is text, or a whole number; raises RecipeError for any other."""
     if not isinstance(cell, kinds) or isinstance(cell, bool):
-        wanted = " or ".join({str: "text", int: "a whole number"}[kind] for kind in kinds)
+        wanted = " or ".join(KINDS[kind] for kind in kinds)
         raise RecipeError(
             f"{place}: `{name}` must be {wanted}, but is {describe_cell(cell)}. Mend it, or leave the question out."
         )
+    return cell
 
 
 def count_characters(text: str, length: int, form: Literal["NFC", "NFD"]) -> int:
@@ -184,7 +192,7 @@ def check_questions(found: Questions) -> Questions:
         RecipeError: with the reasons.
     """
     if not found.questions:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in found.dropped.items()) or "it has none"
+        reasons = list_reasons(found.dropped) or "it has none"
         raise RecipeError(f"{found.place} has no question to learn: {reasons}.")
     return found
 
@@ -208,7 +216,8 @@ def encode_questions(
         leaves no room for its context is left out.
     """
     names = ("row", "id", "context", "answers", "input_ids", "offsets", "start_positions", "end_positions")
-    columns: dict[str, list[Any]] = {name: [] for name in names}
+    columns: dict[str, list[object]] = {name: [] for name in names}
+    lengths: list[int] = []
     context_text, context = "", tokenizer("", return_offsets_mapping=True)
     for row, question in enumerate(questions):
         ids = tokenizer(question.text, split_special_tokens=True).input_ids
@@ -228,7 +237,9 @@ def encode_questions(
             columns["id"].append(question.id)
             columns["context"].append(question.context)
             columns["answers"].append([text for text, _ in question.answers])
-            columns["input_ids"].append([*ids, *context.input_ids[part], tokenizer.eos_token_id])
+            window = [*ids, *context.input_ids[part], tokenizer.eos_token_id]
+            columns["input_ids"].append(window)
+            lengths.append(len(window))
             columns["offsets"].append([[-1, -1]] * len(ids) + [list(pair) for pair in offsets] + [[-1, -1]])
             start, end = answer_tokens(offsets, *question.answers[0])
             columns["start_positions"].append(len(ids) - 1 if start is None else len(ids) + start)
@@ -236,8 +247,7 @@ def encode_questions(
             if first + room >= len(context.input_ids):
                 break
             first += room - stride
-    columns["source_length"] = columns["target_length"] = [len(ids) for ids in columns["input_ids"]]
-    return datasets.Dataset.from_dict(columns)
+    return datasets.Dataset.from_dict({**columns, "source_length": lengths, "target_length": lengths})
 
 
 def answer_tokens(offsets: list[tuple[int, int]], text: str, start: int) -> tuple[int | None, int | None]:
@@ -299,7 +309,16 @@ def answerless(windows: datasets.Dataset) -> list[str]:
     return [question for question, is_held in held.items() if not is_held]
 
 
-class QuestionAnsweringObjective(Objective):
+class WindowRow(Row):
+    start_positions: int
+    end_positions: int
+
+
+# The summed loss of a batch, and index and logits (S,) of starts and ends of each window.
+Predicted = tuple[float, list[tuple[int, np.ndarray, np.ndarray]]]
+
+
+class QuestionAnsweringObjective(Objective[WindowRow, Predicted]):
     """Learn and measure answers on data sets that `encode_questions` made."""
 
     loss_unit = "row"
@@ -307,20 +326,15 @@ class QuestionAnsweringObjective(Objective):
     def __init__(self, tokenizer: VanillaTransformerTokenizer):
         self.tokenizer = tokenizer
 
-    def collate(self, rows: Rows) -> Batch:
+    def collate(self, rows: list[WindowRow]) -> Batch:
         """Return input_ids and attention_mask (B, S), start_positions and end_positions (B,)."""
         batch = self.tokenizer.pad({"input_ids": [row["input_ids"] for row in rows]}, return_tensors="pt")
         labels = {name: torch.tensor([row[name] for row in rows]) for name in ("start_positions", "end_positions")}
         return {**batch, **labels}
 
     def measure(
-        self,
-        model: Any,
-        batch: Batch,
-        indices: list[int],
-        dataset: datasets.Dataset,
-        generation: dict[str, Any] | None,
-    ) -> Any:
+        self, model: PreTrainedModel, batch: Batch, indices: list[int], generation: Generation | None
+    ) -> Predicted:
         """Return summed loss, and index and logits of each window."""
         outputs = model(**batch)
         lengths = batch["attention_mask"].sum(dim=-1).tolist()
@@ -331,7 +345,7 @@ class QuestionAnsweringObjective(Objective):
         ]
         return outputs.loss.item() * len(indices), logits
 
-    def summarize(self, parts: list[Any], dataset: datasets.Dataset) -> tuple[dict[str, float], np.ndarray]:
+    def summarize(self, parts: list[Predicted], dataset: datasets.Dataset) -> tuple[dict[str, float], np.ndarray]:
         """Return the mean loss of a window, exact match and F1. The predictions are (question id, answer)."""
         logits = sorted((each for _, several in parts for each in several), key=lambda each: each[0])
         answers = find_answers(dataset, [start for _, start, _ in logits], [end for _, _, end in logits])
@@ -340,7 +354,7 @@ class QuestionAnsweringObjective(Objective):
         return {"loss": sum(loss for loss, _ in parts) / len(logits), **scores}, np.array(sorted(answers.items()))
 
 
-class QuestionAnswering(FileTask):
+class QuestionAnswering(FileTask[Questions]):
     name = "question-answering"
     model_class = VanillaTransformerForQuestionAnswering
     unit = "questions"

@@ -4,7 +4,6 @@ import random
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from tabulate import tabulate
 from transformers.utils import logging
@@ -88,7 +87,7 @@ def translate_both(translator: VanillaTransformerTranslationPipeline, sources: S
     Translations by the pipeline, and by it with all that can be switched off of what it does for everyday input: what
     plain `generate` makes of the text without the white space around it.
     """
-    results: list[list[dict[str, Any]]] = [translator(list(sources)), translator(list(sources), **OFF)]
+    results = [translator(list(sources)), translator(list(sources), **OFF)]
     return [[each[translator.text_key] for each in result] for result in results]
 
 

@@ -1,17 +1,13 @@
 """Summarization: from text to text as in translation, within a language, scored by ROUGE."""
 
-import sys
 from collections.abc import Mapping
-from typing import Any
 
-import datasets
+from transformers import GenerationConfig
 
-from training.data.batching import longest_sentence
 from training.data.cleaning import report_lengths
 from training.data.texts import ParallelText
 from training.metrics.summarization import rouge
 from training.tasks.translation import Translation, TranslationObjective
-from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerTokenizer
 from vanilla_transformer.scores import Score, SplitScores
 
 
@@ -28,22 +24,19 @@ class SummarizationObjective(TranslationObjective):
 
 
 class Summarization(Translation):
+    objective_class = SummarizationObjective
+
     name = "summarization"
 
     def check_languages(self, texts: dict[str, ParallelText]) -> None:
         """Nothing: both sides are of one language."""
 
-    def adapt_settings(self, settings: Any, text: ParallelText) -> None:
+    def adapt_settings(self, settings: GenerationConfig, text: ParallelText) -> None:
         """Nothing: a text is summarized as a whole."""
 
-    def make_objective(
-        self,
-        tokenizer: VanillaTransformerTokenizer,
-        config: VanillaTransformerConfig,
-        dataset: datasets.Dataset | None = None,
-    ) -> SummarizationObjective:
-        longest = min(longest_sentence(self.training), config.position_limit or sys.maxsize)
-        return SummarizationObjective(tokenizer, self.training, longest, self.data.source_lang, dataset)
+    @property
+    def language(self) -> str | None:
+        return self.data.source_lang
 
     def report(self, text: ParallelText) -> str:
         return report_lengths(text)

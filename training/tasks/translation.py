@@ -4,12 +4,12 @@ import dataclasses
 import functools
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import ClassVar
 
 import datasets
 import numpy as np
 import torch
-from transformers import DataCollatorForSeq2Seq
+from transformers import DataCollatorForSeq2Seq, GenerationConfig, PreTrainedModel
 
 from training.data.alignment import check_alignment
 from training.data.batching import longest_sentence
@@ -21,7 +21,7 @@ from training.data.languages import compare_languages
 from training.data.replay import draw, read_old_pairs, read_old_sources
 from training.data.texts import ParallelText, holds_both_sides, load_split, read_one_file, read_two_files
 from training.engine.evaluate import Evaluator
-from training.engine.objective import Batch, Objective, Rows
+from training.engine.objective import Batch, Generation, Objective, Row
 from training.engine.task import Task, choose_short
 from training.log import logger
 from training.metrics.language_modeling import perplexity
@@ -47,7 +47,17 @@ LOOKED_AT = 2_000  # sources, at most, in which sentences are counted
 SINGLE = 0.95  # of them that are one sentence: the model then knows single sentences only
 
 
-class TranslationObjective(Objective):
+class PairRow(Row):
+    source: str
+    target: str
+    labels: list[int]
+
+
+# Of a batch: summed log-loss, target tokens, and index and translation of each pair, if it is decoded.
+Measured = tuple[float, int, list[tuple[int, str]]]
+
+
+class TranslationObjective(Objective[PairRow, Measured]):
     """
     Learn and measure translation on data sets that `training.data.encoding.encode` made.
 
@@ -80,7 +90,7 @@ class TranslationObjective(Objective):
             self.everyday = Everyday(pairs, training.augmentation_shares, training.data_order_seed)
         self.collator = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED_LABEL)
 
-    def collate(self, rows: Rows) -> Batch:
+    def collate(self, rows: list[PairRow]) -> Batch:
         """Pad pairs to tensors: input_ids and attention_mask (B, S), labels (B, T) with -100 for padding."""
         batch: Batch = self.collator([{"input_ids": row["input_ids"], "labels": row["labels"]} for row in rows])
         return batch
@@ -90,8 +100,8 @@ class TranslationObjective(Objective):
         """What segments training pairs anew."""
         return BpeDropout(self.tokenizer, self.training.bpe_dropout, self.longest)
 
-    def find_changes(self, rows: Rows, epoch: int) -> dict[int, dict[str, Any]]:
-        """Return the texts and ids of those rows that an epoch shows in other words, by their place among `rows`."""
+    def find_changes(self, rows: list[PairRow], epoch: int) -> dict[int, PairRow]:
+        """Return those rows that an epoch shows in other words, with the ids of these, by their place among `rows`."""
         assert self.everyday is not None
         pairs = [self.everyday(row["source"], row["target"], row["row"], epoch) for row in rows]
         changed = [i for i, row in enumerate(rows) if pairs[i] != (row["source"], row["target"])]
@@ -103,7 +113,7 @@ class TranslationObjective(Objective):
             self.tokenizer(text_target=targets, split_special_tokens=True).input_ids,
         )
         return {
-            i: {"source": pairs[i].source, "target": pairs[i].target, "input_ids": source, "labels": target}
+            i: {**rows[i], "source": pairs[i].source, "target": pairs[i].target, "input_ids": source, "labels": target}
             for i, source, target in zip(changed, *ids, strict=True)
             if max(len(source), len(target)) <= self.longest
         }
@@ -120,10 +130,10 @@ class TranslationObjective(Objective):
                 sources[start + i], targets[start + i] = len(new["input_ids"]), len(new["labels"])
         return sources, targets
 
-    def collate_training(self, rows: Rows, epoch: int) -> Batch:
+    def collate_training(self, rows: list[PairRow], epoch: int) -> Batch:
         if self.everyday is not None:
             changes = self.find_changes(rows, epoch)
-            rows = [{**row, **changes.get(i, {})} for i, row in enumerate(rows)]
+            rows = [changes.get(i, row) for i, row in enumerate(rows)]
         if self.training.bpe_dropout:
             sources = self.segment([row["source"] for row in rows], [row["input_ids"] for row in rows])
             targets = self.segment([row["target"] for row in rows], [row["labels"] for row in rows])
@@ -137,33 +147,27 @@ class TranslationObjective(Objective):
         return inputs["attention_mask"].sum() + (inputs["labels"] != IGNORED_LABEL).sum()
 
     def measure(
-        self,
-        model: Any,
-        batch: Batch,
-        indices: list[int],
-        dataset: datasets.Dataset,
-        generation: dict[str, Any] | None,
-    ) -> Any:
-        """Return summed log-loss, target tokens, and index, translation and reference of each pair, if it decodes."""
+        self, model: PreTrainedModel, batch: Batch, indices: list[int], generation: Generation | None
+    ) -> Measured:
+        """Return summed log-loss, target tokens, and index and translation of each pair, if it decodes."""
         count = int((batch["labels"] != IGNORED_LABEL).sum())
         log_loss = model(**batch).loss.item() * count
         if generation is None:
             return log_loss, count, []
         generated = model.generate(batch["input_ids"], attention_mask=batch["attention_mask"], **generation)
         texts = self.tokenizer.batch_decode(generated, skip_special_tokens=True)
-        return log_loss, count, list(zip(indices, texts, dataset[indices]["target"], strict=True))
+        return log_loss, count, list(zip(indices, texts, strict=True))
 
-    def summarize(self, parts: list[Any], dataset: datasets.Dataset) -> tuple[dict[str, float], np.ndarray]:
+    def summarize(self, parts: list[Measured], dataset: datasets.Dataset) -> tuple[dict[str, float], np.ndarray]:
         """
         Return the negative log-likelihood per target token (with `</s>`, without smoothing), its exponential, and
         scores of what `generate` makes of the sources. The predictions are texts.
         """
         loss = sum(log_loss for log_loss, _, _ in parts) / sum(count for _, count, _ in parts)
         metrics = {"loss": loss, "perplexity": perplexity(loss)}
-        decoded = sorted(each for _, _, pairs in parts for each in pairs)
-        texts = [text for _, text, _ in decoded]
-        if decoded:
-            metrics |= self.score_texts(texts, [reference for _, _, reference in decoded])
+        texts = [text for _, text in sorted(each for _, _, decoded in parts for each in decoded)]
+        if texts:
+            metrics |= self.score_texts(texts, list(dataset["target"]))
         return metrics, np.array(texts, dtype=object)
 
     def score_texts(self, texts: list[str], references: list[str]) -> dict[str, float]:
@@ -175,10 +179,17 @@ class TranslationObjective(Objective):
         return bleu(texts, references, self.training.bleu_tokenize, target_lang=self.language)
 
 
-class Translation(Task):
+class Translation(Task[ParallelText]):
+    objective_class: ClassVar[type[TranslationObjective]] = TranslationObjective
+
     name = "translation"
     model_class = VanillaTransformerForConditionalGeneration
     unit = "pairs"
+
+    @property
+    def language(self) -> str | None:
+        """The code of the language of what comes out, if it is known."""
+        return self.data.target_lang
 
     def make_objective(
         self,
@@ -187,7 +198,7 @@ class Translation(Task):
         dataset: datasets.Dataset | None = None,
     ) -> TranslationObjective:
         longest = min(longest_sentence(self.training), config.position_limit or sys.maxsize)
-        return TranslationObjective(tokenizer, self.training, longest, self.data.target_lang, dataset)
+        return self.objective_class(tokenizer, self.training, longest, self.language, dataset)
 
     def check_settings(self) -> None:
         if self.training.bleu_tokenize is not None:
@@ -282,10 +293,11 @@ class Translation(Task):
             return [side for pair in pairs for side in pair]
         return [*text.sources, *text.targets]
 
-    def adapt_settings(self, settings: Any, text: ParallelText) -> None:
+    def adapt_settings(self, settings: GenerationConfig, text: ParallelText) -> None:
         """Write into generation settings what the model learns of single sentences, of letter case and of copying."""
         shown = text.sources[:: 1 + len(text) // LOOKED_AT]
-        settings.split_sentences = sum(len(into_sentences(line)) == 1 for line in shown) >= SINGLE * len(shown)
+        single = sum(len(into_sentences(line)) == 1 for line in shown)
+        settings.split_sentences = single >= SINGLE * len(shown)
         for name, share in (("protect_copies", "copies"), ("restore_case", "lower")):
             known = getattr(settings, name, False)  # by the model that training starts from
             setattr(settings, name, known or self.training.augmentation_shares.get(share, 0) > 0)
@@ -344,7 +356,7 @@ class Translation(Task):
         return dataclasses.replace(measured, scores={**measured.scores, "bleu": signed})
 
     def score_everyday_input(
-        self, model: Any, tokenizer: VanillaTransformerTokenizer, encoded: dict[str, datasets.Dataset]
+        self, model: PreTrainedModel, tokenizer: VanillaTransformerTokenizer, encoded: dict[str, datasets.Dataset]
     ) -> tuple[Robustness, ...]:
         """Measure copies of some pairs of the test text, or else of the validation text."""
         split = next((name for name in ("test", "validation") if name in encoded), None)

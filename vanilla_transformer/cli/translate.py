@@ -14,12 +14,13 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Literal, TextIO
 
 import torch
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
+from ..configuration_vanilla_transformer import Named
 from ..engines import ENGINES
 from ..errors import TextError, settings_of_the_user
 from ..kernels_vanilla_transformer import WEIGHT_PRECISIONS
@@ -170,7 +171,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def format_result(options: argparse.Namespace, text: str, translations: list[dict[str, Any]]) -> str:
+def format_result(options: argparse.Namespace, text: str, translations: list[Named]) -> str:
     """The lines that say how a text is translated."""
     if options.output_format == "jsonl":
         return json.dumps({"source": text, "translations": translations}, ensure_ascii=False) + "\n"

@@ -141,7 +141,7 @@ def to_stock_tokenizer(tokenizer: PreTrainedTokenizerBase, longest: int | None =
     )
 
 
-def write_target(folder: Path, output: Path, write: Callable[[Path], Any], **place: Any) -> None:
+def write_target(folder: Path, output: Path, write: Callable[[Path], object], **place: Any) -> None:
     """
     Write a folder aside and give it its name when it is whole: what `write` puts in it, scores, pictures and a card.
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from ..configuration_vanilla_transformer import VanillaTransformerConfig
+from ..configuration_vanilla_transformer import Named, VanillaTransformerConfig
 from ..errors import ConversionError
 from ..fsmt import FSMTTokenizer
 from ..modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
@@ -39,7 +39,7 @@ EMBEDDINGS = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 OUTPUT = "decoder.output_projection.weight"
 
 
-def check_arguments(arguments: dict[str, Any], place: str) -> None:
+def check_arguments(arguments: Named, place: str) -> None:
     """
     Raises:
         ConversionError: naming an argument by which the model would not be the same here.
@@ -62,7 +62,7 @@ def check_arguments(arguments: dict[str, Any], place: str) -> None:
         )
 
 
-def config_from_fairseq(arguments: dict[str, Any], weights: Weights, padding: int) -> VanillaTransformerConfig:
+def config_from_fairseq(arguments: Named, weights: Weights, padding: int) -> VanillaTransformerConfig:
     """
     The configuration of the same model here.
 
@@ -86,7 +86,7 @@ def config_from_fairseq(arguments: dict[str, Any], weights: Weights, padding: in
     if not is_tied and OUTPUT not in weights.rest:
         raise ConversionError(f"The weights in {weights.place} lack {OUTPUT}. Copy them again.")
     tables = [weights.rest.get(f"{stack}.embed_positions.weight") for stack in ("encoder", "decoder")]
-    positions: dict[str, Any] = {"sinusoid_type": "tensor2tensor", "position_offset": padding + 1}
+    positions: Named = {"sinusoid_type": "tensor2tensor", "position_offset": padding + 1}
     if is_learned:
         lengths = [0 if table is None else len(table) - padding - 1 for table in tables]
         if lengths[0] != lengths[1]:
@@ -106,7 +106,7 @@ def config_from_fairseq(arguments: dict[str, Any], weights: Weights, padding: in
         hidden_act=arguments.get("activation_fn", "relu"),
         dropout=arguments.get("dropout", 0.1),
         attention_dropout=arguments.get("attention_dropout", 0.0),
-        activation_dropout=arguments.get("activation_dropout", arguments.get("relu_dropout", 0.0)),
+        activation_dropout=arguments.get("activation_dropout", arguments.get("relu_dropout", 0.0)),  # type: ignore[arg-type]
         norm_first=bool(arguments.get("encoder_normalize_before")),
         attention_bias=True,
         layer_norm_eps=MARIAN_LAYER_NORM_EPS,
@@ -158,7 +158,7 @@ def take_weights(weights: Weights, config: VanillaTransformerConfig) -> dict[str
 
 
 def build(
-    arguments: dict[str, Any], weights: Weights, padding: int, **config_fields: Any
+    arguments: Named, weights: Weights, padding: int, **config_fields: Any
 ) -> VanillaTransformerForConditionalGeneration:
     """The model that arguments and weights of fairseq make, in float32."""
     split_projections(weights)
@@ -173,7 +173,7 @@ def build(
 
 
 def model_from_fsmt(
-    folder: Path, entries: dict[str, Any], settings: dict[str, Any], **config_fields: Any
+    folder: Path, entries: Named, settings: Named, **config_fields: Any
 ) -> VanillaTransformerForConditionalGeneration:
     """
     The model in a folder of an `FSMTForConditionalGeneration`.
@@ -187,7 +187,7 @@ def model_from_fsmt(
     """
     place = str(folder)
     tensors = {name.removeprefix("model."): tensor for name, tensor in read_weights(folder).items()}
-    arguments: dict[str, Any] = {
+    arguments: Named = {
         "encoder_embed_dim": entries["d_model"],
         "decoder_embed_dim": entries["d_model"],
         "activation_fn": entries.get("activation_function", "relu"),
@@ -209,7 +209,7 @@ def model_from_fsmt(
     return model
 
 
-def read_fairseq(file: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def read_fairseq(file: Path) -> tuple[Named, dict[str, torch.Tensor]]:
     """
     The arguments of a model of fairseq, and its tensors.
 

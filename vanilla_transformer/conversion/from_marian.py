@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, MarianConfig
 
-from ..configuration_vanilla_transformer import VanillaTransformerConfig
+from ..configuration_vanilla_transformer import Named, VanillaTransformerConfig
 from ..errors import ConversionError
 from ..modeling_vanilla_transformer import (
     VanillaTransformerForConditionalGeneration,
@@ -33,7 +33,7 @@ POSITIONS = tuple(f"model.{stack}.embed_positions.weight" for stack in ("encoder
 MARIAN_TOKENIZER = ("source.spm", "target.spm", "vocab.json")
 
 
-def config_from_marian(entries: dict[str, Any], place: str) -> VanillaTransformerConfig:
+def config_from_marian(entries: Named, place: str) -> VanillaTransformerConfig:
     """
     The configuration of the same model here, without an output bias.
 
@@ -125,9 +125,7 @@ def take_weights(weights: Weights, config: VanillaTransformerConfig, order: torc
     return taken
 
 
-def settings_from(
-    entries: dict[str, Any], settings: dict[str, Any], config: VanillaTransformerConfig
-) -> GenerationConfig:
+def settings_from(entries: Named, settings: Named, config: VanillaTransformerConfig) -> GenerationConfig:
     """
     The generation settings of an imported model: its own, with transformers' length penalty.
 
@@ -166,7 +164,7 @@ def settings_from(
 
 
 def model_from_marian(
-    folder: Path, entries: dict[str, Any], settings: dict[str, Any], **config_fields: Any
+    folder: Path, entries: Named, settings: Named, **config_fields: Any
 ) -> VanillaTransformerForConditionalGeneration:
     """
     The model in a folder of a `MarianMTModel`, in float32.

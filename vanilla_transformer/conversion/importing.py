@@ -14,6 +14,7 @@ from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from transformers import MarianTokenizer, PreTrainedTokenizerBase
 
+from ..configuration_vanilla_transformer import Named
 from ..errors import ConversionError, ModelCardError
 from ..fsmt import FSMTTokenizer
 from ..loading import check_model_folder, read_generation_config, share_weights
@@ -43,7 +44,7 @@ class Source:
     name: str
     kind: str
     folder: Path
-    entries: dict[str, Any]
+    entries: Named
 
     def describe(self) -> ModelCardFacts:
         """What is known of it for the model card: where it came from, its languages and its licence."""
@@ -76,7 +77,7 @@ class Kind:
     segmentation: str
 
 
-def read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> Named:
     """
     What a file of JSON holds; nothing where there is none.
 
@@ -92,7 +93,7 @@ def read_json(file: Path) -> dict[str, Any]:
     return content
 
 
-def language_or_none(code: Any) -> str | None:
+def language_or_none(code: object) -> str | None:
     """A language code, if it is one that the Hub knows."""
     try:
         if isinstance(code, str):

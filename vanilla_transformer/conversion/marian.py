@@ -88,7 +88,7 @@ def marian_config(config: VanillaTransformerConfig) -> MarianConfig:
         pad_token_id=config.pad_token_id,
         eos_token_id=config.eos_token_id,
         forced_eos_token_id=None,
-        decoder_start_token_id=config.decoder_start_token_id,
+        decoder_start_token_id=config.decoder_start_token_id,  # type: ignore[arg-type]
         tie_word_embeddings=config.tie_word_embeddings,
         share_encoder_decoder_embeddings=config.tie_word_embeddings and config.decoder_vocab_size is None,
     )

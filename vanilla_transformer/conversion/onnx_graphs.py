@@ -9,12 +9,13 @@ K key size, D hidden_size, V vocabulary.
 """
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedModel
+
+from ..modeling_vanilla_transformer import VanillaTransformerAttention, VanillaTransformerStack
 
 BASE, DIGITS = 64, 3  # of the tables of angles: 64³ = 262,144 positions
 HIDDEN = -1.0e9  # added to scores of what is not to be seen: finite, so that a row of nothing else is no NaN
@@ -61,7 +62,7 @@ class Rotations(nn.Module):
         return F.embedding(digits, self.sines[place]), F.embedding(digits, self.cosines[place])
 
 
-def choose_positions(stack: Any) -> nn.Module:
+def choose_positions(stack: VanillaTransformerStack) -> nn.Module:
     """Return the positions of a stack, in a form that ONNX holds."""
     positions: nn.Module = stack.embed_positions
     if stack.config.position_limit is not None:
@@ -78,7 +79,11 @@ def split_heads(projection: nn.Module, states: torch.Tensor, size: int) -> torch
 
 
 def attend(
-    attention: Any, states: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor
+    attention: VanillaTransformerAttention,
+    states: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention of states (B, T, D) to keys (B, H, S, K) and values: outputs (B, T, D) and weights (B, H, T, S)."""
     queries = split_heads(attention.q_proj, states, attention.key_size)
@@ -108,7 +113,7 @@ class EncoderGraph(nn.Module):
         for layer in self.stack.layers:
             attention = layer.self_attn
 
-            def attended(x: torch.Tensor, attention: Any = attention) -> torch.Tensor:
+            def attended(x: torch.Tensor, attention: VanillaTransformerAttention = attention) -> torch.Tensor:
                 keys = split_heads(attention.k_proj, x, attention.key_size)
                 values = split_heads(attention.v_proj, x, attention.value_size)
                 return attend(attention, x, keys, values, mask)[0]
@@ -153,14 +158,21 @@ class DecoderGraph(nn.Module):
             kept: list[torch.Tensor] = []
 
             def attended(
-                x: torch.Tensor, own: Any = own, key: Any = own_key, value: Any = own_value, kept: Any = kept
+                x: torch.Tensor,
+                own: VanillaTransformerAttention = own,
+                key: torch.Tensor = own_key,
+                value: torch.Tensor = own_value,
+                kept: list[torch.Tensor] = kept,
             ) -> torch.Tensor:
                 kept.append(torch.cat([key, split_heads(own.k_proj, x, own.key_size)], dim=2))
                 kept.append(torch.cat([value, split_heads(own.v_proj, x, own.value_size)], dim=2))
                 return attend(own, x, kept[0], kept[1], future)[0]
 
             def crossing(
-                x: torch.Tensor, source: Any = source, key: Any = source_key, value: Any = source_value
+                x: torch.Tensor,
+                source: VanillaTransformerAttention = source,
+                key: torch.Tensor = source_key,
+                value: torch.Tensor = source_value,
             ) -> torch.Tensor:
                 output, weights = attend(source, x, key, value, padding)
                 crossed.append(weights)

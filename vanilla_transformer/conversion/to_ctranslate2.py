@@ -16,6 +16,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from ..configuration_vanilla_transformer import VanillaTransformerConfig
 from ..engines.ctranslate2_engine import DEFAULT_MAX_LENGTH, find_unknown_setting
 from ..errors import ConversionError
+from ..modeling_vanilla_transformer import VanillaTransformerAttention
 from .folder import (
     OWN_TOKENIZERS,
     check_exportable,
@@ -149,7 +150,7 @@ def fill_stack(spec: Any, embeddings: Any, stack: Any, max_positions: int) -> No
         fill_norm(place.ffn.layer_norm, layer.final_layer_norm)
 
 
-def fill_attention(spec: Any, attention: Any, groups: list[str]) -> None:
+def fill_attention(spec: Any, attention: VanillaTransformerAttention, groups: list[str]) -> None:
     """Write an attention; `groups` names the projections that CTranslate2 computes as one product."""
     heads, size = attention.config.num_attention_heads, max(attention.key_size, attention.value_size)
     sizes = {"q": attention.key_size, "k": attention.key_size, "v": attention.value_size}
@@ -198,7 +199,8 @@ def list_tokens(tokenizer: PreTrainedTokenizerBase, config: VanillaTransformerCo
     """
     if isinstance(tokenizer, OWN_TOKENIZERS):
         added = {index: str(token) for index, token in tokenizer.added_tokens_decoder.items()}
-        known = [added | {index: token for token, index in tokenizer.encoder.items()}, added | tokenizer.decoder]
+        encoder: dict[str, int] = tokenizer.encoder  # type: ignore[assignment]  # what `load_json` may return is more
+        known = [added | {index: token for token, index in encoder.items()}, added | tokenizer.decoder]
     else:
         backend = to_stock_tokenizer(tokenizer).backend_tokenizer
         known = [{index: token for token, index in backend.get_vocab(with_added_tokens=True).items()}] * 2

@@ -82,7 +82,7 @@ def damage_in_words(file: Path) -> Iterator[None]:
         raise ConversionError(f"{file} is damaged: {type(error).__name__}: {said}. Copy the weights again.") from error
 
 
-def read_pickle(file: Path, known: tuple[Any, ...] = ()) -> Any:
+def read_pickle(file: Path, known: tuple[type, ...] = ()) -> Any:
     """
     What a file of torch holds.
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
+from ..configuration_vanilla_transformer import Named
 from ..errors import ModelFolderError, SettingsError
 from ..exported import Exported
 from ..generation_vanilla_transformer import COUNTED_SOURCE_LENGTH, LENGTH_PENALTY_TYPES, length_penalty
@@ -137,7 +138,7 @@ class CTranslate2Model:
             )
         return sources
 
-    def limit_lengths(self, lengths: list[int], wanted: GenerationConfig, settings: dict[str, Any]) -> list[int]:
+    def limit_lengths(self, lengths: list[int], wanted: GenerationConfig, settings: Named) -> list[int]:
         """Return the most tokens of each translation, with `</s>`, as `generate` of the original counts them."""
         offset = getattr(wanted, "source_length_offset", None)
         given = settings if offset is not None else vars(wanted)
@@ -165,7 +166,7 @@ class CTranslate2Model:
         self, sources: list[list[str]], limit: int, beams: int, never: list[list[str]]
     ) -> list[list[tuple[list[str], float]]]:
         """Return all finished hypotheses of each source, each with its log P."""
-        several: dict[str, Any] = {"suppress_sequences": never} if never else {}
+        several: Named = {"suppress_sequences": never} if never else {}
         if beams > 1:
             several |= {"patience": PATIENCE, "num_hypotheses": round(beams * PATIENCE)}
         results = self.translator.translate_batch(
@@ -214,7 +215,7 @@ class CTranslate2Translator(VanillaTransformerTranslationPipeline):
         scores: torch.Tensor = self.model.score(source, sequences)
         return scores
 
-    def add_alignments(self, texts: list[str], results: list[list[dict[str, Any]]]) -> None:
+    def add_alignments(self, texts: list[str], results: list[list[Named]]) -> None:
         raise SettingsError(
             f"`return_alignments` must be left out with `--engine {NAME}`, which gives no attention of single heads. "
             "Use `--engine torch` or `--engine onnxruntime`."
@@ -229,7 +230,7 @@ def read_vocabularies(folder: Path) -> tuple[list[str], list[str]]:
     return source, target
 
 
-def find_unknown_setting(settings: dict[str, Any]) -> str | None:
+def find_unknown_setting(settings: Named) -> str | None:
     """Return the name of the first setting that this engine would drop without a word."""
     defaults = vars(GenerationConfig())
     for name, value in settings.items():
@@ -239,7 +240,7 @@ def find_unknown_setting(settings: dict[str, Any]) -> str | None:
     return None
 
 
-def check_settings(settings: dict[str, Any]) -> None:
+def check_settings(settings: Named) -> None:
     """
     Refuse settings that this engine would drop without a word.
 

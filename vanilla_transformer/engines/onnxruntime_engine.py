@@ -9,7 +9,7 @@ Shapes: B sentences, N rows, S source, T target, V vocabulary.
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -17,12 +17,15 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
-from ..configuration_vanilla_transformer import CACHE_NAME, VanillaTransformerConfig, accept_keywords
+from ..configuration_vanilla_transformer import CACHE_NAME, Named, VanillaTransformerConfig, accept_keywords
 from ..errors import ModelFolderError, SettingsError
 from ..exported import Exported
 from ..generation_vanilla_transformer import Request, VanillaTransformerGenerationMixin
 from ..modeling_vanilla_transformer import VanillaTransformerPreTrainedModel, shift_tokens_right
 from ..pipeline_vanilla_transformer import VanillaTransformerTranslationPipeline
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 NAME = "onnxruntime"
 PARTS = ("decoder.key", "decoder.value", "encoder.key", "encoder.value")
@@ -33,11 +36,11 @@ class OnnxEncoder(nn.Module):
 
     main_input_name = "input_ids"
 
-    def __init__(self, session: Any):
+    def __init__(self, session: "InferenceSession"):
         super().__init__()
         self.session = session
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **kwargs: Any) -> BaseModelOutput:
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **kwargs: object) -> BaseModelOutput:
         """input_ids and attention_mask (B, S) -> states (B, S, D)."""
         feeds = {"input_ids": input_ids.numpy(), "attention_mask": attention_mask.long().numpy()}
         return BaseModelOutput(last_hidden_state=torch.from_numpy(self.session.run(None, feeds)[0]))
@@ -86,7 +89,13 @@ class OnnxModel(VanillaTransformerGenerationMixin, VanillaTransformerPreTrainedM
 
     _can_compile_fullgraph = False
 
-    def __init__(self, encoder: Any, decoder: Any, config: VanillaTransformerConfig, settings: GenerationConfig):
+    def __init__(
+        self,
+        encoder: "InferenceSession",
+        decoder: "InferenceSession",
+        config: VanillaTransformerConfig,
+        settings: GenerationConfig,
+    ):
         super().__init__(config)
         self.encoder, self.session = OnnxEncoder(encoder), decoder
         self.generation_config = settings
@@ -156,10 +165,10 @@ class OnnxModel(VanillaTransformerGenerationMixin, VanillaTransformerPreTrainedM
         attention_mask: torch.Tensor | None = None,
         decoder_input_ids: torch.Tensor | None = None,
         decoder_attention_mask: torch.Tensor | None = None,
-        encoder_outputs: Any = None,
+        encoder_outputs: BaseModelOutput | tuple[torch.Tensor, ...] | None = None,
         cache: EncoderDecoderCache | None = None,
         use_cache: bool | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> Seq2SeqLMOutput:
         """As the original's, without gradients, padding in front of the target, and states but cross-attentions."""
         if decoder_attention_mask is not None and not bool(decoder_attention_mask.all()):
@@ -214,19 +223,22 @@ class OnnxModel(VanillaTransformerGenerationMixin, VanillaTransformerPreTrainedM
                 cache.cross_attention_cache.update(source_key, source_value, index)
                 cache.is_updated[index] = True
 
-    def _can_be_fast(self, input_ids: torch.Tensor, settings: GenerationConfig, *args: Any, **kwargs: Any) -> bool:
-        given = {name for name, value in kwargs.items() if value is not None}
+    def _can_be_fast(
+        self, input_ids: torch.Tensor, settings: GenerationConfig, synced_gpus: bool, model_kwargs: Named
+    ) -> bool:
+        given = {name for name, value in model_kwargs.items() if value is not None}
+        cache = model_kwargs.get(CACHE_NAME)
         return (
             input_ids.shape[1] == 1
-            and not (settings.return_dict_in_generate or getattr(kwargs.get(CACHE_NAME), "_is_user_defined", False))
+            and not (settings.return_dict_in_generate or getattr(cache, "_is_user_defined", False))
             and given <= {"attention_mask", "encoder_outputs", CACHE_NAME, "use_cache", "logits_to_keep"}
         )
 
-    def _start_steps(self, request: Request) -> Any:
+    def _start_steps(self, request: Request) -> OnnxSteps:
         return OnnxSteps(self, request)
 
 
-def open_session(file: Path) -> Any:
+def open_session(file: Path) -> "InferenceSession":
     """
     Open a graph.
 

@@ -88,7 +88,7 @@ def explain(
     lasts = [[each.ids[-1] for each in step] for step in beams]
     return Explanation(
         text=text.strip(),
-        translation=tokenizer.decode(target, skip_special_tokens=True),
+        translation=str(tokenizer.decode(target, skip_special_tokens=True)),
         source_tokens=token_texts(tokenizer, source[0], of_source=True),
         source_ids=source[0].tolist(),
         target_tokens=token_texts(tokenizer, target),

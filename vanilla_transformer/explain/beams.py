@@ -1,7 +1,6 @@
 """The beams of the search as they grow, read from the search itself by a stopping criterion that stops nothing."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from transformers import PreTrainedModel, StoppingCriteria, StoppingCriteriaList
@@ -38,7 +37,7 @@ class CandidateRecorder(StoppingCriteria):
         self.candidates: list[torch.Tensor] = []  # (C, L) of each step
         self.scores: list[torch.Tensor] = []  # (K, V) of each step
 
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+    def __call__(self, input_ids: torch.Tensor, scores: tuple[torch.Tensor, ...], **kwargs: object) -> torch.Tensor:
         self.candidates.append(input_ids.clone())
         self.scores.append(scores[-1])
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
@@ -90,7 +89,7 @@ def search_beams(
             is_finished = row[-1] in ends or len(row) == longest
             going_on = sum(not each.is_finished for each in hypotheses)
             is_kept = rank < num_beams if is_finished else going_on < num_beams
-            score = log_probability / penalty(len(row))
+            score = float(log_probability / penalty(len(row)))
             hypotheses.append(Hypothesis(row, log_probability, score, parent, is_finished, is_kept))
         steps.append(hypotheses)
         beams = [(each.ids, each.log_probability) for each in hypotheses if each.is_kept and not each.is_finished]

@@ -10,6 +10,8 @@ import torch
 from .run import Run
 from .trace import Attention, Layer, Stack, Sublayer
 
+Shown = dict[str, Any]  # what a page is filled with, as JSON holds it
+
 LARGEST = 65504.0  # of 16 bits
 BEAM_ROWS = 3  # hypotheses of a step on the page, in beams: those that are kept, and the best that are not
 
@@ -23,14 +25,14 @@ def write_page(explanation: Run) -> str:
     return page.replace("{/* numbers */}", numbers.replace("<", "\\u003c"))  # no text of the run ends the script
 
 
-def pack(tensor: torch.Tensor) -> dict[str, Any]:
+def pack(tensor: torch.Tensor) -> Shown:
     """Return a tensor as its shape and its numbers in 16 bits, as base64."""
     halves = tensor.detach().float().clamp(-LARGEST, LARGEST).to("cpu", torch.float16).contiguous()
     numbers = base64.b64encode(halves.numpy().astype("<f2").tobytes()).decode()
     return {"shape": list(tensor.shape), "numbers": numbers}
 
 
-def pack_explanation(explanation: Run) -> dict[str, Any]:
+def pack_explanation(explanation: Run) -> Shown:
     """Return all that the page shows."""
     return {
         "text": explanation.text,
@@ -48,7 +50,7 @@ def pack_explanation(explanation: Run) -> dict[str, Any]:
     }
 
 
-def pack_stack(stack: Stack) -> dict[str, Any]:
+def pack_stack(stack: Stack) -> Shown:
     """Return the steps of an encoder or a decoder."""
     return {
         "embeddings": pack(stack.embeddings),
@@ -58,13 +60,13 @@ def pack_stack(stack: Stack) -> dict[str, Any]:
     }
 
 
-def pack_layer(layer: Layer) -> dict[str, Any]:
+def pack_layer(layer: Layer) -> Shown:
     """Return the steps of a layer."""
     sublayers = {"self": layer.self_attention, "cross": layer.cross_attention, "forward": layer.feed_forward}
     return {name: pack_sublayer(each) for name, each in sublayers.items() if each is not None}
 
 
-def pack_sublayer(sublayer: Sublayer) -> dict[str, Any]:
+def pack_sublayer(sublayer: Sublayer) -> Shown:
     """Return the steps of a sublayer; the page adds its input and its output by itself."""
     packed = {"output": pack(sublayer.output), "norm": pack(sublayer.norm)}
     if sublayer.attention is not None:
@@ -74,17 +76,17 @@ def pack_sublayer(sublayer: Sublayer) -> dict[str, Any]:
     return packed
 
 
-def pack_attention(attention: Attention) -> dict[str, Any]:
+def pack_attention(attention: Attention) -> Shown:
     """Return the steps of an attention."""
     names = ("queries", "keys", "values", "products", "scores", "weights", "heads")
-    packed: dict[str, Any] = {name: pack(getattr(attention, name)) for name in names}
+    packed: Shown = {name: pack(getattr(attention, name)) for name in names}
     return {**packed, "allowed": attention.allowed.int().tolist()}
 
 
-def pack_beams(explanation: Run) -> list[list[dict[str, Any]]]:
+def pack_beams(explanation: Run) -> list[list[Shown]]:
     """Return the steps of the search, each with its kept hypotheses and the best of the others."""
     beams = max((sum(each.is_kept for each in step) for step in explanation.beams), default=0)
-    rows: list[list[dict[str, Any]]] = []
+    rows: list[list[Shown]] = []
     before: list[list[str]] = [[]]  # the tokens of the beams of the step before
     for step, lasts in zip(explanation.beams, explanation.beam_tokens, strict=True):
         tokens = [[*before[each.parent], last] for each, last in zip(step, lasts, strict=True)]

@@ -11,8 +11,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import eager_mask
+from transformers.modeling_outputs import BaseModelOutput
+
+from ..modeling_vanilla_transformer import VanillaTransformerStack
 
 RECORDING = "vanilla_transformer_explain"  # the name of the attention function that records
 
@@ -103,10 +107,12 @@ class Recorder:
         self.outputs: dict[nn.Module, list[torch.Tensor]] = {}
         self.attentions: dict[nn.Module, dict[str, torch.Tensor]] = {}
 
-    def watch(self, module: nn.Module) -> Any:
+    def watch(self, module: nn.Module) -> RemovableHandle:
         """Record a module until the returned handle is removed."""
 
-        def record(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        def record(
+            _: nn.Module, inputs: tuple[object, ...], output: torch.Tensor | tuple[torch.Tensor, ...] | BaseModelOutput
+        ) -> None:
             output = output[0] if isinstance(output, tuple) else output
             output = output.last_hidden_state if hasattr(output, "last_hidden_state") else output
             self.outputs.setdefault(module, []).append(output[0] if output.dim() == 3 else output)
@@ -123,7 +129,7 @@ class Recorder:
         value: torch.Tensor,
         attention_mask: torch.Tensor | None,
         scaling: float,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute what `eager_attention_forward` does, step by step, and keep every step."""
         products = query @ key.transpose(2, 3)  # (1, H, T, S)
@@ -158,7 +164,7 @@ def recorded(model: PreTrainedModel) -> Iterator[Recorder]:
         yield recorder
 
 
-def build_stack(recorder: Recorder, stack: Any) -> Stack:
+def build_stack(recorder: Recorder, stack: VanillaTransformerStack) -> Stack:
     """Put together what was recorded of an encoder or a decoder."""
     return Stack(
         embeddings=recorder.outputs[stack.embed_tokens][0],

@@ -1,13 +1,12 @@
 """Models of every configuration that an export has to carry."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
 from vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
 
-CONFIGURATIONS: dict[str, dict[str, Any]] = {
+CONFIGURATIONS: dict[str, dict[str, object]] = {
     "paper": {},
     "norm_first": {"norm_first": True},
     "attention_bias": {"attention_bias": True},
@@ -36,7 +35,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 
 
 def build_model(
-    small_config: Callable[..., VanillaTransformerConfig], **changes: Any
+    small_config: Callable[..., VanillaTransformerConfig], **changes: object
 ) -> VanillaTransformerForConditionalGeneration:
     """Build a model whose norms and biases are not what they begin with."""
     torch.manual_seed(0)
