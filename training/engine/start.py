@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from training.engine.arguments import TrainingArguments
@@ -180,6 +180,23 @@ def load_initial_model(
         torch.nn.init.xavier_uniform_(head.weight)  # what it told apart are other labels
         torch.nn.init.zeros_(head.bias)
         new = ["classifier.bias", "classifier.weight"]
+    check_initial_model(recipe, model, tokenizer, folder)
+    return model.float(), tokenizer, new  # type: ignore[return-value]
+
+
+def check_initial_model(
+    recipe: Recipe, model: VanillaTransformerPreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str
+) -> None:
+    """
+    Refuse a recipe that says other than the model that it starts from.
+
+    Args:
+        folder: where the model is.
+
+    Raises:
+        RecipeError: naming the field.
+    """
+    arguments, changes = recipe.model, recipe.model.config_fields()
     try:
         model.config.validate_architecture()
     except ValueError as error:
@@ -207,7 +224,6 @@ def load_initial_model(
             f"`tokenizer` is {arguments.tokenizer} beside `init_from`, whose model knows its own tokenizer alone. "
             "Leave `tokenizer` out."
         )
-    return model.float(), tokenizer, new  # type: ignore[return-value]
 
 
 def is_part_of(name: str, config: VanillaTransformerConfig) -> bool:
