@@ -51,8 +51,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         ModelFolderError: if it is damaged.
         SettingsError: if it needs a library that is not installed.
     """
-    is_marians = (folder / "source.spm").is_file()
-    kind = transformers.MarianTokenizer if is_marians else transformers.TokenizersBackend
+    kind: type[PreTrainedTokenizerBase] = transformers.TokenizersBackend
+    if (folder / "source.spm").is_file():
+        kind = transformers.MarianTokenizer
     if (folder / "vocab-src.json").is_file():
         kind = FSMTTokenizer
     try:
