@@ -43,8 +43,9 @@ def attention_weights(
         target: its translation; without one the model's own.
 
     Returns:
-        the weights by kind, "encoder" (N, H, S, S), "decoder" (N, H, T, T), "cross" (N, H, T, S); the S source tokens;
-        the T target tokens, each at the position where the decoder writes it, having read those before.
+        the weights by kind, "encoder" (N, H, S, S), "decoder" (N, H, T, T), "cross" (N, H, T, S), without kinds that
+        a model lacks, as recurrent ones do; the S source tokens; the T target tokens, each at the position where the
+        decoder writes it, having read those before.
     """
     inputs = tokenizer(source, return_tensors="pt", split_special_tokens=True).to(model.device)
     was_training, implementation = model.training, model.config._attn_implementation
@@ -60,7 +61,9 @@ def attention_weights(
     finally:
         model.set_attn_implementation(implementation)
         model.train(was_training)
-    weights = {kind: torch.stack([layer[0] for layer in outputs[name]]) for kind, name in KINDS.items()}
+    weights = {
+        kind: torch.stack([layer[0] for layer in outputs[name]]) for kind, name in KINDS.items() if outputs.get(name)
+    }
     return weights, token_texts(tokenizer, inputs.input_ids[0], of_source=True), token_texts(tokenizer, labels[0])
 
 

@@ -1,157 +1,78 @@
 """
 Recurrent, convolutional and Transformer encoder-decoders of equal size, side by side.
 
-    python -m benchmarks.architectures.run --task copy --output benchmarks/results/architectures_copy.md
-    python -m benchmarks.architectures.run --task recall --steps 2000 --longest 500
-    python -m benchmarks.architectures.run --task cost
+    python -m benchmarks.architectures.run --task translate --data DIR \
+        --output benchmarks/results/architectures_translate.md
+    python -m benchmarks.architectures.run --task distance --output benchmarks/results/architectures_distance.md
+    python -m benchmarks.architectures.run --task cost --output benchmarks/results/architectures_cost.md
 
-`copy`: write the source again. `recall`: write the first token after a distance of others, tested at some distances.
-`cost`: CPU time of a training step on copying, by length. All have the same optimizer, batches, loss and greedy
-search, which reads everything again for each token, without caches. This program is its own: a comparison behind the
-training program, on real text, is still to be made.
+`translate`: Multi30k English-German (DIR has train, val and test_2016_flickr, tokenized): scores after equal updates
+and after equal CPU time, and the time of decoding. `distance`: copying a token over 10 to 500 others. `cost`: time and
+memory by length. All have the training program, tokenizer, batches, loss, search and scorer of this project. What is
+finished lies in `--work` and is not done again: a command that was interrupted is repeated.
 """
 
 import argparse
-import statistics
-import time
 from pathlib import Path
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import nn
 
-from benchmarks.architectures.models import ARCHITECTURES, PADDING, build_equal, count_parameters
-from benchmarks.machine import Row, describe, show_table
+from benchmarks.architectures import cost, distance, translate
+from benchmarks.machine import describe, show_table
 
-START, END, FIRST = 0, 2, 4
-LENGTHS = (16, 64, 256)
-
-
-def make_batch(
-    options: argparse.Namespace, draw: torch.Generator, length: int | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return sources (B, S) and targets (B, T), both ending in `</s>`, of one length that is drawn if not given."""
-    if length is None:
-        length = int(torch.randint(4, options.longest + 1, (1,), generator=draw))
-    source = torch.randint(FIRST, options.vocab_size, (options.batch_size, length), generator=draw)
-    end = torch.full((options.batch_size, 1), END)
-    target = source[:, :1] if options.task == "recall" else source
-    return torch.cat((source, end), dim=1), torch.cat((target, end), dim=1)
+TASKS: dict[str, Any] = {"translate": translate, "distance": distance, "cost": cost}
+# Of the Transformer, whose size the others get: the preset tiny for text, less for copying.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "translate": {"hidden_size": 128, "intermediate_size": 256, "layers": 4, "vocab_size": 6000, "steps": 6000},
+    "distance": {"hidden_size": 64, "intermediate_size": 128, "layers": 2, "steps": 1500, "warmup_steps": 100},
+    "cost": {"hidden_size": 128, "intermediate_size": 256, "layers": 4, "vocab_size": 6000},
+}
 
 
-def step(model: nn.Module, optimizer: torch.optim.Optimizer, source: torch.Tensor, target: torch.Tensor) -> float:
-    """Train on a batch; return the loss."""
-    inputs = torch.cat((torch.full_like(target[:, :1], START), target[:, :-1]), dim=1)
-    loss = F.cross_entropy(model(source, inputs).flatten(0, 1), target.flatten(), ignore_index=PADDING)
-    optimizer.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-    return loss.item()
-
-
-@torch.no_grad()
-def decode(model: nn.Module, source: torch.Tensor, length: int) -> torch.Tensor:
-    """Write so many tokens, the most probable each time: (B, length)."""
-    written = torch.full((len(source), 1), START)
-    for _ in range(length):
-        written = torch.cat((written, model(source, written)[:, -1].argmax(dim=-1, keepdim=True)), dim=1)
-    return written[:, 1:]
-
-
-def train(name: str, options: argparse.Namespace, seed: int) -> tuple[nn.Module, float]:
-    """Train an architecture; return it and the CPU seconds that a step takes."""
-    torch.manual_seed(seed)
-    model = build_equal(name, options.vocab_size, options.width, options.layers).train()
-    optimizer = torch.optim.Adam(model.parameters(), lr=options.learning_rate, betas=(0.9, 0.98))
-    draw = torch.Generator().manual_seed(seed)
-    start = time.process_time()
-    for number in range(1, options.steps + 1):
-        rate = min(1.0, number / max(1, options.steps // 10)) * (1 - 0.9 * number / options.steps)
-        optimizer.param_groups[0]["lr"] = options.learning_rate * rate
-        step(model, optimizer, *make_batch(options, draw))
-    return model.eval(), (time.process_time() - start) / options.steps
-
-
-def test_model(model: nn.Module, options: argparse.Namespace, length: int) -> tuple[float, float]:
-    """Return the share of right tokens in percent on new sequences of a length, and CPU seconds a written token."""
-    source, target = make_batch(options, torch.Generator().manual_seed(10_000 + length), length)
-    start = time.process_time()
-    found = decode(model, source, target.shape[1])
-    seconds = (time.process_time() - start) / target.numel()
-    return 100 * float((found == target).float().mean()), seconds
-
-
-def spread(values: list[float], form: str) -> str:
-    """Return the mean of several seeds, and how far they are from it."""
-    mean = format(statistics.mean(values), form)
-    return mean if len(values) == 1 else f"{mean} ± {format(statistics.stdev(values), form)}"
-
-
-def measure_quality(options: argparse.Namespace) -> list[Row]:
-    """Return a row for each architecture: accuracy by length, and times."""
-    rows = []
-    for name in ARCHITECTURES:
-        results: dict[str, list[float]] = {}
-        for seed in range(options.seeds):
-            model, seconds = train(name, options, seed)
-            results.setdefault("training step, ms", []).append(1000 * seconds)
-            for length in options.test_lengths:
-                right, written = test_model(model, options, length)
-                results.setdefault(f"right at {length}, %", []).append(right)
-            results.setdefault("written token, ms", []).append(1000 * written)
-        row = {"architecture": name, "parameters": f"{count_parameters(model):,}"}
-        rows.append(
-            {**row, **{key: spread(values, ".2f" if "ms" in key else ".1f") for key, values in results.items()}}
-        )
-    return rows
-
-
-def measure_cost(options: argparse.Namespace) -> list[Row]:
-    """Return a row for each architecture: CPU milliseconds of a training step by length, the median of a few."""
-    rows = []
-    for name in ARCHITECTURES:
-        model = build_equal(name, options.vocab_size, options.width, options.layers).train()
-        optimizer = torch.optim.Adam(model.parameters())
-        row = {"architecture": name, "parameters": f"{count_parameters(model):,}"}
-        for length in options.test_lengths:
-            batch = make_batch(options, torch.Generator().manual_seed(0), length)
-            step(model, optimizer, *batch)
-            times = []
-            for _ in range(options.steps if options.steps < 20 else 5):
-                start = time.process_time()
-                step(model, optimizer, *batch)
-                times.append(1000 * (time.process_time() - start))
-            row[f"{length} tokens, ms"] = f"{statistics.median(times):.0f}"
-        rows.append(row)
-    return rows
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Read the command, with the defaults of its task."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.architectures.run")
+    parser.add_argument("--task", choices=TASKS, required=True)
+    parser.add_argument("--work", type=Path, help="where trainings and measurements lie (runs/architectures/TASK)")
+    parser.add_argument("--data", type=Path, help="of translate: the folder of the texts")
+    parser.add_argument("--output", type=Path, help="the report; a picture of the same name lies beside it")
+    for name in ("hidden_size", "intermediate_size", "encoder_layers", "decoder_layers", "vocab_size", "steps"):
+        parser.add_argument(f"--{name}", type=int)
+    for name, value in {"num_attention_heads": 4, "seeds": 3, "tokens_per_step": 2048, "repeats": 5}.items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--warmup_steps", type=int, default=1000)
+    parser.add_argument("--dropout", type=float)
+    parser.add_argument("--rates", type=float, nargs="+", help="the best on validation text is chosen for each")
+    parser.add_argument("--tune_steps", type=int, default=1000, help="of trainings that choose a rate")
+    parser.add_argument("--decoded", type=int, default=64, help="of translate: sentences that decoding is timed on")
+    parser.add_argument("--trained", type=int, nargs=2, default=(10, 500), help="of distance: from and to")
+    parser.add_argument("--distances", type=int, nargs="+", default=(10, 20, 50, 100, 200, 500))
+    parser.add_argument("--lengths", type=int, nargs="+", default=(16, 32, 64, 128, 256, 512, 1024))
+    parser.add_argument("--longest_without_cache", type=int, default=256)
+    task = parser.parse_args(arguments).task
+    defaults = dict(DEFAULTS[task])
+    layers = defaults.pop("layers")
+    parser.set_defaults(
+        encoder_layers=layers, decoder_layers=layers, work=Path("runs/architectures") / task, **defaults
+    )
+    options = parser.parse_args(arguments)
+    options.dropout = options.dropout if options.dropout is not None else 0.3 if task == "translate" else 0.0
+    options.rates = options.rates or ([1e-3, 2e-3, 4e-3] if task == "translate" else [2e-3])
+    if task == "translate" and options.data is None:
+        parser.error("--task translate needs --data: the folder of the texts")
+    return options
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, print a table, and write it."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.architectures.run")
-    parser.add_argument("--task", choices=["copy", "recall", "cost"], default="copy")
-    for name, value in {
-        "steps": 400,
-        "seeds": 3,
-        "width": 64,
-        "layers": 2,
-        "vocab_size": 40,
-        "batch_size": 16,
-    }.items():
-        parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--longest", type=int, default=20, help="of the training's sources")
-    parser.add_argument("--test_lengths", type=int, nargs="+")
-    parser.add_argument("--learning_rate", type=float, default=2e-3)
-    parser.add_argument("--output", type=Path)
-    options = parser.parse_args(arguments)
-    lengths = LENGTHS if options.task == "cost" else (options.longest // 2, options.longest, 2 * options.longest)
-    options.test_lengths = options.test_lengths or list(lengths)
-    rows = measure_cost(options) if options.task == "cost" else measure_quality(options)
+    """Measure what is not known yet, print a table, and write it."""
+    options = parse(arguments)
+    torch.set_num_threads(1)
     title = f"Architectures of equal size: {options.task}"
     if options.task != "cost":
-        title += f", {options.steps} steps, trained up to {options.longest} tokens, {options.seeds} seeds"
-    show_table(f"{title}; {describe(torch.get_num_threads())}", rows, options.output)
+        title += f", {options.steps} steps, {options.seeds} seed{'s' if options.seeds > 1 else ''}"
+    rows = TASKS[options.task].compare(options)
+    show_table(f"{title}; {describe(1)}", rows, options.output)
     return 0
 
 

@@ -83,7 +83,7 @@ def build_model(recipe: Recipe, task: Task[T], args: TrainingArguments, text: T,
         tokenizer, new = load_tokenizer(recipe, task, args, text, checkpoint), []
         fields = {**task.config_fields(text), **arguments.config_fields(), "vocab_size": len(tokenizer)}
         try:
-            config = VanillaTransformerConfig.from_preset(arguments.preset, **fields)
+            config = task.model_class.config_class.from_preset(arguments.preset, **fields)
         except StrictDataclassError as error:  # its cause says it without a frame around
             raise RecipeError(str(error.__cause__ or error)) from error
         model = task.model_class(config)
