@@ -1,6 +1,8 @@
 """Time and memory by length (Table 1 of the paper, measured): a training step, and greedy decoding of one sentence."""
 
 import argparse
+import copy
+import functools
 import json
 import multiprocessing
 import statistics
@@ -16,21 +18,30 @@ from benchmarks.architectures import ARCHITECTURES
 from benchmarks.architectures.study import SHAPE
 from benchmarks.machine import reset_peak, resident_bytes
 from benchmarks.speed.workers import rotated
+from vanilla_transformer import VanillaTransformerConfig
 
 KINDS = ("training step", "decoding", "decoding without a cache")
 END = 2
 
 
-def prepare(name: str, kind: str, length: int, options: argparse.Namespace) -> Callable[[], Any]:
-    """Return what is measured: one pair of random tokens, of a length on both sides."""
+@functools.cache
+def configure(name: str, vocab_size: int, **transformer: int) -> VanillaTransformerConfig:
+    """Return the configuration of an architecture of a Transformer's size."""
+    architecture = ARCHITECTURES[name]
+    return architecture.config_class(vocab_size=vocab_size, **architecture.shape(vocab_size, **transformer))
+
+
+def prepare(name: str, kind: str, options: argparse.Namespace) -> Callable[[int], Any]:
+    """Return what is measured, a function of the length: one pair of random tokens, as long on both sides."""
     torch.manual_seed(0)
-    model = ARCHITECTURES[name].build(options.vocab_size, **{field: getattr(options, field) for field in SHAPE})
-    source, target = torch.randint(4, options.vocab_size, (2, 1, length))
+    config = configure(name, options.vocab_size, **{field: getattr(options, field) for field in SHAPE})
+    model = ARCHITECTURES[name].model_class(copy.deepcopy(config))
     if kind == "training step":
         model.train()
         optimizer = torch.optim.Adam(model.parameters())
 
-        def step() -> None:
+        def step(length: int) -> None:
+            source, target = torch.randint(4, options.vocab_size, (2, 1, length))
             optimizer.zero_grad()
             model(input_ids=source, labels=target).loss.backward()
             optimizer.step()
@@ -39,18 +50,23 @@ def prepare(name: str, kind: str, length: int, options: argparse.Namespace) -> C
     with torch.no_grad():
         model.lm_head.weight[END] = 0.0  # a logit of 0, which is never the highest of many
     model.eval()
-    settings = {"num_beams": 1, "max_new_tokens": length, "use_cache": kind == "decoding"}
-    return lambda: model.generate(source, **settings)
+
+    def decode(length: int) -> None:
+        source = torch.randint(4, options.vocab_size, (1, length))
+        model.generate(source, num_beams=1, max_new_tokens=length, use_cache=kind == "decoding")
+
+    return decode
 
 
 def run_once(name: str, kind: str, length: int, options: argparse.Namespace) -> dict[str, float]:
-    """Return CPU seconds, after one time to warm up, and the highest memory above that of the start."""
-    before = resident_bytes()
+    """Return CPU seconds, and the highest memory above that of two tokens; both after a time to warm up."""
+    run = prepare(name, kind, options)
+    run(2)
     reset_peak()
-    run = prepare(name, kind, length, options)
-    run()
+    before = resident_bytes()
+    run(length)
     start = time.process_time()
-    run()
+    run(length)
     return {"seconds": time.process_time() - start, "memory": resident_bytes(peak=True) - before}
 
 
@@ -69,7 +85,8 @@ def compare(options: argparse.Namespace) -> list[dict[str, Any]]:
                 values = {length: factor * found[name][str(length)][key] for length in lengths}
                 row = {"measured": f"{kind}, {unit}", "architecture": name}
                 row |= {
-                    f"{length}": f"{values[length]:,.0f}" if length in values else "" for length in options.lengths
+                    f"{length}": f"{values[length]:,.{0 if key == 'seconds' else 1}f}" if length in values else ""
+                    for length in options.lengths
                 }
                 last = values[lengths[-1]] / values[lengths[-2]] if len(lengths) > 1 else 1.0
                 rows.append({**row, "last / before": f"{last:.1f}"})
@@ -84,6 +101,8 @@ def measure(kind: str, lengths: list[int], options: argparse.Namespace) -> dict[
 
     Each time is measured in a process of its own, which is a fork: it has imported everything.
     """
+    for name in ARCHITECTURES:  # once, before the forks
+        configure(name, options.vocab_size, **{field: getattr(options, field) for field in SHAPE})
     context = multiprocessing.get_context("fork")
     found: dict[str, dict[int, dict[str, float]]] = {name: {} for name in ARCHITECTURES}
     for length in lengths:

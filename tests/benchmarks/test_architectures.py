@@ -171,39 +171,46 @@ def test_a_table_of_cost(tmp_path, capsys):
     assert output.with_suffix(".png").is_file()
 
 
-@pytest.mark.slow
-def test_tables_of_trainings_which_are_found_again(tmp_path, monkeypatch, capsys):
-    """Trainings are in this process, and the second command makes none."""
+@pytest.fixture
+def made(monkeypatch):
+    """The folders of trainings that commands make, in this process."""
     made = []
 
     def complete(run):
         if not (run.folder / "clock.json").is_file():
-            made.append(run.folder)
+            made.append(run.folder.name)
             assert train([run.architecture, *run.words, "--output_dir", str(run.folder)]) == 0
         return run
 
     monkeypatch.setattr(Run, "complete", complete)
+    return made
+
+
+@pytest.mark.slow
+def test_a_table_of_copying_whose_trainings_are_found_again(tmp_path, made, capsys):
     work, output = tmp_path / "work", tmp_path / "distance.md"
     words = [*SMALL, "--trained", "3", "6", "--distances", "4", "9", "--steps", "5", "--seeds", "2"]
-    command = ["--task", "distance", "--work", str(work), *words, "--output", str(output)]
     for _ in range(2):
-        assert main(command) == 0
-        assert len(made) == 6
+        assert main(["--task", "distance", "--work", str(work), *words, "--output", str(output)]) == 0
+        assert sorted(made) == sorted(f"{name}-{seed}" for name in ARCHITECTURES for seed in (1, 2))
     text = output.read_text(encoding="utf-8")
     assert text.count(" ± ") == 9 and "| right over 9, % |" in text
     tokenizer = VanillaTransformerTokenizer.from_pretrained(work / "tokenizer")
     assert len(tokenizer("A....?A").input_ids) == len("A....?A") + 1
 
-    recipe = write_recipe(tmp_path)
-    assert recipe.is_file()
+
+@pytest.mark.slow
+def test_a_table_of_translation(tmp_path, made, capsys):
+    write_recipe(tmp_path)
     for split, new in (("train", "train"), ("validation", "val"), ("validation", "test_2016_flickr")):
         for side, language in (("en", "en"), ("es", "de")):
             (tmp_path / f"{new}.{language}").write_bytes((tmp_path / f"{split}.{side}").read_bytes())
-    output = tmp_path / "translate.md"
+    work, output = tmp_path / "work", tmp_path / "translate.md"
     words = [*SMALL, "--steps", "20", "--tokens_per_step", "200", "--vocab_size", "300", "--seeds", "1"]
     words += ["--rates", "0.001", "0.002", "--tune_steps", "2", "--decoded", "2", "--data", str(tmp_path)]
-    assert main(["--task", "translate", "--work", str(tmp_path / "text"), *words, "--output", str(output)]) == 0
-    assert len(made) == 6 + 6 + 3
-    scores = [json.loads(file.read_text(encoding="utf-8")) for file in (tmp_path / "text").rglob("scores.json")]
+    assert main(["--task", "translate", "--work", str(work), *words, "--output", str(output)]) == 0
+    assert len(made) == 6 + 3
+    scores = [json.loads(file.read_text(encoding="utf-8")) for file in work.rglob("scores.json")]
     assert len(scores) == 6
     assert output.read_text(encoding="utf-8").count("| LSTM |") == 1
+    assert output.with_suffix(".png").is_file()
