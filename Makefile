@@ -70,6 +70,7 @@ bench: $(ENVIRONMENT)  ## measure speed again: benchmarks/results/
 	$(VENV)/bin/python -m benchmarks.speed.waiting --output $(BENCH)/waiting.md
 	$(VENV)/bin/python -m benchmarks.speed.scaling --output $(BENCH)/scaling.md
 	$(VENV)/bin/python -m benchmarks.speed.engines --output $(BENCH)/engines.md
+	$(VENV)/bin/python -m benchmarks.architectures.run --task cost --output $(BENCH)/architectures_cost.md
 
 bench-gpu: $(ENVIRONMENT)  ## measure one GPU in ten minutes: benchmarks/results/gpu.md
 	$(VENV)/bin/python -m benchmarks.gpu --output $(BENCH)/gpu.md

@@ -8,8 +8,8 @@ Recurrent, convolutional and Transformer encoder-decoders of equal size, side by
 
 `translate`: Multi30k English-German (DIR has train, val and test_2016_flickr, tokenized): scores after equal updates
 and after equal CPU time, and the time of decoding. `distance`: copying a token over 10 to 500 others. `cost`: time and
-memory by length. All have the training program, tokenizer, batches, loss, search and scorer of this project. What is
-finished lies in `--work` and is not done again: a command that was interrupted is repeated.
+memory by length. All have the training program, tokenizer, batches, loss, search and scorer of this project. Finished
+trainings and measurements are in `--work` and are not made again: repeat a command that was interrupted.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.utils import logging
 
 from benchmarks.architectures import cost, distance, translate
 from benchmarks.machine import describe, show_table
@@ -25,7 +26,7 @@ TASKS: dict[str, Any] = {"translate": translate, "distance": distance, "cost": c
 # Of the Transformer, whose size the others get: the preset tiny for text, less for copying.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "translate": {"hidden_size": 128, "intermediate_size": 256, "layers": 4, "vocab_size": 6000, "steps": 6000},
-    "distance": {"hidden_size": 64, "intermediate_size": 128, "layers": 2, "steps": 1500, "warmup_steps": 100},
+    "distance": {"hidden_size": 64, "intermediate_size": 128, "layers": 2, "steps": 3000, "warmup_steps": 300},
     "cost": {"hidden_size": 128, "intermediate_size": 256, "layers": 4, "vocab_size": 6000},
 }
 
@@ -34,9 +35,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command, with the defaults of its task."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.architectures.run")
     parser.add_argument("--task", choices=TASKS, required=True)
-    parser.add_argument("--work", type=Path, help="where trainings and measurements lie (runs/architectures/TASK)")
+    parser.add_argument("--work", type=Path, help="the folder of trainings and measurements (runs/architectures/TASK)")
     parser.add_argument("--data", type=Path, help="of translate: the folder of the texts")
-    parser.add_argument("--output", type=Path, help="the report; a picture of the same name lies beside it")
+    parser.add_argument("--output", type=Path, help="the report; with a picture of the same name beside it")
     for name in ("hidden_size", "intermediate_size", "encoder_layers", "decoder_layers", "vocab_size", "steps"):
         parser.add_argument(f"--{name}", type=int)
     for name, value in {"num_attention_heads": 4, "seeds": 3, "tokens_per_step": 2048, "repeats": 5}.items():
@@ -58,7 +59,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     options = parser.parse_args(arguments)
     options.dropout = options.dropout if options.dropout is not None else 0.3 if task == "translate" else 0.0
-    options.rates = options.rates or ([1e-3, 2e-3, 4e-3] if task == "translate" else [2e-3])
+    options.rates = options.rates or [1e-3, 2e-3, 4e-3]
     if task == "translate" and options.data is None:
         parser.error("--task translate needs --data: the folder of the texts")
     return options
@@ -68,6 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure what is not known yet, print a table, and write it."""
     options = parse(arguments)
     torch.set_num_threads(1)
+    logging.disable_progress_bar()
     title = f"Architectures of equal size: {options.task}"
     if options.task != "cost":
         title += f", {options.steps} steps, {options.seeds} seed{'s' if options.seeds > 1 else ''}"

@@ -41,7 +41,7 @@ class Run:
             command = [sys.executable, "-m", "benchmarks.architectures.train", self.architecture, *self.words]
             command += ["--output_dir", str(self.folder), "--resume_from_checkpoint", "auto"]
             self.folder.mkdir(parents=True, exist_ok=True)
-            with open(self.folder.with_suffix(".log"), "a", encoding="utf-8") as log:
+            with open(self.folder.parent / f"{self.folder.name}.log", "a", encoding="utf-8") as log:
                 subprocess.run(command, check=True, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
             for checkpoint in find_checkpoints(self.folder):
                 for pattern in OF_TRAINING:

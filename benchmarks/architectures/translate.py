@@ -33,7 +33,7 @@ def compare(options: argparse.Namespace) -> list[dict[str, Any]]:
     if not (options.work / "tokenizer").is_dir():
         lines = [line for side in ("source", "target") for line in read_lines(Path(texts[side]))]
         VanillaTransformerTokenizer.train(lines, options.vocab_size).save_pretrained(options.work / "tokenizer")
-    each = max(1, options.steps // EVALUATIONS)
+    each = max(2, options.steps // EVALUATIONS)  # of two steps the clock counts one
     fields = {**texts, "bleu_tokenize": "none", "eval_strategy": "steps", "eval_steps": each, "save_steps": each}
     fields |= {"generation_num_beams": 1, "average_checkpoints": AVERAGED}
     rates = choose_rates(options, **fields)
@@ -87,6 +87,8 @@ def score_folder(model: Path, output: Path, options: argparse.Namespace) -> dict
 
 def score_until(run: Run, steps: int, options: argparse.Namespace) -> dict[str, float]:
     """Return the scores of a training that ends after so many steps: of the mean of its last checkpoints."""
+    if steps >= options.steps:
+        return score_folder(run.folder, run.folder / "scores", options)
     folder = run.folder / f"until_{steps}"
     if not folder.is_dir():
         found = sorted((each for each in find_checkpoints(run.folder) if step_of(each) <= steps), key=step_of)

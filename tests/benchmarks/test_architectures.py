@@ -189,7 +189,7 @@ def made(monkeypatch):
 @pytest.mark.slow
 def test_a_table_of_copying_whose_trainings_are_found_again(tmp_path, made, capsys):
     work, output = tmp_path / "work", tmp_path / "distance.md"
-    words = [*SMALL, "--trained", "3", "6", "--distances", "4", "9", "--steps", "5", "--seeds", "2"]
+    words = [*SMALL, "--trained", "3", "6", "--distances", "4", "9", "--steps", "5", "--seeds", "2", "--rates", "1e-3"]
     for _ in range(2):
         assert main(["--task", "distance", "--work", str(work), *words, "--output", str(output)]) == 0
         assert sorted(made) == sorted(f"{name}-{seed}" for name in ARCHITECTURES for seed in (1, 2))
@@ -200,17 +200,18 @@ def test_a_table_of_copying_whose_trainings_are_found_again(tmp_path, made, caps
 
 
 @pytest.mark.slow
-def test_a_table_of_translation(tmp_path, made, capsys):
+def test_a_table_of_translation(tmp_path, made, monkeypatch, capsys):
+    monkeypatch.setattr("benchmarks.architectures.translate.EVALUATIONS", 2)
     write_recipe(tmp_path)
     for split, new in (("train", "train"), ("validation", "val"), ("validation", "test_2016_flickr")):
         for side, language in (("en", "en"), ("es", "de")):
             (tmp_path / f"{new}.{language}").write_bytes((tmp_path / f"{split}.{side}").read_bytes())
     work, output = tmp_path / "work", tmp_path / "translate.md"
-    words = [*SMALL, "--steps", "20", "--tokens_per_step", "200", "--vocab_size", "300", "--seeds", "1"]
+    words = [*SMALL, "--steps", "8", "--tokens_per_step", "200", "--vocab_size", "300", "--seeds", "1"]
     words += ["--rates", "0.001", "0.002", "--tune_steps", "2", "--decoded", "2", "--data", str(tmp_path)]
     assert main(["--task", "translate", "--work", str(work), *words, "--output", str(output)]) == 0
     assert len(made) == 6 + 3
     scores = [json.loads(file.read_text(encoding="utf-8")) for file in work.rglob("scores.json")]
-    assert len(scores) == 6
+    assert 4 <= len(scores) <= 6  # equal time is equal steps for the fastest
     assert output.read_text(encoding="utf-8").count("| LSTM |") == 1
     assert output.with_suffix(".png").is_file()
