@@ -131,6 +131,9 @@ def plot(options: argparse.Namespace) -> None:
             axes = grid[row][column]
             for name, values in found.items():
                 axes.loglog(list(map(int, values)), [factor * each[key] for each in values.values()], "-o", label=name)
+            lengths = list(map(int, next(iter(found.values()))))
+            axes.set_xticks(lengths, list(map(str, lengths)), minor=False)
+            axes.minorticks_off()
             axes.set(xlabel="tokens on each side", ylabel=label, title=kind if row == 0 else None)
             axes.legend()
             axes.grid(alpha=0.3)
