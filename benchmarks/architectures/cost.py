@@ -88,8 +88,8 @@ def compare(options: argparse.Namespace) -> list[dict[str, Any]]:
                     f"{length}": f"{values[length]:,.{0 if key == 'seconds' else 1}f}" if length in values else ""
                     for length in options.lengths
                 }
-                last = values[lengths[-1]] / values[lengths[-2]] if len(lengths) > 1 else 1.0
-                rows.append({**row, "last / before": f"{last:.1f}"})
+                before = values[lengths[-2]] if len(lengths) > 1 else 0.0
+                rows.append({**row, "last / before": f"{values[lengths[-1]] / before:.1f}" if before else ""})
     if options.output is not None:
         plot(options)
     return rows
