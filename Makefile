@@ -116,8 +116,8 @@ test-browser: browser-files $(PAGE)/float32/README.md  ## drive the page in a br
 	$(VENV)/bin/python -c 'from training.data.phrasebook import phrasebook; print(*(pair[0] for pair in phrasebook()["test"][:100]), sep="\n")' \
 	    > $(PAGE)/sentences.txt
 	for model in model float32; do $(VENV)/bin/python -m vanilla_transformer.cli translate --model $(PAGE)/$$model \
-	    --engine onnxruntime --input $(PAGE)/sentences.txt --output $(PAGE)/$$model.jsonl --output_format jsonl \
-	    --num_return_sequences 4 --tokens_per_batch 1 || exit 1; done
+	    --engine onnxruntime --input $(PAGE)/sentences.txt --output_format jsonl --num_return_sequences 4 \
+	    --tokens_per_batch 1 > $(PAGE)/$$model.jsonl || exit 1; done
 	node tests/docs/node.mjs $(PAGE)
 	node tests/docs/page.mjs $(PAGE) $(SERVE) 0
 
