@@ -148,15 +148,15 @@ def messages() -> Iterator[list[str]]:
 
 
 @pytest.fixture
-def full_disk() -> Callable[[], contextlib.AbstractContextManager[None]]:
+def full_disk() -> Callable[..., contextlib.AbstractContextManager[None]]:
     """A context in which no file can grow past 20 kB, as on a disk with no more space; of Unix alone."""
     resource = pytest.importorskip("resource")
 
     @contextlib.contextmanager
-    def limited() -> Iterator[None]:
+    def limited(size: int = 20_000) -> Iterator[None]:
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
         try:
             yield
         finally:

@@ -12,63 +12,59 @@ origin, are written. An interrupted run goes on by the same command.
 """
 
 import argparse
-import hashlib
 import json
-import multiprocessing
 import statistics
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from training.data.cleaning import length_ratios
-from training.data.encoding import available_cores
 from training.data.texts import ParallelText, read_two_files
 from training.tasks.robustness import OFF
-from vanilla_transformer import VanillaTransformerTranslationPipeline
+from training.translate import (
+    PART_SIZE,
+    Job,
+    Work,
+    choose_devices,
+    prepare,
+    read_translations,
+    translate_all,
+)
 from vanilla_transformer.errors import RecipeError, run_command
-from vanilla_transformer.loading import load_model
-from vanilla_transformer.text import read_plain_text
+from vanilla_transformer.text import read_plain_text, write_whole
 
-PART_SIZE = 1_000  # sentences that one process translates, and a run that goes on need not do again
-UNFINISHED, PLAN = "unfinished", "plan.json"
-# Files of a model that decide what it translates a sentence into.
-MODEL_FILES = ("*.safetensors", "config.json", "generation_config.json", "tokenizer.json")
+UNFINISHED = "unfinished"
 SOURCE, TARGET, COUNTS = "source.txt", "target.txt", "augment.json"
 
 
 @dataclass(frozen=True)
-class Job:
+class Origin:
     """
     Sentences that one model translates.
 
     Attributes:
-        origin: of the pairs that come out, such as "forward".
+        name: of the pairs that come out, such as "forward".
         model: its folder.
         sentences: each once.
         is_target: whether they are of the target language, and their translations sources.
-        part_size: sentences of a part.
     """
 
-    origin: str
+    name: str
     model: str
     sentences: tuple[str, ...]
     is_target: bool
-    part_size: int
 
-    @property
-    def parts(self) -> int:
-        return -(-len(self.sentences) // self.part_size)
-
-    def part(self, number: int) -> tuple[str, ...]:
-        return self.sentences[number * self.part_size : (number + 1) * self.part_size]
+    def write(self, folder: Path) -> Job:
+        """Write the sentences into a folder, to be translated."""
+        path = folder / f"{self.name.replace(' ', '_')}.txt"
+        write_whole(path, "".join(f"{sentence}\n" for sentence in self.sentences))
+        return Job(self.name, self.model, str(path))
 
 
-def make_jobs(options: argparse.Namespace, real: ParallelText) -> list[Job]:
+def find_origins(options: argparse.Namespace, real: ParallelText) -> list[Origin]:
     """What there is to translate, by which model."""
     texts = [
         ("forward", options.forward, real.sources, False),
@@ -77,8 +73,8 @@ def make_jobs(options: argparse.Namespace, real: ParallelText) -> list[Job]:
         ("target text", options.backward, read_all(options.target_text), True),
     ]
     return [
-        Job(origin, str(model), tuple(dict.fromkeys(line for line in lines if line.strip())), is_target, PART_SIZE)
-        for origin, model, lines, is_target in texts
+        Origin(name, str(model), tuple(dict.fromkeys(line for line in lines if line.strip())), is_target)
+        for name, model, lines, is_target in texts
         if model is not None and lines
     ]
 
@@ -87,122 +83,28 @@ def read_all(paths: Iterable[str]) -> list[str]:
     return [line for path in paths for line in read_plain_text(path, allow_blank=True)]
 
 
-def prepare(folder: Path, jobs: list[Job], num_beams: int) -> Path:
+def translate_origins(origins: list[Origin], options: argparse.Namespace) -> Iterator[Iterator[tuple[str, str]]]:
     """
-    The folder of the parts that are done.
+    The pairs of each origin, source and target, one of them made by its model.
 
     Raises:
-        RecipeError: if those there are of another text, another model or another search.
+        SettingsError: if what an earlier run has left is of another text, model or search, or if a process fails.
     """
-    plan = {
-        "num_beams": num_beams,
-        "jobs": {
-            job.origin: {
-                "model": job.model,
-                "files": {
-                    file.name: digest(file.read_bytes())
-                    for pattern in MODEL_FILES
-                    for file in sorted(Path(job.model).glob(pattern))
-                },
-                "text": digest("\n".join(job.sentences).encode()),
-            }
-            for job in jobs
-        },
-    }
-    unfinished = folder / UNFINISHED
-    unfinished.mkdir(parents=True, exist_ok=True)
-    path = unfinished / PLAN
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != plan:
-        raise RecipeError(
-            f"`--output` must be the folder of the same run or a new one, but {unfinished} has translations of "
-            "another text, model or search. Name another folder, or delete it."
-        )
-    path.with_suffix(".part").write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
-    path.with_suffix(".part").replace(path)  # whole, whenever the run is killed
-    return unfinished
+    folder = options.output / UNFINISHED
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = tuple(origin.write(folder) for origin in origins)
+    work = Work(jobs, folder, {"num_beams": options.num_beams}, OFF, PART_SIZE)
+    lines = prepare(work)
+    translate_all(work, lines, choose_devices("auto", options.num_processes))
+    for origin, job, count in zip(origins, jobs, lines, strict=True):
+        yield pairs_of(read_translations(work, job, count), origin.is_target)
 
 
-def digest(content: bytes) -> str:
-    """A short name of some bytes."""
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
-def path_of_part(unfinished: Path, job: Job, number: int) -> Path:
-    return unfinished / f"{job.origin.replace(' ', '_')}-{number:05d}.json"
-
-
-def translate_parts(
-    jobs: list[Job],
-    todo: list[tuple[int, int]],
-    unfinished: Path,
-    num_beams: int,
-    share: int,
-    shares: int,
-    counter: "multiprocessing.Queue[int]",
-) -> None:
-    """One process's share of the parts, model by model; each part is written when it is whole."""
-    torch.set_num_threads(1 if shares > 1 else torch.get_num_threads())
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    translator, loaded = None, None
-    for index, number in todo[share::shares]:
-        job = jobs[index]
-        if translator is None or loaded != job.model:
-            model, tokenizer = load_model(job.model, "cpu")
-            translator = VanillaTransformerTranslationPipeline(model=model, tokenizer=tokenizer, device="cpu", **OFF)
-            loaded = job.model
-        sentences = list(job.part(number))
-        results = translator.translate(sentences, {"num_beams": num_beams}, **OFF)
-        texts = [" ".join(result[0][translator.text_key].split()) for result in results]
-        path = path_of_part(unfinished, job, number)
-        path.with_suffix(".part").write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8")
-        path.with_suffix(".part").replace(path)
-        counter.put(len(sentences))
-
-
-def translate_all(jobs: list[Job], unfinished: Path, num_beams: int, processes: int) -> None:
-    """
-    Translate what is not done yet.
-
-    Raises:
-        RecipeError: if a process fails; its error is on the screen.
-    """
-    every = [(index, number) for index, job in enumerate(jobs) for number in range(job.parts)]
-    todo = [(index, number) for index, number in every if not path_of_part(unfinished, jobs[index], number).is_file()]
-    total = sum(len(job.sentences) for job in jobs)
-    done = total - sum(len(jobs[index].part(number)) for index, number in todo)
-    context = multiprocessing.get_context("spawn")
-    counter: multiprocessing.Queue[int] = context.Queue()
-    processes = max(1, min(processes, len(todo)))
-    workers = [
-        context.Process(
-            target=translate_parts, args=(jobs, todo, unfinished, num_beams, share, processes, counter), daemon=True
-        )
-        for share in range(processes)
-    ]
-    for worker in workers:
-        worker.start()
-    with tqdm(total=total, initial=done, unit="sentence", disable=not sys.stderr.isatty()) as bar:
-        while any(worker.is_alive() for worker in workers):
-            workers[0].join(0.2)
-            while not counter.empty():
-                bar.update(counter.get())
-            if any(worker.exitcode for worker in workers):
-                break
-    for worker in workers:
-        if any(each.exitcode for each in workers):
-            worker.terminate()
-        worker.join()
-    if any(worker.exitcode for worker in workers):
-        raise RecipeError("A process that translates has failed. What is done is kept: repeat the command to go on.")
-
-
-def translations(job: Job, unfinished: Path) -> Iterator[tuple[str, str]]:
-    """Pairs of a job: source and target, one of them made by the model."""
-    for number in range(job.parts):
-        texts = json.loads(path_of_part(unfinished, job, number).read_text(encoding="utf-8"))
-        for sentence, text in zip(job.part(number), texts, strict=True):
-            yield (text, sentence) if job.is_target else (sentence, text)
+def pairs_of(translations: Iterable[tuple[str, str]], is_target: bool) -> Iterator[tuple[str, str]]:
+    """Sources and targets, out of sentences and their translations."""
+    for sentence, translation in translations:
+        text = " ".join(translation.split())
+        yield (text, sentence) if is_target else (sentence, text)
 
 
 def key(text: str) -> str:
@@ -274,7 +176,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--max_length_ratio", type=float, default=3.0, help="leave out pairs so many times off the usual ratio (3)"
     )
-    parser.add_argument("--num_processes", type=int, help="processes of one thread that translate; one for each core")
+    parser.add_argument("--num_processes", type=int, help="that translate; one for each GPU or core")
     parser.add_argument("--output", type=Path, required=True, help=f"folder for {SOURCE}, {TARGET} and {COUNTS}")
     return parser
 
@@ -312,24 +214,22 @@ def run(options: argparse.Namespace) -> dict[str, dict[str, int]]:
         raise RecipeError(
             f"`--source` and `--target` must have pairs that may be used, but {options.source} has none."
         )
-    jobs = make_jobs(options, real)
-    unfinished = prepare(options.output, jobs, options.num_beams)
-    translate_all(jobs, unfinished, options.num_beams, options.num_processes or available_cores())
+    origins = find_origins(options, real)
     usual = statistics.median(length_ratios(real))
     pairs = list(zip(real.sources, real.targets, strict=True))
     counts["real"] |= {**real.dropped, "written": options.repeat * len(pairs)}
     known, written = set(pairs), pairs * options.repeat
-    for job in jobs:
+    for origin, translated in zip(origins, translate_origins(origins, options), strict=True):
         dropped: dict[str, int] = {}
-        chosen = list(choose(translations(job, unfinished), known, excluded, usual, options.max_length_ratio, dropped))
-        counts[job.origin] = {"read": len(job.sentences), **dropped, "written": len(chosen)}
+        chosen = list(choose(translated, known, excluded, usual, options.max_length_ratio, dropped))
+        counts[origin.name] = {"read": len(origin.sentences), **dropped, "written": len(chosen)}
         written += chosen
     for name, side in ((SOURCE, 0), (TARGET, 1)):
         lines = "".join(f"{' '.join(pair[side].split())}\n" for pair in written)
-        (options.output / f"{name}.part").write_text(lines, encoding="utf-8", newline="\n")
+        write_whole(options.output / f"{name}.part", lines)
     for name in (SOURCE, TARGET):
         (options.output / f"{name}.part").replace(options.output / name)
-    (options.output / COUNTS).write_text(json.dumps(counts, indent=2) + "\n", encoding="utf-8")
+    write_whole(options.output / COUNTS, json.dumps(counts, indent=2) + "\n")
     return counts
 
 

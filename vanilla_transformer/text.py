@@ -2,10 +2,11 @@
 
 import gzip
 import json
+import os
 import re
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .errors import TextError
 
@@ -86,6 +87,7 @@ TEXT_FORMATS: tuple[tuple[str, Format], ...] = (
     (r'(#.*+\n|\s)*+msgid "', Format("a gettext catalogue", SEGMENTS)),
 )
 BEGINNING = 100  # lines in which a format shows
+MOST_JSON = 1 << 28  # bytes of a file of settings or results
 PROLOG = re.compile(r"\s*(<\?xml\b.*?\?>)?(\s|<!--.*?-->|<\?.*?\?>)*", re.DOTALL)
 LONE_TAG = re.compile(rf"<([A-Za-z][\w:.-]*)(({ATTRIBUTE})*)\s*>")
 JSON_OBJECT = re.compile(r'\s*\[?\s*\{\s*"([^"\\]|\\.)*"\s*:')
@@ -197,6 +199,44 @@ def read_lines(path: str | Path, allow_blank: bool = False) -> list[str]:
     except OSError as error:
         raise TextError(f"{path} cannot be read: {error.strerror}.") from error
     return split_lines(content, str(path), allow_blank)
+
+
+def parse_json(text: str) -> Any:
+    """
+    Return what some JSON holds.
+
+    Raises:
+        ValueError: if it is none, or has more levels than Python reads.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it has too many levels") from error
+
+
+def read_json(path: str | Path) -> Any:
+    """
+    Return what a file of settings or results holds.
+
+    Raises:
+        ValueError: if it is no JSON in UTF-8, has too many levels, or is larger than such a file.
+        OSError: if it cannot be read.
+    """
+    size = Path(path).stat().st_size
+    if size > MOST_JSON:
+        raise ValueError(f"it has {size:,} bytes, and such a file at most {MOST_JSON:,}")
+    return parse_json(Path(path).read_text(encoding="utf-8"))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is whole under its name, whenever the program is killed and however full the disk is."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8", newline="\n")
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def read_plain_text(path: str | Path, allow_blank: bool = False) -> list[str]:

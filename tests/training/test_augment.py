@@ -7,10 +7,11 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from training import augment
-from training.augment import Job, choose, main, prepare
+from training.augment import choose, main
 from training.tasks.robustness import OFF
+from training.translate import Work, prepare, translate_parts
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
-from vanilla_transformer.errors import RecipeError
+from vanilla_transformer.errors import SettingsError
 from vanilla_transformer.loading import load_model
 
 SOURCES = ["the house is red", "the car is new", "the house is red", "the red car", "the new house", "a test"]
@@ -67,8 +68,8 @@ def test_an_interrupted_run_translates_only_what_is_not_done(files, model_folder
     assert main(arguments) == 0
     pairs, _ = written(files)
     unfinished = files / "out" / "unfinished"
-    (unfinished / "backward-00001.json").unlink()
-    (unfinished / "forward-00000.json").write_text('["uno", "dos"]', encoding="utf-8")
+    (unfinished / "backward-0000001.json").unlink()
+    (unfinished / "forward-0000000.json").write_text('["uno", "dos"]', encoding="utf-8")
     assert main(arguments) == 0
     again, _ = written(files)
     assert ("the house is red", "uno") in again and ("the car is new", "dos") in again
@@ -91,9 +92,11 @@ def test_tokenized_lines_reach_the_model_whole_and_as_they_are(model_folder, tmp
         return input_ids
 
     monkeypatch.setattr(VanillaTransformerForConditionalGeneration, "generate", echo)
-    job = augment.Job("forward", str(model_folder), lines, False, 10)
-    augment.translate_parts([job], [(0, 0)], tmp_path, 3, 0, 1, queue.Queue())
-    assert list(augment.translations(job, tmp_path)) == [(line, line) for line in lines]
+    job = augment.Origin("forward", str(model_folder), lines, False).write(tmp_path)
+    work = augment.Work((job,), tmp_path, {"num_beams": 3}, OFF)
+    translate_parts(work, {0: (0,)}, "cpu", queue.Queue())
+    pairs = augment.pairs_of(augment.read_translations(work, job, len(lines)), is_target=False)
+    assert list(pairs) == [(line, line) for line in lines]
     assert seen == [(2, 3)]
 
 
@@ -112,7 +115,7 @@ def test_translations_of_another_text_are_not_taken(files, model_folder, capsys)
     assert main(arguments) == 0
     (files / "train.en").write_text("\n".join([*SOURCES[:-2], "b", "c"]) + "\n", encoding="utf-8")
     assert main(arguments) == 2
-    assert "`--output` must be the folder of the same run or a new one" in capsys.readouterr().err
+    assert "`--output` must be that of the same run or a new one" in capsys.readouterr().err
     (files / "train.en").write_text("\n".join(SOURCES) + "\n", encoding="utf-8")
     assert main(arguments) == 0
     weights = model_folder / "model.safetensors"
@@ -121,13 +124,14 @@ def test_translations_of_another_text_are_not_taken(files, model_folder, capsys)
 
 
 def test_translations_by_other_settings_of_a_model_are_not_taken(model_folder, tmp_path):
-    jobs = [Job("forward", str(model_folder), ("the house is red",), False, 10)]
-    assert prepare(tmp_path / "out", jobs, 4) == prepare(tmp_path / "out", jobs, 4)
+    job = augment.Origin("forward", str(model_folder), ("the house is red",), False).write(tmp_path)
+    work = Work((job,), tmp_path / "out", {"num_beams": 4})
+    assert prepare(work) == prepare(work) == [1]
     model, _ = load_model(model_folder)
     model.generation_config.length_penalty = 0.2
     model.generation_config.save_pretrained(model_folder)
-    with pytest.raises(RecipeError, match="another text, model or search"):
-        prepare(tmp_path / "out", jobs, 4)
+    with pytest.raises(SettingsError, match="another text, model or search"):
+        prepare(work)
 
 
 def test_what_is_left_out():
