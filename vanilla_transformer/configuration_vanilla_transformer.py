@@ -254,6 +254,8 @@ PRESETS: dict[str, dict[str, str | float]] = {
 
 # The longest sequence of sinusoids, which have no longest, as a number that other libraries can count to.
 NO_POSITION_LIMIT = 2**31 - 1
+# Beyond these a file is damaged: building such a model would not come to an end.
+MOST_LAYERS, MOST_SIZE = 1_000, 1 << 24
 
 # What the paper, torch and other models call fields of the configuration, where one name cannot replace the other.
 OTHER_NAMES = {
@@ -605,6 +607,9 @@ class VanillaTransformerConfig(PreTrainedConfig):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"`{name}` is {value}. Give a whole number of at least 1.")
+            most = MOST_LAYERS if name.endswith("layers") else MOST_SIZE
+            if value is not None and value > most and name != "max_position_embeddings":
+                raise ValueError(f"`{name}` is {value}. Give at most {most:,}: no model of that size would be built.")
         for name in ("vocab_size", "decoder_vocab_size"):
             size = getattr(self, name)
             if size is not None and self.pad_token_id is not None and not 0 <= self.pad_token_id < size:

@@ -1,5 +1,6 @@
 """Errors that are meant for the user: one line that names the field, file or option, its value and the remedy."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,8 +11,11 @@ class UserError(ValueError):
     Invalid input, with a message meant for the user.
 
     Only these become a line on the screen: a bug, of ours or of a library, keeps its traceback. It is a `ValueError`
-    for those who use this package as a library.
+    for those who use this package as a library. A word of 300 characters or more, as of a damaged file, is cut.
     """
+
+    def __str__(self) -> str:
+        return re.sub(r"(\S{100})\S{200,}", r"\1...", super().__str__())
 
 
 class RecipeError(UserError):

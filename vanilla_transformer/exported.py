@@ -9,6 +9,7 @@ from transformers import GenerationConfig
 
 from .configuration_vanilla_transformer import Named, VanillaTransformerConfig
 from .errors import ModelFolderError
+from .text import read_json
 
 FACTS_OF_EXPORT = "vanilla_transformer.json"
 # The engine that runs what `export --to` writes under each name.
@@ -63,7 +64,7 @@ def read_exported(folder: Path) -> Exported | None:
     if not file.is_file():
         return None
     try:
-        found = Exported(**json.loads(file.read_text(encoding="utf-8")))
+        found = Exported(**read_json(file))
     except (TypeError, ValueError) as error:
         raise ModelFolderError(f"{file} is damaged: {error}. Copy the folder again, or export it anew.") from error
     if found.format not in ENGINES_OF_FORMATS:

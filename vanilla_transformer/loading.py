@@ -1,6 +1,5 @@
 """Models from folders and from the Hub, with words for what can be wrong with them."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from .errors import ModelFolderError, SettingsError
 from .exported import check_engine
 from .fsmt import FSMTTokenizer
 from .pipeline_vanilla_transformer import VanillaTransformerTranslationPipeline
+from .text import read_json
 
 if TYPE_CHECKING:
     from transformers.models.auto.auto_factory import _BaseAutoModelClass
@@ -138,10 +138,14 @@ def load_parts(
     part = "model"
     try:
         model, info = auto_class.from_pretrained(
-            name, output_loading_info=True, ignore_mismatched_sizes=True, **config_fields
+            name,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            trust_remote_code=False,  # else transformers asks on a terminal, and runs it after a yes
+            **config_fields,
         )
         part = "tokenizer"
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         if isinstance(tokenizer, transformers.FSMTTokenizer):
             tokenizer = FSMTTokenizer.from_pretrained(name)
     except ImportError as error:
@@ -177,7 +181,7 @@ def read_generation_config(folder: Path) -> Named | None:
     """
     file = folder / "generation_config.json"
     try:
-        settings = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        settings = read_json(file) if file.is_file() else None
     except ValueError as error:
         raise ModelFolderError(f"{file} is damaged: {error}. Copy the folder again.") from error
     if not isinstance(settings, dict | None):

@@ -19,6 +19,7 @@ from .errors import ModelCardError
 from .generation_vanilla_transformer import VanillaTransformerGenerationMixin
 from .loading import read_generation_config
 from .scores import MEASURES, Results, write_score, write_value
+from .text import read_json
 
 RESULTS = "all_results.json"  # in a model's folder: its scores
 FACTS = "model_card.json"  # in a model's folder: what its card says and its configuration does not
@@ -132,7 +133,7 @@ class ModelCardFacts:
         if not path.is_file():
             return cls()
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             return cls(**{**content, "results": Results.from_json(content.get("results", {}))})
         except (AttributeError, ValueError, TypeError, StrictDataclassError) as error:
             said = " ".join(str(error).split())

@@ -21,6 +21,12 @@ def test_a_user_s_error_is_one_line(kind, capsys):
     assert capsys.readouterr().err == "error: `field` must be 1, but is 2.\n"
 
 
+def test_an_endless_word_is_cut_and_others_are_not():
+    path = "/".join(["folder"] * 40)
+    assert str(UserError(f"{path} is {'x' * 5_000}. Mend it.")) == f"{path} is {'x' * 100}... Mend it."
+    assert str(pickle.loads(pickle.dumps(UserError("as it is")))) == "as it is"
+
+
 def test_what_the_machine_says_is_one_line(capsys):
     assert run_command(fail(FileNotFoundError(2, "No such file or directory", "x"))) == 2
     assert capsys.readouterr().err == "error: [Errno 2] No such file or directory: 'x'\n"

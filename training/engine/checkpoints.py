@@ -1,7 +1,7 @@
 """Checkpoints on disk: which there are, which are whole, and the folder they go to."""
 
-import json
 import math
+import pickle
 import re
 import shutil
 import sys
@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
+from transformers.trainer_pt_utils import safe_globals
 from transformers.utils import CONFIG_NAME
 
 from training.engine.arguments import TrainingArguments
@@ -19,6 +20,7 @@ from training.log import logger
 from training.recipe.fields import TrainingFields
 from vanilla_transformer import VanillaTransformerConfig
 from vanilla_transformer.errors import RecipeError
+from vanilla_transformer.text import read_json
 
 WEIGHTS = "model.safetensors"
 # Of a tokenizer of ours, of Marian's and of FSMT's.
@@ -76,6 +78,11 @@ def find_best(checkpoints: list[Path], log_history: list[dict[str, float]]) -> P
     return min(evaluated, key=lambda folder: losses[step_of(folder)], default=None)
 
 
+def count_processes(checkpoint: Path) -> int:
+    """Return how many processes wrote a checkpoint, by their random states."""
+    return len(list(checkpoint.glob("rng_state_*.pth"))) or 1
+
+
 def find_damage_of_weights(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint's weights, in a few words; `None` for whole ones."""
     try:
@@ -94,7 +101,7 @@ def find_damage(checkpoint: Path) -> str | None:
     try:
         vocabulary = next((each for each in VOCABULARIES if (checkpoint / each).is_file()), VOCABULARIES[0])
         for name in (CONFIG_NAME, vocabulary, TRAINER_STATE_NAME):
-            content = json.loads((checkpoint / name).read_text(encoding="utf-8"))
+            content = read_json(checkpoint / name)
         lacking = [entry for entry in STATE if entry not in content]
         if lacking:
             return f"{name} has no {lacking[0]}"
@@ -103,9 +110,13 @@ def find_damage(checkpoint: Path) -> str | None:
             with zipfile.ZipFile(checkpoint / name) as archive:
                 if archive.testzip() is not None:
                     return f"{name} has wrong checksums"
+            with safe_globals():  # what Trainer reads of random states
+                torch.load(checkpoint / name, map_location="cpu", mmap=True, weights_only=True)
     except FileNotFoundError:
         return f"{name} is missing"
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
+    except pickle.UnpicklingError:
+        return f"{name} holds more than numbers, as a file with code does"
+    except (OSError, ValueError, TypeError, RuntimeError, KeyError, EOFError, zipfile.BadZipFile) as error:
         return f"{name} cannot be read: {error}"
     return find_damage_of_weights(checkpoint)
 
@@ -221,7 +232,7 @@ def patience_is_over(log_history: list[dict[str, float]], patience: int) -> bool
 
 def is_finished(checkpoint: Path, args: TrainingFields) -> bool:
     """Whether a run that goes on from a checkpoint has no step left to do."""
-    state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    state = read_json(checkpoint / TRAINER_STATE_NAME)
     if args.patience is not None and patience_is_over(state["log_history"], args.patience):
         return True
     last = args.max_steps
@@ -248,7 +259,7 @@ def check_continuation(
                 f"{checkpoint} has `{name}` {getattr(saved, name)} and the recipe makes it {getattr(config, name)}. "
                 "Go on with the settings and the text that the run began with, or start a new one."
             )
-    state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    state = read_json(checkpoint / TRAINER_STATE_NAME)
     was = round(state["global_step"] / state["epoch"]) if state["epoch"] else steps_per_epoch
     if was != steps_per_epoch:
         raise RecipeError(

@@ -166,7 +166,7 @@ def check_folder(folder: Path) -> VanillaTransformerConfig:
     """
     check_model_folder(folder)
     try:
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # a damaged file can make transformers raise anything
         raise ModelFolderError(f"{folder / 'config.json'} is damaged: {error}. Copy the folder again.") from error
     if not isinstance(config, VanillaTransformerConfig):

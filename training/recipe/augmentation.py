@@ -3,6 +3,7 @@
 import yaml
 
 from training.recipe.ranges import Value
+from training.recipe.reading import read_yaml
 from vanilla_transformer.errors import RecipeError
 
 # Shares of the pairs that an epoch changes.
@@ -20,7 +21,7 @@ def read_mapping(value: Value, name: str, example: str) -> dict[str, Value]:
     mapping: Value = value or {}
     if isinstance(mapping, str):
         try:
-            mapping = yaml.safe_load(mapping)
+            mapping = read_yaml(mapping)
         except yaml.YAMLError:
             mapping = None
     if not isinstance(mapping, dict):

@@ -11,7 +11,7 @@ that the command line has to give.
 import dataclasses
 import json
 import typing
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from training.recipe.fields import FREE_FIELDS, DataFields, ModelFields, Trainin
 from training.recipe.help import describe_fields
 from training.recipe.names import FIELD_CLASSES, check_names, check_task
 from training.recipe.ranges import Value
+from training.recipe.reading import read_yaml
 from training.recipe.replay import read_replay
 from vanilla_transformer.errors import RecipeError, UserError
 
@@ -226,21 +227,10 @@ def new_model_fields(given: set[str]) -> tuple[str, ...]:
     return TOKENIZER_FIELDS if "tokenizer" in given else ()
 
 
-class RecipeLoader(yaml.SafeLoader):
-    """YAML in which no field stands twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
-        names = [key.value for key, _ in node.value]
-        for name in names:
-            if names.count(name) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"`{name}` stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
 def read_recipe(path: Path) -> dict[str, Value]:
     """The fields of one YAML file."""
     try:
-        settings = yaml.load(path.read_text(encoding="utf-8"), RecipeLoader)
+        settings = read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"Recipe {path} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

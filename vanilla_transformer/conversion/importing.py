@@ -1,6 +1,5 @@
 """Models of other implementations as ours: which kinds there are, and the folder that import writes."""
 
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from ..fsmt import FSMTTokenizer
 from ..loading import check_model_folder, read_generation_config, share_weights
 from ..model_card import LICENSES, ModelCardFacts, ModelPlace, check_language, folder_card
 from ..modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
+from ..text import read_json
 from .from_fairseq import load_fairseq_tokenizer, model_from_fairseq, model_from_fsmt, order_languages
 from .from_marian import MARIAN_TOKENIZER, model_from_marian
 
@@ -48,7 +48,7 @@ class Source:
 
     def describe(self) -> ModelCardFacts:
         """What is known of it for the model card: where it came from, its languages and its licence."""
-        words = read_json(self.folder / "tokenizer_config.json")
+        words = read_object(self.folder / "tokenizer_config.json")
         named = self.entries.get("langs") or words.get("langs") or (words.get("source_lang"), words.get("target_lang"))
         source_lang, target_lang = map(language_or_none, named)
         return ModelCardFacts(
@@ -77,7 +77,7 @@ class Kind:
     segmentation: str
 
 
-def read_json(file: Path) -> Named:
+def read_object(file: Path) -> Named:
     """
     What a file of JSON holds; nothing where there is none.
 
@@ -85,7 +85,7 @@ def read_json(file: Path) -> Named:
         ConversionError: if it is damaged.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        content = read_json(file) if file.is_file() else {}
     except ValueError as error:
         raise ConversionError(f"{file} is damaged: {error}. Copy the folder again.") from error
     if not isinstance(content, dict):
@@ -220,7 +220,7 @@ def find_source(name: str | Path) -> Source | None:
             file = Path(hf_hub_download(str(name), "config.json"))
         except (OSError, HFValidationError):
             return None
-    entries = read_json(file)
+    entries = read_object(file)
     kind = entries.get("model_type")
     if kind not in KINDS:
         return None
@@ -245,7 +245,7 @@ def need_source(name: str | Path) -> Source:
     elif not file.is_file():
         said = "has no config.json"
     else:
-        said = f"has `model_type` {read_json(file).get('model_type')!r} in its config.json"
+        said = f"has `model_type` {read_object(file).get('model_type')!r} in its config.json"
     raise ConversionError(
         f"{name} {said}. Name a model with `model_type` {kinds} there, or a checkpoint of fairseq (.pt) with its "
         "dictionaries (dict.SOURCE.txt, dict.TARGET.txt) beside it."

@@ -1,6 +1,5 @@
 """The weights of other implementations: read without running code, each used once or named."""
 
-import json
 import pickle
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ..errors import ConversionError
+from ..text import read_json
 
 NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
@@ -109,7 +109,7 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
     files = [file]
     if file.suffix == ".json":
         with damage_in_words(file):
-            index = json.loads(file.read_text(encoding="utf-8"))
+            index = read_json(file)
             files = [folder / name for name in sorted(set(index["weight_map"].values()))]
     tensors: dict[str, torch.Tensor] = {}
     for part in files:
