@@ -49,7 +49,8 @@ def make_arguments(training: TrainingFields, others: Mapping[str, object] | None
         "bf16": bf16,
         # Pairs are read by name from the data set, and batches are made here.
         "remove_unused_columns": False,
-        "logging_nan_inf_filter": False,  # it would look at every loss, and hide what stops the run
+        # It looks at every loss, and hides what would stop the run.
+        "logging_nan_inf_filter": training.skip_non_finite,
         "ddp_find_unused_parameters": False,  # every parameter has a gradient in every step
     }
     if training.noam:

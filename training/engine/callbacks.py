@@ -1,7 +1,6 @@
 """What happens between the steps of a training: epochs, patience, signals, the progress bar."""
 
 import dataclasses
-import math
 import signal
 import sys
 import threading
@@ -18,10 +17,7 @@ from transformers.trainer_callback import ExportableState
 
 from training.data.batching import TokenBudgetBatchSampler
 from training.engine.checkpoints import patience_is_over
-from vanilla_transformer.errors import RecipeError
 from vanilla_transformer.scores import SplitScores
-
-UNCHECKED_LOSSES = 8  # that may wait to be looked at on a GPU
 
 
 class TokenClock:
@@ -46,36 +42,6 @@ class TokenClock:
         """Begin anew, so that the speed is that of training only."""
         self._tokens.zero_()
         self._since = time.perf_counter()
-
-
-class LossWatch:
-    """Sees that every loss is a number; on a GPU several at once, since looking at one means waiting for it."""
-
-    def __init__(self) -> None:
-        self._unchecked: list[tuple[int, torch.Tensor, torch.Tensor]] = []  # steps, rows and losses of batches
-
-    def add(self, step: int, rows: torch.Tensor, loss: torch.Tensor) -> None:
-        """Take the loss of a batch with these rows, and look at all that wait if it is time."""
-        self._unchecked.append((step, rows, loss))
-        if loss.device.type == "cpu" or len(self._unchecked) >= UNCHECKED_LOSSES:
-            self.check()
-
-    def check(self) -> None:
-        """
-        Look at the losses since the last look.
-
-        Raises:
-            RecipeError: if one is not a number; the pairs of its batch are named.
-        """
-        unchecked, self._unchecked = self._unchecked, []
-        for step, rows, loss in unchecked:
-            if not math.isfinite(loss.item()):
-                named = ", ".join(map(str, sorted(rows.tolist())))
-                raise RecipeError(
-                    f"The loss is {loss.item()} in step {step:,}, with rows {named} of the "
-                    "training data in its batch. Look at these; if nothing is wrong with them lower `noam_scale`, or "
-                    "set `max_grad_norm: 1`. The checkpoints before are whole."
-                )
 
 
 def saved_attributes(callback: ExportableState, state: TrainerState) -> dict[str, float] | None:

@@ -4,13 +4,12 @@ import copy
 import math
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import datasets
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
-from transformers import ProgressCallback, Seq2SeqTrainer, TrainerControl
+from transformers import ProgressCallback, TrainerControl
 from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils import ModelOutput
 
@@ -19,7 +18,6 @@ from training.data.encoding import lengths
 from training.engine.arguments import TrainingArguments
 from training.engine.callbacks import (
     EpochCallback,
-    LossWatch,
     LossWindowCallback,
     PatienceCallback,
     StopwatchCallback,
@@ -28,9 +26,11 @@ from training.engine.callbacks import (
     TrainingProgressCallback,
 )
 from training.engine.evaluate import Evaluator, explain_memory
+from training.engine.guards import GradientGuard
 from training.engine.memory import FreedMemoryCallback
 from training.engine.objective import AnyObjective, Batch, Generation, Row
 from training.engine.optimization import noam_schedule
+from training.engine.plain import PlainTrainer
 from training.engine.writer import CheckpointWriter
 from vanilla_transformer import VanillaTransformerPreTrainedModel, VanillaTransformerTokenizer
 from vanilla_transformer.errors import RecipeError
@@ -38,7 +38,7 @@ from vanilla_transformer.kernels_vanilla_transformer import IGNORED_LABEL
 from vanilla_transformer.loading import share_weights
 
 
-class VanillaTransformerTrainer(Seq2SeqTrainer):
+class VanillaTransformerTrainer(PlainTrainer):
     """
     Train a model on data sets with the columns `row`, `source_length` and `target_length` beside those of the task.
 
@@ -53,6 +53,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         writer: of checkpoints.
         train_sampler: the steps of an epoch; none without a training text.
         stopwatch, termination: how long the training took, and whether SIGTERM ended it.
+        guard: watches the gradients.
     """
 
     args: TrainingArguments
@@ -101,9 +102,9 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         )
         self.writer = CheckpointWriter(args.output_dir, args.save_total_limit)
         self._clock = TokenClock(args.device)
-        self._losses = LossWatch()
         self._loss_window, self.stopwatch = LossWindowCallback(), StopwatchCallback()
         self.termination = TerminationCallback(self.accelerator)
+        self.guard = GradientGuard(args.recipe.skip_non_finite, args.fp16)
         self.remove_callback(ProgressCallback)
         for callback in (
             self.stopwatch,
@@ -112,6 +113,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
             PatienceCallback(args.recipe.patience),
             self.termination,
             FreedMemoryCallback(),
+            self.guard,
         ):
             self.add_callback(callback)
         if not args.disable_tqdm:
@@ -220,13 +222,22 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
             kept = "the step stays as it is, by accumulation; no training input may be longer"
             explain_memory(error, inputs, self.plan.batch_tokens, f": {kept}")
             raise
-        self._losses.add(self.state.global_step + 1, rows, loss)
+        self.guard.take_loss(self.state.global_step + 1, rows, loss)
         return loss
+
+    def _get_grad_norm(
+        self, model: torch.nn.Module, grad_norm: torch.Tensor | float | None = None
+    ) -> torch.Tensor | float:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        self.guard.take(norm)
+        return norm
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the speed since the last log: source and target tokens per second, padding not counted."""
         if "loss" in logs:
-            self._losses.check()
+            self.guard.check()
+            if not math.isfinite(logs.get("grad_norm", 0.0)):  # of a step that was skipped
+                del logs["grad_norm"]
             logs["tokens_per_second"] = round(self._clock.measure(self.accelerator), 1)
         super().log(logs, start_time)
 
@@ -261,7 +272,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: object) -> None:
         """Write a checkpoint aside and give it its name when it is whole."""
-        self._losses.check()
+        self.guard.check()
         sums = self.accelerator.gather(self._tr_loss.reshape(1))
         self._loss_window.keep(sums.mean().item(), self._globalstep_last_logged)
         with self.writer.write(self.state.global_step):
@@ -271,27 +282,12 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
                 self.writer.finish(self.state, self.termination.writes_extra)
             self.accelerator.wait_for_everyone()
 
-    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Make no repository: that was done, and permission to write to it checked, before the training."""
-
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Push nothing: `PushCallback` pushes finished checkpoints."""
-
-    def _load_best_model(self) -> None:
-        """Load nothing: which weights are kept is decided after training, between the best and a mean."""
-
     def restore_settings(self) -> None:
         """Give model and generation configuration back what Trainer changed in them."""
         model = self.accelerator.unwrap_model(self.model)
         model.config.use_cache = self._clean_use_cache
         if self._clean_generation_config is not None:
             model.generation_config = copy.deepcopy(self._clean_generation_config)
-
-    def _issue_warnings_after_load(self, load_result: Any) -> None:
-        # Tied weights are stored once, and Trainer would call the other names missing.
-        tied = self.accelerator.unwrap_model(self.model).all_tied_weights_keys
-        missing = [name for name in load_result.missing_keys if name not in tied]
-        super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         self.restore_settings()

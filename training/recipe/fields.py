@@ -249,6 +249,11 @@ class TrainingFields:
     adam_beta2: Annotated[float, PROBABILITY] = setting(0.98, "β2 of Adam (§5.3).")
     adam_epsilon: Annotated[float, zero_or_more()] = setting(1e-9, "ε of Adam (§5.3).")
     max_grad_norm: Annotated[float, zero_or_more()] = setting(0.0, "Norm to clip gradients to; the paper does not.")
+    skip_non_finite: bool = setting(
+        False,
+        "Whether to leave out steps with a gradient that is not finite, and count them; otherwise one ends the run. "
+        "With fp16 its scaler leaves them out anyway.",
+    )
     average_checkpoints: Annotated[int | None, at_least(1)] = setting(
         None,
         "The result is the mean of so many last checkpoints: 20 for big, 5 for all others (§6.1).",
@@ -278,7 +283,8 @@ class TrainingFields:
     )
     resume_from_checkpoint: str | None = setting(
         None,
-        "A checkpoint to go on from, true for the last one, or auto for that if there is any.",
+        "A checkpoint to go on from, true for the last one, or auto for that if there is any; hub:USER/NAME or "
+        "hub:USER/NAME@STEP for one that `hub_strategy` has pushed.",
     )
     generation_num_beams: Annotated[int | None, at_least(1)] = setting(
         None,
