@@ -68,6 +68,19 @@ def test_processes_and_accumulation_share_a_step_in_any_way(recipe, launch, tmp_
         check_same(tmp_path / processes, tmp_path / "1")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_a_run_goes_on_in_another_number_of_processes(recipe, launch, tmp_path, before, after):
+    settings = [str(recipe), *SETTINGS, "--tokens_per_device", "101", "--save_steps", "6", "--eval_steps", "12"]
+    assert main([*settings, "--max_steps", "12", "--output_dir", str(tmp_path / "whole")]) == 0
+    output = ["--output_dir", str(tmp_path / "parted")]
+    for processes, more in ((before, ["--max_steps", "6"]), (after, ["--resume_from_checkpoint", "true"])):
+        result = launch(*settings, "--max_steps", "12", *output, *more, processes=processes)
+        assert result.returncode == 0, result.stderr
+    assert f"number of processes: {before} until now, {after} from here" in result.stdout
+    check_same(tmp_path / "parted", tmp_path / "whole")
+
+
 def train_plainly(folder: str) -> None:
     """A plain Seq2SeqTrainer, 8 sentences a step for processes and accumulation to share; prints size and losses."""
     tokenizer = VanillaTransformerTokenizer.from_pretrained(folder)

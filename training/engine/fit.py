@@ -14,6 +14,7 @@ from training.engine.averaging import average_weights
 from training.engine.checkpoints import (
     RESULTS_BEFORE,
     check_continuation,
+    count_processes,
     find_best,
     find_damage_of_weights,
     is_finished,
@@ -29,6 +30,7 @@ from training.engine.trainer import VanillaTransformerTrainer
 from training.log import logger
 from training.recipe.parse import Recipe
 from vanilla_transformer.scores import Results, Robustness, SplitScores
+from vanilla_transformer.text import read_json, write_whole
 
 # Of new weights in a mean with those before.
 SHARES = tuple(tenth / 10 for tenth in range(11))
@@ -62,6 +64,12 @@ def fit(trainer: VanillaTransformerTrainer, start: Start) -> Choice | None:
         logger.info(f"going on from {checkpoint}")
         logging.set_verbosity_error()  # Trainer's comparison of settings, which knows less than ours
         check_continuation(checkpoint, model.config, trainer.train_sampler.steps, args)
+        before = count_processes(checkpoint)
+        if before != args.world_size:
+            logger.info(
+                f"number of processes: {before} until now, {args.world_size} from here. The steps have the same "
+                "sentences; the dropout of each process is drawn anew"
+            )
     if checkpoint is not None and is_finished(checkpoint, args.recipe):
         # Ended after its last step, in scoring perhaps. Trainer would take one step more.
         logger.info(f"{checkpoint} is the last step: no training is left")
@@ -179,13 +187,13 @@ def score_before(
         return {}
     path = Path(recipe.training.output_dir) / RESULTS_BEFORE
     if start.checkpoint is not None:
-        return Results.from_json(json.loads(path.read_text(encoding="utf-8"))).before if path.is_file() else {}
+        return Results.from_json(read_json(path)).before if path.is_file() else {}
     scored = score_splits(task, trainer, encoded)
     for split, scores in scored.items():
         logger.info(f"before training, {split}: {scores.describe()}")
     results = Results(before={split: scores.without_details() for split, scores in scored.items()})
     if trainer.args.process_index == 0:
-        path.write_text(json.dumps(results.to_json(), indent=2) + "\n", encoding="utf-8")
+        write_whole(path, json.dumps(results.to_json(), indent=2) + "\n")
     return results.before
 
 

@@ -46,6 +46,11 @@ def launch(recipe: Recipe, arguments: list[str]) -> TrainingArguments:
             f"{started} processes were started and each sees {args.world_size}. Launch with "
             f"`torchrun --nproc_per_node {started} -m training.train {shlex.join(arguments)}`."
         )
+    if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+        raise RecipeError(
+            "FSDP is not supported: it shards weights that checkpoints, means and scores here read whole. A big model "
+            "with Adam takes 3.4 GB of a GPU. Launch with `--config_file training/accelerate/multi_gpu.yaml`."
+        )
     if args.n_gpu > 1:
         raise RecipeError(
             f"Plain python would drive {args.n_gpu} GPUs by nn.DataParallel, which is slow. Launch with "

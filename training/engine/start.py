@@ -1,5 +1,6 @@
 """What a training starts from: a model, its tokenizer and perhaps a checkpoint."""
 
+import dataclasses
 import json
 import re
 import sys
@@ -14,9 +15,10 @@ from transformers.utils import logging
 from training.engine.arguments import TrainingArguments
 from training.engine.checkpoints import SHAPE, check_space, prepare_output_dir
 from training.engine.processes import first_process
+from training.engine.remote import fetch_checkpoint
 from training.engine.task import T, Task
 from training.log import logger
-from training.recipe.fields import FREE_FIELDS, ModelFields
+from training.recipe.fields import FREE_FIELDS, ModelFields, TrainingFields
 from training.recipe.parse import Recipe
 from vanilla_transformer import (
     VanillaTransformerConfig,
@@ -29,6 +31,7 @@ from vanilla_transformer.conversion.marian import marian_config
 from vanilla_transformer.errors import ModelFolderError, RecipeError
 from vanilla_transformer.loading import auto_class_of, load_parts
 from vanilla_transformer.pipeline_vanilla_transformer import VanillaTransformerTranslationPipeline
+from vanilla_transformer.text import read_json, write_whole
 
 # In the output folder: what the first model makes of old text.
 OWN_TRANSLATIONS = "replay_translations.json"
@@ -63,7 +66,7 @@ def make_start(recipe: Recipe, task: Task[T], args: TrainingArguments, text: T) 
     Raises:
         RecipeError, ModelFolderError, ConversionError: for whatever would make the run fail later.
     """
-    checkpoint = first_process(args, lambda: prepare_output_dir(recipe.training))
+    checkpoint = first_process(args, lambda: find_checkpoint(recipe.training))
     start = build_model(recipe, task, args, text, checkpoint)
     model = start.model
     for name, value in recipe.training.search_settings.items():
@@ -72,6 +75,18 @@ def make_start(recipe: Recipe, task: Task[T], args: TrainingArguments, text: T) 
     if recipe.training.hub_native_model_id is not None:
         marian_config(model.config)
     return start
+
+
+def find_checkpoint(training: TrainingFields) -> Path | None:
+    """
+    Prepare the output folder, and return the checkpoint to go on from, if any; one on the Hub is fetched.
+
+    Raises:
+        RecipeError, HubError: as `prepare_output_dir` and `fetch_checkpoint`.
+    """
+    if str(training.resume_from_checkpoint).startswith("hub:"):
+        training = dataclasses.replace(training, resume_from_checkpoint=str(fetch_checkpoint(training)))
+    return prepare_output_dir(training)
 
 
 def build_model(recipe: Recipe, task: Task[T], args: TrainingArguments, text: T, checkpoint: Path | None) -> Start:
@@ -118,7 +133,7 @@ def translate_once(start: Start, args: TrainingArguments, lines: list[str]) -> l
     file = Path(args.output_dir) / OWN_TRANSLATIONS
 
     def translate() -> list[str]:
-        kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        kept = read_json(file) if file.is_file() else {}
         if kept.get("sources") == lines and start.checkpoint is not None:
             return list(kept["targets"])
         if start.checkpoint is not None:
@@ -129,7 +144,7 @@ def translate_once(start: Start, args: TrainingArguments, lines: list[str]) -> l
         )
         results = pipeline(lines, num_beams=1, progress=sys.stderr.isatty(), split_sentences=False)
         targets = [result["translation_text"] for result in results]
-        file.write_text(json.dumps({"sources": lines, "targets": targets}, ensure_ascii=False), encoding="utf-8")
+        write_whole(file, json.dumps({"sources": lines, "targets": targets}, ensure_ascii=False))
         return targets
 
     return first_process(args, translate)
@@ -168,7 +183,7 @@ def load_initial_model(
             f"`init_from` {folder} is a model of type {model.config.model_type!r}. Name a folder that "
             "this program wrote, or a repository made from one."
         )
-    source = AutoConfig.from_pretrained(folder) if foreign is None else model.config
+    source = AutoConfig.from_pretrained(folder, trust_remote_code=False) if foreign is None else model.config
     damaged = [name for name in new if is_part_of(name, source)]
     if damaged:
         raise ModelFolderError(f"The weights in {folder} lack {len(damaged)} tensors, such as {damaged[0]}.")
