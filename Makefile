@@ -12,7 +12,7 @@ WORKERS ?= 2
 PARALLEL = -n $(WORKERS) --dist worksteal
 PYTEST = $(VENV)/bin/python -m pytest $(PARALLEL)
 
-.PHONY: help demo test test-slow test-all coverage lint format conformance test-oldest test-newest bench bench-gpu docs browser \
+.PHONY: help demo test test-slow test-all fuzz kill coverage lint format conformance test-oldest test-newest bench bench-gpu docs browser \
 	test-browser
 
 help:  ## what there is to make
@@ -30,6 +30,18 @@ test-slow: $(ENVIRONMENT)  ## the tests that `make test` leaves out
 	$(PYTEST) -m slow
 
 test-all: test test-slow  ## both: 12 minutes on two cores
+
+# Files that are damaged at random, so many in all.
+FILES ?= 2000
+
+fuzz: $(ENVIRONMENT)  ## read thousands of damaged files: each is read, or gives one clear error
+	$(VENV)/bin/python -m tests.fuzz --count $(FILES)
+
+# Kills of one training, of which each third comes before its first step, in a save, or in training and evaluation.
+KILLS ?= 30
+
+kill: $(ENVIRONMENT)  ## kill a training at random moments: its curve must stay the same, to the last bit
+	KILLS=$(KILLS) $(VENV)/bin/python -m pytest tests/training/test_interruptions.py -k "random_moments and 1"
 
 coverage: $(ENVIRONMENT)  ## all tests, and which lines they run: coverage.xml
 	$(PYTEST) --cov --cov-report term --cov-report xml

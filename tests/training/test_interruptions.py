@@ -20,7 +20,7 @@ from training.train import main
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
 
 # How often the run of the first test is killed.
-KILLS = int(os.environ.get("KILLS", "2"))
+KILLS = int(os.environ.get("KILLS", "3"))
 SETTINGS = ["--max_steps", "30", "--save_steps", "5", "--logging_steps", "3", "--eval_steps", "15"]
 SETTINGS += ["--augmentation", "{upper: 0.1, lower: 0.2, no_stop: 0.3, copies: 0.3}"]
 
@@ -30,6 +30,22 @@ def history(run: Path) -> list[dict[str, float]]:
     entries = json.loads((find_checkpoints(run)[-1] / "trainer_state.json").read_text())["log_history"]
     timed = ("tokens_per_second", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second")
     return [{name: value for name, value in entry.items() if name not in timed} for entry in entries]
+
+
+def wait_for_moment(number: int, run: Path, process: Program, chance: random.Random) -> None:
+    """Wait for a moment to kill a run: before its first step, in a save, or in training and evaluation."""
+    found = find_checkpoints(run)
+    if number % 3 == 2:
+        time.sleep(chance.uniform(0, 2))
+        return
+    wait_for_step(run, min(25, step_of(found[-1]) + 5 if found else 5), process)
+    if number % 3 == 1:  # while the next one is written
+        deadline = time.monotonic() + 60
+        while not (run / "unfinished").exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(chance.uniform(0, 0.02))
+    else:
+        time.sleep(chance.uniform(0, 0.5))
 
 
 def wait_for_step(run: Path, step: int, process: Program | subprocess.Popen[str]) -> None:
@@ -49,15 +65,12 @@ def test_kills_at_random_moments_leave_no_trace_in_the_curve(recipe, start, laun
     settings = [str(recipe), *SETTINGS, "--output_dir", str(killed)]
     chance = random.Random(processes)
     for number in range(KILLS):
-        found = find_checkpoints(killed)
-        resume = ["--resume_from_checkpoint", "true"] if found else []
-        ranks = start(*settings, *resume, **program)
-        wait_for_step(killed, min(25, step_of(found[-1]) + 5 if found else 5), ranks[0])
-        time.sleep(chance.uniform(0, 0.5))
+        ranks = start(*settings, "--resume_from_checkpoint", "auto", **program)
+        wait_for_moment(number, killed, ranks[0], chance)
         for rank in ranks:
             rank.kill()
         assert all(find_damage(folder) is None for folder in find_checkpoints(killed)), f"kill {number}"
-    result = launch(*settings, "--resume_from_checkpoint", "true", **program)
+    result = launch(*settings, "--resume_from_checkpoint", "auto", **program)
     assert result.returncode == 0, result.stderr
     expected, got = history(whole), history(killed)
     assert len(got) == len(expected)
