@@ -301,8 +301,8 @@ class TrainingFields:
     )
     interpolate: bool = setting(
         False,
-        "With `replay`: whether the result is a mean of the weights before and after, with the share that is "
-        "best on new and old validation text.",
+        "With `replay`: whether the result is a mean of the weights before and after, with the smallest share of the "
+        "new that is nearly the best on new and old validation text.",
     )
     predict_with_generate: bool = setting(
         True,
