@@ -18,7 +18,7 @@ class Metric(evaluate.Metric):
 
     takes: ClassVar[str]
     columns: ClassVar[dict[str, object]]
-    description_text: ClassVar[str | None] = None
+    description_text: str | None = None
 
     def __init__(self) -> None:
         super().__init__(keep_in_memory=True)

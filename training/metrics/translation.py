@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
 import datasets
-import evaluate
 import nltk
 import numpy as np
 import pycountry
@@ -29,6 +28,7 @@ from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.metrics.bleu import BLEUScore
 from sacremoses.corpus import NonbreakingPrefixes
 
+from training.metrics.metric import Metric
 from training.metrics.segmentation import lacks_spaces, script_without_spaces, two_letters
 from vanilla_transformer.errors import MetricError
 from vanilla_transformer.scores import Score
@@ -364,7 +364,7 @@ def score_translations(
     return scores
 
 
-class TranslationMetric(evaluate.Metric):
+class TranslationMetric(Metric):
     """
     A score as an `evaluate.Metric`: predictions and references are lines; the results are `{key}` in percent,
     `{key}_signature`, with `samples` `{key}_margin`, and of BLEU `{key}_brevity_penalty` and `{key}_length_ratio`.
@@ -373,22 +373,14 @@ class TranslationMetric(evaluate.Metric):
         options: what the function of the score takes besides the lines.
     """
 
+    takes = "predictions and references: one line of text each"
+    columns = {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
     key: str
     function: Callable[..., Score]
 
     def __init__(self, **options: object):
-        self.options = options
-        super().__init__(keep_in_memory=True)
-
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=self.function.__doc__,
-            citation="",
-            inputs_description="predictions and references: one line of text each",
-            features=datasets.Features(
-                {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
-            ),
-        )
+        self.options, self.description_text = options, self.function.__doc__
+        super().__init__()
 
     def _compute(self, predictions: list[str], references: list[str]) -> dict[str, object]:
         score = self.function(predictions, references, **self.options)
