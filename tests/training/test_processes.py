@@ -81,6 +81,12 @@ def test_a_run_goes_on_in_another_number_of_processes(recipe, launch, tmp_path, 
     check_same(tmp_path / "parted", tmp_path / "whole")
 
 
+def test_fsdp_is_refused_with_what_works(recipe, monkeypatch, capsys):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    assert main([str(recipe)]) == 2
+    assert "FSDP is not supported: it shards weights" in capsys.readouterr().err
+
+
 def train_plainly(folder: str) -> None:
     """A plain Seq2SeqTrainer, 8 sentences a step for processes and accumulation to share; prints size and losses."""
     tokenizer = VanillaTransformerTokenizer.from_pretrained(folder)
