@@ -13,16 +13,17 @@ origin, are written. An interrupted run goes on by the same command.
 
 import argparse
 import json
-import statistics
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from transformers.utils import logging
 
-from training.data.cleaning import length_ratios
-from training.data.texts import ParallelText, read_two_files
+from training.data.cleaning import compare_lengths, length_ratios
+from training.data.parallel import ParallelText
+from training.data.texts import read_two_files
 from training.tasks.robustness import OFF
 from training.translate import (
     PART_SIZE,
@@ -141,7 +142,7 @@ def choose(
         elif pair in known:
             reason = "there already"
         else:
-            (ratio,) = length_ratios(ParallelText([source], [target], [1]))
+            (ratio,) = compare_lengths([source], [target])
             if not 1 / max_length_ratio <= ratio / usual <= max_length_ratio:
                 reason = "odd lengths"
         if reason is None:
@@ -205,9 +206,9 @@ def run(options: argparse.Namespace) -> dict[str, dict[str, int]]:
     read = read_two_files(options.source, options.target)
     excluded = {key(line) for line in read_all(options.exclude)} - {""}
     counts: dict[str, dict[str, int]] = {"real": {"read": len(read)}}
-    real = read.select((i for i in range(len(read)) if read.sources[i].strip() and read.targets[i].strip()), "empty")
+    real = read.select((i for i, pair in enumerate(read) if all(side.strip() for side in pair)), "empty")
     real = real.select(
-        (i for i in range(len(real)) if excluded.isdisjoint((key(real.sources[i]), key(real.targets[i])))),
+        (i for i, pair in enumerate(real) if excluded.isdisjoint(map(key, pair))),
         "in excluded text",
     )
     if not len(real):
@@ -215,8 +216,8 @@ def run(options: argparse.Namespace) -> dict[str, dict[str, int]]:
             f"`--source` and `--target` must have pairs that may be used, but {options.source} has none."
         )
     origins = find_origins(options, real)
-    usual = statistics.median(length_ratios(real))
-    pairs = list(zip(real.sources, real.targets, strict=True))
+    usual = float(np.median(length_ratios(real)))
+    pairs = list(real)
     counts["real"] |= {**real.dropped, "written": options.repeat * len(pairs)}
     known, written = set(pairs), pairs * options.repeat
     for origin, translated in zip(origins, translate_origins(origins, options), strict=True):

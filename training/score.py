@@ -32,7 +32,8 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from training.data.encoding import encode, lengths
-from training.data.texts import ParallelText, read_two_files
+from training.data.parallel import ParallelText
+from training.data.texts import read_two_files
 from training.engine.arguments import make_arguments
 from training.engine.objective import Generation
 from training.engine.trainer import VanillaTransformerTrainer
@@ -314,7 +315,7 @@ def write_results(
     """Write scores.json, the translations and the picture; `table` says what the arguments are."""
     rows: dict[str, dict[str, object]] = {}
     by_lengths = {
-        domain.name: by_length(domain.text.sources, domain.hypotheses or [], domain.text.targets, tokenize)
+        domain.name: by_length(list(domain.text.sources), domain.hypotheses or [], list(domain.text.targets), tokenize)
         for domain in domains
         if any(domain.text.sources)
     }
@@ -468,8 +469,8 @@ def score(options: argparse.Namespace) -> int:
         model, tokenizer = load_model(folder)
         apply_model(model, tokenizer, own, options)  # type: ignore[arg-type]
         for domain in own if options.token_scores else ():
-            given = domain.hypotheses if options.hypothesis else domain.text.targets
-            domain.token_scores = force_decode(model, tokenizer, domain.text.sources, given or [])
+            given = domain.hypotheses if options.hypothesis else list(domain.text.targets)
+            domain.token_scores = force_decode(model, tokenizer, list(domain.text.sources), given or [])
         if options.robustness:
             model.eval()
             translator = VanillaTransformerTranslationPipeline(model=model, tokenizer=tokenizer, device=model.device)
@@ -477,11 +478,11 @@ def score(options: argparse.Namespace) -> int:
                 domain.robustness = robustness.measure(translator, domain.text, language)
     of_scores = (language, options.tokenize, options.compounds, options.samples)
     for domain in domains:
-        domain.scores = score_translations(domain.hypotheses or [], domain.text.targets, *of_scores)
+        domain.scores = score_translations(domain.hypotheses or [], list(domain.text.targets), *of_scores)
     differences = {}
     if several and options.samples:
         systems = {domain.name: domain.hypotheses or [] for domain in domains}
-        differences = compare_systems(systems, domains[0].text.targets, options.tokenize, options.samples)
+        differences = compare_systems(systems, list(domains[0].text.targets), options.tokenize, options.samples)
     print(table(domains, differences, several))
     for domain in domains:
         if domain.robustness:

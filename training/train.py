@@ -49,7 +49,8 @@ def run(words: list[str]) -> int:
     """Read the texts, and train on them unless the recipe asks for a report only; returns 0."""
     recipe = resolve_recipe(words)
     args, task = launch(recipe, words), make_task(recipe)
-    texts = task.load_texts()
+    with args.main_process_first(desc="reading"):  # a large text is prepared once for all
+        texts = task.load_texts()
     for line in (*(task.describe(text, split) for split, text in texts.items()), *task.notes):
         logger.info(line)
     if recipe.data.report_only:

@@ -93,7 +93,7 @@ LONE_TAG = re.compile(rf"<([A-Za-z][\w:.-]*)(({ATTRIBUTE})*)\s*>")
 JSON_OBJECT = re.compile(r'\s*\[?\s*\{\s*"([^"\\]|\\.)*"\s*:')
 
 
-def split_lines(content: bytes, name: str, allow_blank: bool = False) -> list[str]:
+def split_lines(content: bytes, name: str, allow_blank: bool = False, first_line: int = 1) -> list[str]:
     """
     The lines of UTF-8 text, without their ends and without a byte order mark.
 
@@ -102,21 +102,24 @@ def split_lines(content: bytes, name: str, allow_blank: bool = False) -> list[st
     at the end of a line is part of that end.
 
     Args:
-        content: the bytes of a file.
+        content: the bytes of a file, or of a part of it that ends with a line.
         name: what to call it in an error.
         allow_blank: whether all lines may be blank.
+        first_line: the number of the first line of the part; what shows by the beginning of a file is looked for in 1.
 
     Raises:
         TextError: if it is empty, packed, binary or not UTF-8; the format or the line is named.
     """
-    content = content.removeprefix(b"\xef\xbb\xbf")
-    form = find_binary_format(content)
+    form = None
+    if first_line == 1:
+        content = content.removeprefix(b"\xef\xbb\xbf")
+        form = find_binary_format(content)
     if form is not None:
         raise TextError(f"{name} is {form.name}, not UTF-8 text. {form.remedy}")
     if not (content if allow_blank else content.strip()):
         raise TextError(f"{name} is empty. Give one sentence a line.")
     lines = []
-    for number, line in enumerate(content.removesuffix(b"\n").split(b"\n"), start=1):
+    for number, line in enumerate(content.removesuffix(b"\n").split(b"\n"), start=first_line):
         try:
             lines.append(line.decode("utf-8").removesuffix("\r"))
         except UnicodeDecodeError as error:
@@ -125,10 +128,10 @@ def split_lines(content: bytes, name: str, allow_blank: bool = False) -> list[st
                 f"{name}, line {number} is not UTF-8: {shown!r}. {remedy_for_encoding(content)}"
             ) from error
     if b"\0" in content:
-        number = content[: content.index(b"\0")].count(b"\n") + 1
+        number = content[: content.index(b"\0")].count(b"\n")
         raise TextError(
-            f"{name}, line {number} has a NUL byte, which text lacks: {lines[number - 1][:60]!r}. Check what wrote "
-            "the file, or delete such bytes with `tr -d '\\000'`."
+            f"{name}, line {first_line + number} has a NUL byte, which text lacks: {lines[number][:60]!r}. Check what "
+            "wrote the file, or delete such bytes with `tr -d '\\000'`."
         )
     return lines
 

@@ -62,7 +62,7 @@ def compare(options: argparse.Namespace) -> None:
             options.length_penalty, domain.hypotheses = alpha, None
             apply_model(model, tokenizer, [domain], options)
             row["NLL"] = f"{domain.loss:.4f}"
-            score = bleu(domain.hypotheses or [], domain.text.targets, options.tokenize, 0, options.target_lang)
+            score = bleu(domain.hypotheses or [], list(domain.text.targets), options.tokenize, 0, options.target_lang)
             row[f"BLEU, α {alpha:g}"] = write_score("bleu", score)
         rows.append(row)
         print(tabulate(rows, headers="keys", disable_numparse=True, tablefmt="github"), flush=True)

@@ -49,9 +49,8 @@ def translate(model: str, lines: list[str]) -> list[str]:
 def measure(options: argparse.Namespace) -> int:
     """Choose the corrections, learn them, and print the table."""
     text = read_two_files(*options.pairs).select(range(4 * options.count))
-    found = translate(options.init_from, text.sources)
-    wrong = [i for i in range(len(text)) if found[i] != text.targets[i]][: options.count]
-    pairs = [(text.sources[i], text.targets[i]) for i in wrong]
+    found = translate(options.init_from, list(text.sources))
+    pairs = [pair for pair, translation in zip(text, found, strict=True) if translation != pair[1]][: options.count]
     options.output_dir.mkdir(parents=True, exist_ok=True)
     file = options.output_dir / "corrections.tsv"
     file.write_text("".join(f"{source}\t{target}\n" for source, target in pairs), encoding="utf-8")

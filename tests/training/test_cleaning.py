@@ -10,8 +10,8 @@ from training.data.cleaning import (
     report_lengths,
     report_swapped,
 )
+from training.data.parallel import ParallelText
 from training.data.phrasebook import phrasebook
-from training.data.texts import ParallelText
 from training.recipe.fields import DataFields
 from vanilla_transformer.errors import RecipeError
 
@@ -68,7 +68,9 @@ def test_swapped_sides_are_found():
     fair = ParallelText.from_pairs(corpus["test"][:100])
     check_direction(LanguageEvidence(train), fair, "validation")
     with pytest.raises(RecipeError, match="100 of the 100 validation pairs read like the other language"):
-        check_direction(LanguageEvidence(train), ParallelText(fair.targets, fair.sources, fair.rows), "validation")
+        check_direction(
+            LanguageEvidence(train), ParallelText.from_lists(fair.targets, fair.sources, fair.rows), "validation"
+        )
     some = [(target, source) if i in (17, 400) else (source, target) for i, (source, target) in enumerate(pairs)]
     text = ParallelText.from_pairs(some)
     shown = report_lengths(text) + report_swapped(text)
@@ -78,5 +80,7 @@ def test_swapped_sides_are_found():
 
 def test_the_same_language_on_both_sides_is_not_swapped():
     sides = [f"a text of {i} words that is copied" for i in range(50)]
-    text = ParallelText(sides, [side[:20] for side in sides], list(range(1, 51)))
-    check_direction(LanguageEvidence(text), ParallelText(text.targets, text.sources, text.rows), "validation")
+    text = ParallelText.from_lists(sides, [side[:20] for side in sides], list(range(1, 51)))
+    check_direction(
+        LanguageEvidence(text), ParallelText.from_lists(text.targets, text.sources, text.rows), "validation"
+    )

@@ -3,11 +3,11 @@ import pytest
 from transformers import BatchEncoding
 
 from training.data.encoding import encode, within
-from training.data.texts import ParallelText
+from training.data.parallel import ParallelText
 
 
 def test_encoding_keeps_text_and_reads_special_tokens_as_text(tokenizer):
-    text = ParallelText(["the house", "the </s> car"], ["la casa", "el coche"], [4, 7])
+    text = ParallelText.from_lists(["the house", "the </s> car"], ["la casa", "el coche"], [4, 7])
     dataset = encode(text, tokenizer)
     assert dataset["source"][1] == "the </s> car"
     assert dataset["row"][:] == [4, 7]
@@ -40,7 +40,8 @@ def test_a_large_text_is_encoded_once_and_in_several_processes(tokenizer, tmp_pa
     assert again[:] == first[:]
     assert again["source"][:] == text.sources
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.arrow")} == files
-    text.targets[3] = "el coche"
-    changed = encode(text, tokenizer, num_workers=2)
+    pairs = list(text)
+    pairs[3] = (pairs[3][0], "el coche")
+    changed = encode(ParallelText.from_pairs(pairs), tokenizer, num_workers=2)
     assert changed["labels"][3] != first["labels"][3]
     assert pytest.approx(len(changed)) == 9

@@ -1,8 +1,8 @@
 import pytest
 
 from training.data.languages import SCRIPTS, compare_languages, guess_language, language_shares
+from training.data.parallel import ParallelText
 from training.data.phrasebook import phrasebook
-from training.data.texts import ParallelText
 from vanilla_transformer.errors import RecipeError
 
 ENGLISH, SPANISH = ([*side] for side in zip(*phrasebook()["train"][-400:], strict=True))

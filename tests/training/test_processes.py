@@ -12,7 +12,7 @@ from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTraining
 from tests.training.small import make_trainer, make_training_arguments
 from training.data.batching import TokenBudgetBatchSampler
 from training.data.encoding import encode, lengths
-from training.data.texts import ParallelText
+from training.data.parallel import ParallelText
 from training.engine.checkpoints import find_checkpoints
 from training.engine.processes import end_process_group, first_process
 from training.train import main

@@ -12,9 +12,10 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, FSMTTokenizer, Ma
 
 from tests.fsmt import write_fsmt
 from tests.marian import write_marian
+from training.data.parallel import ParallelText
 from training.data.phrasebook import phrasebook
 from training.data.replay import draw
-from training.data.texts import ParallelText, load_split
+from training.data.texts import load_split
 from training.engine.fit import interpolate_weights
 from training.recipe.fields import DataFields, Replay, TrainingFields
 from training.recipe.parse import parse_recipe
@@ -82,7 +83,7 @@ def test_old_pairs_are_mixed_in_and_others_held_out(tmp_path):
 def test_without_translations_the_model_makes_them(tmp_path):
     texts, asked = mix(tmp_path, source="old.en", share=0.5, hold_out=5)
     train, held = texts["train"], texts["replay"]
-    assert sorted(asked) == sorted(train.sources[10:] + held.sources) and len(asked) == 15
+    assert sorted(asked) == sorted([*train.sources[10:], *held.sources]) and len(asked) == 15
     assert train.targets[10:] == [f"own {line}" for line in train.sources[10:]]
     assert held.targets == [f"own {line}" for line in held.sources]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from training.data.everyday import KINDS
-from training.data.texts import ParallelText
+from training.data.parallel import ParallelText
 from training.tasks.robustness import COPIES, bare, measure, share_copied, table
 from vanilla_transformer.scores import Robustness
 

@@ -10,7 +10,7 @@ from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTraining
 from tests.training.small import make_trainer, make_training_arguments
 from training.data.batching import StepPlan
 from training.data.encoding import encode
-from training.data.texts import ParallelText
+from training.data.parallel import ParallelText
 from training.engine.evaluate import full_precision
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from training.data.cleaning import RATIO_SLACK
-from training.data.texts import ParallelText
+from training.data.parallel import ParallelText
 from vanilla_transformer.errors import RecipeError
 
 OFFSETS = (-2, -1, 1, 2)
@@ -46,17 +46,20 @@ def check_alignment(text: ParallelText, split: str) -> list[str]:
     Raises:
         RecipeError: with the first row that is out of step.
     """
-    pairs = zip(text.sources, text.targets, strict=True)
-    filled = [(source, target) for source, target in pairs if source.strip() or target.strip()]
-    same = sum(source.split() == target.split() for source, target in filled)
-    if filled and same == len(filled):
+    filled, same = 0, 0
+    for source, target in text:
+        left, right = source.strip(), target.strip()
+        if left or right:
+            filled += 1
+            same += left[:1] == right[:1] and left.split() == right.split()
+    if filled and same == filled:
         raise RecipeError(
             f"Source and target of the {split} text must differ, but are the same in all {same:,} pairs. Name two "
             "files, or two columns; `check_alignment: false` lets the text pass."
         )
     notes = []
-    if same > len(filled) / 2:
-        notes.append(f"{split}: source and target are the same in {same:,} of {len(filled):,} pairs")
+    if same > filled / 2:
+        notes.append(f"{split}: source and target are the same in {same:,} of {filled:,} pairs")
     shift, share = find_shift(text)
     if shift is not None:
         longer, shorter = ("target", "source") if shift.offset > 0 else ("source", "target")

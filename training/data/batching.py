@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -13,6 +14,8 @@ from vanilla_transformer.errors import RecipeError
 # Steps over which a remainder is spread: each of them then has nearly the tokens of all others.
 SPREAD_STEPS = 16
 MOST_CUTS = 2_048  # places, at most, at which these sentences may be cut
+
+MeasureEpoch = Callable[[int], tuple[np.ndarray, np.ndarray]]
 
 
 def fill_steps(lengths: np.ndarray, budget: int) -> list[int]:
@@ -127,6 +130,69 @@ def cut_steps(lengths: np.ndarray, budget: int, count: int | None = None, spread
     return sizes
 
 
+class Draw:
+    """
+    Which pairs an epoch shows, where pairs have weights.
+
+    An epoch has a place for each time that a pair is shown. Of a weight with a fraction, pairs of nearly equal lengths
+    share places and take turns, so that the lengths of an epoch, and with them its steps, are the same in every epoch.
+
+    Args:
+        weights: how often each pair is shown, an array of shape (N,).
+        source_lengths, target_lengths (arrays of shape (N,)): tokens of each pair.
+        seed: of the turns.
+
+    Attributes:
+        source_lengths, target_lengths (arrays of shape (M,)): of each place, the most that its pairs have.
+    """
+
+    def __init__(self, weights: np.ndarray, source_lengths: np.ndarray, target_lengths: np.ndarray, seed: int):
+        members, sizes = [np.arange(0)], [np.arange(0)]
+        for weight in np.unique(weights):
+            pairs = np.flatnonzero(weights == weight)
+            pairs = pairs[np.lexsort((source_lengths[pairs], target_lengths[pairs]))]
+            whole = int(weight)
+            members.append(np.repeat(pairs, whole))
+            sizes.append(np.ones(whole * len(pairs), dtype=np.int64))
+            places = round((float(weight) - whole) * len(pairs)) or int(not whole)
+            if places:
+                members.append(pairs)
+                sizes.append(np.diff(np.arange(places + 1) * len(pairs) // places))
+        self.members, self.sizes = np.concatenate(members), np.concatenate(sizes)
+        self.starts = np.cumsum(self.sizes) - self.sizes
+        self.seed = seed
+        self.first = np.random.default_rng(seed).integers(0, self.sizes)
+        self.source_lengths, self.target_lengths = (
+            np.maximum.reduceat(lengths[self.members], self.starts) for lengths in (source_lengths, target_lengths)
+        )
+
+    def __call__(self, epoch: int) -> np.ndarray:
+        """The pair at each place, an array of shape (M,)."""
+        found: np.ndarray = self.members[self.starts + (self.first + epoch) % self.sizes]
+        return found
+
+    def make_sampler(
+        self, tokens_per_step: int, batches_per_step: int = 1, measure: MeasureEpoch | None = None
+    ) -> "TokenBudgetBatchSampler":
+        """Return the steps of an epoch; see `TokenBudgetBatchSampler`, which `measure` tells the lengths of pairs."""
+        sampler = TokenBudgetBatchSampler(
+            self.source_lengths,
+            self.target_lengths,
+            tokens_per_step,
+            self.seed,
+            batches_per_step=batches_per_step,
+            measure=measure and partial(self.pick_lengths, measure),
+        )
+        sampler.draw = self
+        return sampler
+
+    def pick_lengths(self, measure: MeasureEpoch, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The lengths of both sides at each place of an epoch, by those of all pairs as the epoch shows them."""
+        sources, targets = measure(epoch)
+        drawn = self(epoch)
+        return sources[drawn], targets[drawn]
+
+
 class TokenBudgetBatchSampler(Sampler[list[int]]):
     """
     Cut sentences, sorted by length, into optimizer steps that fill a budget of tokens; then shuffle the steps.
@@ -150,9 +216,14 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         measure: of an epoch that shows other text, the lengths of both sides. Steps are then cut in every epoch, as
             many as in the first.
 
+    Attributes:
+        draw: where the sentences are places, which pair stands at each in an epoch.
+
     Raises:
         RecipeError: if a sentence is longer than the budget, or there are fewer sentences than batches of a step.
     """
+
+    draw: Draw | None = None
 
     def __init__(
         self,
@@ -163,7 +234,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         shuffle: bool = True,
         batches_per_step: int = 1,
         spread: bool = True,
-        measure: Callable[[int], tuple[np.ndarray, np.ndarray]] | None = None,
+        measure: MeasureEpoch | None = None,
     ):
         if measure is not None:
             source_lengths, target_lengths = measure(0)
@@ -210,6 +281,8 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         count = len(self.source_lengths)
         shuffled = generator.permutation(count) if self.shuffle else np.arange(count)
         order = shuffled[np.lexsort((self.source_lengths[shuffled], self.target_lengths[shuffled]))]
+        if self.draw is not None:
+            order = self.draw(self.epoch)[order]
         steps = np.split(order, np.cumsum(self.sizes)[:-1])
         turn = generator.permutation(len(steps)) if self.shuffle else range(len(steps) - 1, -1, -1)
         for i in turn:

@@ -1,12 +1,18 @@
 """What of a parallel text is kept, why the rest is not, and which part is held out for validation."""
 
 import hashlib
+import heapq
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
-from training.data.texts import ParallelText
+import numpy as np
+import pyarrow as pa
+
+from training.data.duplicates import find_first, hash_all
+from training.data.parallel import ParallelText
 from training.recipe.fields import DataFields
 from vanilla_transformer.errors import RecipeError
 
@@ -24,31 +30,52 @@ def clean(text: ParallelText, arguments: DataFields, split: str) -> ParallelText
     Raises:
         RecipeError: if nothing is left.
     """
-    read = len(text)
-    text = text.select(
-        (i for i in range(len(text)) if text.sources[i].strip() and text.targets[i].strip()), "with an empty side"
-    )
-    if split == "train" and len(text):
-        if arguments.max_length_ratio is not None:
-            ratios, limit = length_ratios(text), arguments.max_length_ratio
-            usual = statistics.median(ratios)  # which depends on the two languages
-            kept = [i for i, ratio in enumerate(ratios) if 1 / limit <= ratio / usual <= limit]
-            text = text.select(kept, f"with lengths more than {limit:g} times off the usual ratio")
-        if arguments.drop_duplicates:
-            first = {pair: i for i, pair in reversed(list(enumerate(zip(text.sources, text.targets, strict=True))))}
-            text = text.select(sorted(first.values()), "that stand there already")
-    if not len(text):
-        raise RecipeError(f"The {split} text has no pair with words on both sides ({read:,} read).")
-    return text
+    limit = arguments.max_length_ratio if split == "train" else None
+    drops_duplicates = arguments.drop_duplicates and split == "train"
+    filled, ratios, hashes = [], [], []  # of each batch
+    for sources, targets in text.batches():
+        pairs = zip(sources, targets, strict=True)
+        filled.append(np.array([bool(source.strip() and target.strip()) for source, target in pairs]))
+        if limit is not None:
+            ratios.append(compare_lengths(sources, targets))
+        if drops_duplicates:
+            hashes.append(hash_all(zip(sources, targets, strict=True), len(sources)))
+    kept = np.flatnonzero(np.concatenate(filled)) if filled else np.arange(0)
+    dropped = Counter(text.dropped)
+
+    def keep(positions: np.ndarray, reason: str) -> np.ndarray:
+        if len(positions) < len(kept):
+            dropped[reason] += len(kept) - len(positions)
+        return positions
+
+    dropped += Counter({"with an empty side": len(text) - len(kept)})
+    if limit is not None and len(kept):
+        each = np.concatenate(ratios)[kept]
+        relative = each / np.median(each)  # to the usual one, which depends on the two languages
+        fits = (1 / limit <= relative) & (relative <= limit)
+        kept = keep(kept[fits], f"with lengths more than {limit:g} times off the usual ratio")
+    if drops_duplicates and len(kept):
+        first = find_first(np.concatenate(hashes)[kept], lambda rows: text.take(kept[rows]))
+        kept = keep(kept[first == np.arange(len(kept))], "that stand there already")
+    if not len(kept):
+        raise RecipeError(f"The {split} text has no pair with words on both sides ({len(text):,} read).")
+    cleaned = text.select(kept)
+    cleaned.dropped = dict(dropped)
+    return cleaned
 
 
-def length_ratios(text: ParallelText) -> list[float]:
-    """Characters of each target by those of its source, both a little longer than they are."""
-    pairs = zip(text.sources, text.targets, strict=True)
-    return [(len(target) + RATIO_SLACK) / (len(source) + RATIO_SLACK) for source, target in pairs]
+def compare_lengths(sources: Sequence[str], targets: Sequence[str]) -> np.ndarray:
+    """Characters of each target by those of its source, both a little longer than they are, an array of shape (N,)."""
+    source_lengths, target_lengths = (np.fromiter(map(len, side), np.int64, len(side)) for side in (sources, targets))
+    return (target_lengths + RATIO_SLACK) / (source_lengths + RATIO_SLACK)
 
 
-def hold_out(text: ParallelText, at_most: int) -> tuple[ParallelText, ParallelText]:
+def length_ratios(text: ParallelText) -> np.ndarray:
+    """The same of a text, an array of shape (len(text),)."""
+    return np.concatenate([np.empty(0), *(compare_lengths(*sides) for sides in text.batches())])
+
+
+def hold_out(text: ParallelText, at_most: int, held: np.ndarray | None = None) -> tuple[ParallelText, ParallelText]:
     """
     Part a text into training and validation.
 
@@ -58,22 +85,45 @@ def hold_out(text: ParallelText, at_most: int) -> tuple[ParallelText, ParallelTe
 
     Args:
         at_most: pairs to hold out, and at most 2% of the text; at least one.
+        held: their positions, if they are known.
 
     Raises:
         RecipeError: if there is no such pair, or it is all there is.
     """
-    sources, targets = Counter(text.sources), Counter(text.targets)
-    unique = [i for i in range(len(text)) if sources[text.sources[i]] == 1 and targets[text.targets[i]] == 1]
-    if not unique or len(text) == 1:
+    held = choose_held(text, count_held(text, at_most)) if held is None else held
+    if not len(held) or len(text) == 1:
         raise RecipeError(
             f"The training text has {len(text):,} pair{'s' if len(text) > 1 else ''} and none that could be held out "
             "for validation. Give more, or name validation text and set `hold_out: 0`."
         )
-    unique.sort(key=lambda i: hashlib.blake2b(text.sources[i].encode()).digest())
-    held = set(unique[: max(1, min(at_most, len(text) // HELD_OUT_SHARE))])
-    validation = text.select(sorted(held))
+    validation = text.select(held)
     validation.dropped = {}
-    return text.select(i for i in range(len(text)) if i not in held), validation
+    return text.select(np.setdiff1d(np.arange(len(text)), held, assume_unique=True)), validation
+
+
+def count_held(text: ParallelText, at_most: int) -> int:
+    """How many pairs of a text are held out, if it has so many that may be."""
+    return max(1, min(at_most, len(text) // HELD_OUT_SHARE))
+
+
+def take_side(text: ParallelText, side: str, rows: np.ndarray) -> pa.Table:
+    """One side of the pairs at some positions."""
+    return text.take(rows).select([side])
+
+
+def choose_held(text: ParallelText, count: int) -> np.ndarray:
+    """The positions of so many pairs to hold out, or of fewer if there are no more, in rising order."""
+    is_unique = np.ones(len(text), dtype=bool)
+    for index, name in enumerate(("source", "target")):
+        hashes = np.concatenate([hash_all(sides[index], len(sides[index])) for sides in text.batches()])
+        first = find_first(hashes, partial(take_side, text, name))
+        is_unique &= (np.bincount(first, minlength=len(text)) == 1)[first]
+    candidates = (
+        (hashlib.blake2b(source.encode()).digest(), position)
+        for position, source in enumerate(text.sources)
+        if is_unique[position]
+    )
+    return np.array(sorted(position for _, position in heapq.nsmallest(count, candidates)), dtype=np.int64)
 
 
 class LanguageEvidence:
@@ -90,8 +140,7 @@ class LanguageEvidence:
 
     def swapped(self, text: ParallelText) -> list[int]:
         """Positions of pairs of which each side reads like the other."""
-        pairs = zip(text.sources, text.targets, strict=True)
-        return [i for i, (source, target) in enumerate(pairs) if self.of(source) < -1 and self.of(target) > 1]
+        return [i for i, (source, target) in enumerate(text) if self.of(source) < -1 and self.of(target) > 1]
 
 
 def check_direction(evidence: LanguageEvidence, other: ParallelText, split: str) -> None:
@@ -126,8 +175,8 @@ def describe(kept: int, dropped: Mapping[str, int], split: str, unit: str) -> st
 def report_lengths(text: ParallelText) -> str:
     """How long the sides of a training text are, and the pairs whose sides fit each other least."""
     ratios = length_ratios(text)
-    usual = statistics.median(ratios)
-    odd = sorted(range(len(text)), key=lambda i: -abs(math.log(ratios[i] / usual)))[:5]
+    usual = float(np.median(ratios))
+    odd = heapq.nsmallest(5, range(len(text)), key=lambda i: -abs(math.log(ratios[i] / usual)))
     lines = [
         f"characters a sentence: source {mean_length(text.sources):.1f}, target {mean_length(text.targets):.1f}",
         f"usual ratio of target to source: {usual:.2f}. The pairs furthest from it:",
@@ -147,7 +196,8 @@ def report_swapped(text: ParallelText) -> str:
 
 def show_pairs(text: ParallelText, positions: list[int]) -> list[str]:
     """A line on each of some pairs."""
-    return [f"  row {text.rows[i]:,}: {text.sources[i][:50]!r} | {text.targets[i][:50]!r}" for i in positions]
+    rows, sources, targets = text.rows, text.sources, text.targets
+    return [f"  row {rows[i]:,}: {sources[i][:50]!r} | {targets[i][:50]!r}" for i in positions]
 
 
 def mean_length(lines: Iterable[str]) -> float:

@@ -1,21 +1,23 @@
 """Text to token ids: in parallel, kept on disk for the next run, with lengths for the batches."""
 
-import hashlib
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
-from training.data.texts import ParallelText
+from training.data.cache import digest_lines, keep, name_content
+from training.data.parallel import ParallelText, read_numbers
+from training.data.words import WordEncoder
 from vanilla_transformer import VanillaTransformerTokenizer
 
 # Below this, encoding takes less time than finding out that it is done.
 CACHED_PAIRS = 10_000
-# To be raised when `encode` makes something else of the same text.
-ENCODING = 1
+ENCODED = "encoded"  # the beginning of the names of Arrow files
 
 
 def encode(
@@ -35,51 +37,54 @@ def encode(
 
     Returns:
         columns `source`, `target` (text), `row` (where the pair stands in what was read), `input_ids`, `labels` (ids),
-        `source_length`, `target_length` (tokens).
+        `source_length`, `target_length` (tokens), and `weight` where the text has it.
     """
-
-    def encode_batch(batch: dict[str, list[str]]) -> dict[str, list[int] | list[list[int]]]:
-        source_ids = tokenizer(batch["source"], split_special_tokens=True).input_ids
-        target_ids = tokenizer(text_target=batch["target"], split_special_tokens=True).input_ids
-        return {
-            "input_ids": source_ids,
-            "labels": target_ids,
-            "source_length": [len(ids) for ids in source_ids],
-            "target_length": [len(ids) for ids in target_ids],
-        }
-
-    dataset = datasets.Dataset.from_dict({"source": text.sources, "target": text.targets, "row": text.rows})
     if len(text) < CACHED_PAIRS:
-        return dataset.map(encode_batch, batched=True, desc=description)
-    fingerprint = digest(text, tokenizer)
-    folder = Path(datasets.config.HF_DATASETS_CACHE) / "vanilla_transformer"
-    folder.mkdir(parents=True, exist_ok=True)
-    return dataset.map(
-        encode_batch,
-        batched=True,
-        desc=description,
-        num_proc=min(num_workers or available_cores(), len(text) // CACHED_PAIRS),
-        cache_file_name=str(folder / f"{fingerprint}.arrow"),
-        new_fingerprint=fingerprint,
-        load_from_cache_file=True,
-    )
+        table = make_encoder(tokenizer)(text.dataset.with_format("arrow")[:])
+        return datasets.Dataset(table)
+
+    def write(folder: Path) -> None:
+        text.dataset.with_format("arrow").map(
+            make_encoder(tokenizer),
+            batched=True,
+            desc=description,
+            num_proc=min(num_workers or available_cores(), len(text) // CACHED_PAIRS),
+            cache_file_name=str(folder / f"{ENCODED}.arrow"),
+            new_fingerprint=name,
+        )
+
+    def read(folder: Path) -> datasets.Dataset:
+        files = sorted(folder.glob(f"{ENCODED}*.arrow"))
+        found = datasets.concatenate_datasets([datasets.Dataset.from_file(str(file)) for file in files])
+        if len(found) != len(text):
+            raise ValueError(f"{folder} has {len(found)} of {len(text)} pairs")
+        return found
+
+    key = text.key or digest_lines(text.sources, text.targets, map(str, text.rows))
+    weights = read_numbers(text.dataset, "weight").tobytes() if text.key is None and has_weights(text.dataset) else b""
+    name = f"encoded-{name_content(key, weights, *describe_tokenizer(tokenizer))}"
+    return keep(name, write, read)
+
+
+def make_encoder(tokenizer: VanillaTransformerTokenizer) -> Callable[[pa.Table], pa.Table]:
+    """What gives pairs their ids and lengths, in a process of its own or in this one."""
+    encode_words = WordEncoder(tokenizer)
+
+    def encode_table(table: pa.Table) -> pa.Table:
+        sides = (("source", "input_ids", "source_length"), ("target", "labels", "target_length"))
+        ids = {side: encode_words(table[side].to_pylist(), side == "target") for side, _, _ in sides}
+        for side, name, _ in sides:
+            table = table.append_column(name, pa.array(ids[side], pa.list_(pa.int32())))
+        for side, _, name in sides:
+            table = table.append_column(name, pa.array([len(each) for each in ids[side]], pa.int32()))
+        return table
+
+    return encode_table
 
 
 def available_cores() -> int:
     """Cores that this process may use, where the system tells; else all."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def digest(text: ParallelText, tokenizer: VanillaTransformerTokenizer) -> str:
-    """A name for a text as a tokenizer encodes it."""
-    summary = hashlib.blake2b(f"{ENCODING}".encode(), digest_size=16)
-    for part in describe_tokenizer(tokenizer):
-        summary.update(part)
-    for side in (text.sources, text.targets, map(str, text.rows)):
-        for line in side:
-            summary.update(line.encode())
-            summary.update(b"\0")
-    return summary.hexdigest()
 
 
 def describe_tokenizer(tokenizer: PreTrainedTokenizerBase) -> list[bytes]:
@@ -91,10 +96,14 @@ def describe_tokenizer(tokenizer: PreTrainedTokenizerBase) -> list[bytes]:
         return [file.read_bytes() for file in sorted(Path(folder).iterdir())]
 
 
+def has_weights(dataset: datasets.Dataset) -> bool:
+    """Return whether the pairs of a data set are shown different numbers of times."""
+    return "weight" in dataset.column_names
+
+
 def lengths(dataset: datasets.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Tokens of each source and of each target, two arrays of shape (len(dataset),)."""
-    arrays = dataset.select_columns(["source_length", "target_length"]).with_format("numpy")[:]
-    return arrays["source_length"], arrays["target_length"]
+    return read_numbers(dataset, "source_length"), read_numbers(dataset, "target_length")
 
 
 def within(dataset: datasets.Dataset, max_tokens: int) -> datasets.Dataset:

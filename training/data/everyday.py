@@ -197,7 +197,8 @@ class Everyday:
     checkpoint, and one on another number of processes, sees the same text.
 
     Args:
-        pairs: the training text, in which words that translate each other, and words to make addresses of, are found.
+        pairs: of the training text, `COUNTED_PAIRS` at most, in which words that translate each other, and words to
+            make addresses of, are found.
         shares: of the pairs, by "upper", "title", "lower", "no_stop" and "copies".
         seed: of all that is drawn.
     """
@@ -259,10 +260,7 @@ def find_words(pairs: Sequence[tuple[str, str]]) -> tuple[dict[str, set[str]], l
     Returns:
         the translations of each word, in small letters; and words of the Latin alphabet in the order of that.
     """
-    sides = [
-        tuple({word.lower() for word in WORD.findall(side)} for side in pair)
-        for pair in pairs[:: 1 + len(pairs) // COUNTED_PAIRS]
-    ]
+    sides = [tuple({word.lower() for word in WORD.findall(side)} for side in pair) for pair in pairs]
     sources, targets = (Counter(word for pair in sides for word in pair[side]) for side in (0, 1))
     usable = [
         {word for word, count in side.items() if 4 <= count < FREQUENT and len(word) > 3}

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from training.data.texts import ParallelText
+from training.data.parallel import ParallelText
 from training.metrics.segmentation import two_letters
 from vanilla_transformer.errors import RecipeError
 

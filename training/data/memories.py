@@ -1,6 +1,5 @@
 """What translators have: translation memories (TMX) and XLIFF, read one unit at a time, in flat memory."""
 
-import gzip
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from typing import BinaryIO, NamedTuple
 
 from lxml import etree
 
+from training.data.files import explain_damage, open_file, strip_packing
 from vanilla_transformer.errors import RecipeError, TextError
 
 MEMORIES = (".tmx", ".xlf", ".xliff")
@@ -28,7 +28,7 @@ class Unit(NamedTuple):
 
 def read_memory(path: str, source_lang: str | None, target_lang: str | None) -> Iterator[Unit]:
     """
-    The units of a `.tmx`, `.xlf` or `.xliff` file; `.gz` may follow.
+    The units of a `.tmx`, `.xlf` or `.xliff` file; `.gz` or `.zst` may follow.
 
     Inline tags are left out, and their text stays where it is one of the sentence. A language code without a region,
     such as "en", stands for all that there are; of several variants in a unit the first is taken, or the one that
@@ -41,9 +41,9 @@ def read_memory(path: str, source_lang: str | None, target_lang: str | None) -> 
         RecipeError: if a language is not named, or not there.
         TextError: for broken XML, and for XML that declares entities.
     """
-    kind = Path(path.lower().removesuffix(".gz")).suffix
+    kind = Path(strip_packing(path)).suffix
     try:
-        with open_file(path) as file:
+        with explain_damage(path), open_file(path) as file:
             if kind == ".tmx":
                 yield from read_tmx(file, path, source_lang, target_lang)
             else:
@@ -51,15 +51,6 @@ def read_memory(path: str, source_lang: str | None, target_lang: str | None) -> 
     except etree.XMLSyntaxError as error:
         said = str(error.msg).partition(", line ")[0]
         raise TextError(f"{path}, line {error.lineno} is broken XML: {said}. Export it again.") from None
-    except (gzip.BadGzipFile, EOFError) as error:
-        raise TextError(f"{path} cannot be unpacked: {error}. Is it whole, and made by gzip?") from error
-    except OSError as error:
-        raise TextError(f"{path} cannot be read: {error.strerror or error}.") from error
-
-
-def open_file(path: str) -> BinaryIO:
-    """A file to read, unpacked if its name ends in .gz."""
-    return gzip.open(path) if path.lower().endswith(".gz") else open(path, "rb")  # type: ignore[return-value]
 
 
 def find_elements(file: BinaryIO, path: str, names: tuple[str, ...]) -> Iterator[etree._Element]:

@@ -1,12 +1,17 @@
 """Old text for a fine-tuning: which pairs are mixed in, and which are held out."""
 
 import random
+from functools import partial
 
-from training.data.cleaning import clean
-from training.data.texts import ParallelText, read_one_file, read_two_files
+import numpy as np
+
+from training.data.cleaning import clean, take_side
+from training.data.duplicates import find_first, hash_all
+from training.data.files import read_plain_text
+from training.data.parallel import ParallelText
+from training.data.texts import read_one_file, read_two_files
 from training.recipe.fields import DataFields, Replay
 from vanilla_transformer.errors import RecipeError
-from vanilla_transformer.text import read_plain_text
 
 
 def read_old_sources(replay: Replay) -> list[str]:
@@ -21,8 +26,8 @@ def read_old_pairs(replay: Replay, data: DataFields) -> ParallelText:
     else:
         text = read_two_files(str(replay.source), str(replay.target))
     text = clean(text, data, "replay")
-    first = {source: i for i, source in reversed(list(enumerate(text.sources)))}
-    return text.select(sorted(first.values()))
+    first = find_first(hash_all(text.sources, len(text)), partial(take_side, text, "source"))
+    return text.select(np.flatnonzero(first == np.arange(len(text))))
 
 
 def draw(available: int, wanted: int, hold_out: int, seed: int) -> tuple[list[int], list[int]]:

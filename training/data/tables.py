@@ -1,14 +1,13 @@
 """Tables as Excel writes them: the encoding and the separator are found, and said."""
 
 import csv
-import gzip
 import io
-import zlib
-from pathlib import Path
+from collections.abc import Iterator
 
+from training.data.files import BLOCK, read_blocks, read_bytes
 from training.log import logger
 from vanilla_transformer.errors import TextError
-from vanilla_transformer.text import GZIP, find_binary_format, guess_wide_encoding, remedy_for_encoding, split_lines
+from vanilla_transformer.text import find_binary_format, guess_wide_encoding, remedy_for_encoding, split_lines
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 WORKBOOKS = (".xlsx", ".xlsm", ".xls", ".ods")
@@ -28,30 +27,29 @@ def check_is_no_workbook(path: str, kind: str) -> None:
         )
 
 
-def read_table_lines(path: str) -> list[str]:
+def read_table_blocks(path: str) -> Iterator[list[str]]:
     """
-    The lines of a table in UTF-8, UTF-16 or Windows-1252, which is said if it is not the first; .gz is unpacked.
+    The lines of a table in UTF-8, UTF-16 or Windows-1252, which is said if it is not the first, in blocks; .gz and
+    .zst are unpacked.
 
     Raises:
         TextError: as `split_lines`, and if the file is not there or is a damaged archive.
     """
+    encoding = find_encoding(read_bytes(path, BLOCK))
+    if encoding == "UTF-8":
+        yield from read_blocks(path)
+        return
     try:
-        content = Path(path).read_bytes()
-        form = find_binary_format(content)
-        if path.lower().endswith(".gz") and (form is None or form.name == GZIP.name):
-            content = gzip.decompress(content)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise TextError(f"{path} cannot be unpacked: {error}. Is it whole, and made by gzip?") from error
-    except OSError as error:
-        raise TextError(f"{path} cannot be read: {error.strerror}.") from error
-    encoding = find_encoding(content)
-    if encoding != "UTF-8":
-        try:
-            content = content.decode(encoding).encode()
-        except UnicodeDecodeError as error:
-            raise TextError(f"{path} is {encoding} by its beginning, but is damaged: {error.reason}.") from error
-        logger.info(f"{path} is read as {encoding}")
-    return split_lines(content, path)
+        content = read_bytes(path).decode(encoding).encode()
+    except UnicodeDecodeError as error:
+        raise TextError(f"{path} is {encoding} by its beginning, but is damaged: {error.reason}.") from error
+    logger.info(f"{path} is read as {encoding}")
+    yield split_lines(content, path)
+
+
+def read_table_lines(path: str) -> list[str]:
+    """All lines of a table; see `read_table_blocks`."""
+    return [line for block in read_table_blocks(path) for line in block]
 
 
 def find_encoding(content: bytes) -> str:

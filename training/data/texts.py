@@ -2,148 +2,158 @@
 
 import csv
 import dataclasses
+import functools
 import io
+import itertools
 import json
+import operator
+import os
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from training.data.files import read_blocks, read_plain_blocks, strip_packing
 from training.data.memories import MEMORIES, read_memory
+from training.data.parallel import BATCH, ParallelText, Row
 from training.data.phrasebook import phrasebook
-from training.data.tables import WORKBOOKS, check_is_no_workbook, find_separator, name_columns, read_table_lines
+from training.data.tables import (
+    WORKBOOKS,
+    check_is_no_workbook,
+    find_separator,
+    name_columns,
+    read_table_blocks,
+    read_table_lines,
+)
 from training.recipe.fields import DataFields
 from vanilla_transformer.errors import RecipeError, TextError
 from vanilla_transformer.scores import Json
-from vanilla_transformer.text import check_line_ends, find_text_format, is_json, read_lines, read_plain_text
+from vanilla_transformer.text import check_line_ends, find_text_format, is_json
 
 Cells = dict[str, Json]  # of a row of a file with columns
 # Files with columns.
-COLUMNED = (".jsonl", ".csv", ".tsv")
+COLUMNED = (".jsonl", ".csv", ".tsv", ".parquet")
 
 # Rows of cells with tabs between them, of which none has a quote that neither delimits it nor is doubled.
 QUOTED_TABLE = re.compile(r'(?:(?:"(?:[^"]|"")*+"|[^"\t\n]*+)[\t\n])*+')
 
+# What becomes of rows that are read, one after the other: a text in memory, or in a file. The counts of what was left
+# out may grow while they are read.
+Collect = Callable[[Iterable[Row], dict[str, int]], ParallelText]
 
-@dataclass
-class ParallelText:
+
+def read_two_files(source: str, target: str, collect: Collect = ParallelText.from_rows) -> ParallelText:
     """
-    Sentence pairs as text.
-
-    Attributes:
-        sources, targets: as many sentences on each side.
-        rows: where each pair stands in what was read, counted from 1: lines of text files, rows of a data set.
-        dropped: reasons and how many pairs were left out for each.
-    """
-
-    sources: list[str]
-    targets: list[str]
-    rows: list[int]
-    dropped: dict[str, int] = field(default_factory=dict)
-
-    @classmethod
-    def from_pairs(cls, pairs: Iterable[tuple[str, str]]) -> "ParallelText":
-        """Pairs that are numbered from 1."""
-        sources, targets = ([*side] for side in zip(*pairs, strict=True))
-        return cls(sources, targets, list(range(1, len(sources) + 1)))
-
-    def __len__(self) -> int:
-        return len(self.sources)
-
-    def __add__(self, other: "ParallelText") -> "ParallelText":
-        """Both texts; the rows of the other are counted on after the last row of this one."""
-        dropped = dict(Counter(self.dropped) + Counter(other.dropped))
-        last = max(self.rows, default=0)
-        rows = self.rows + [last + row for row in other.rows]
-        return ParallelText(self.sources + other.sources, self.targets + other.targets, rows, dropped)
-
-    def select(self, kept: Iterable[int], reason: str | None = None) -> "ParallelText":
-        """The pairs at some positions; with a reason, those left out are counted under it."""
-        kept = list(kept)
-        dropped = dict(self.dropped)
-        if reason is not None and len(kept) < len(self):
-            dropped[reason] = dropped.get(reason, 0) + len(self) - len(kept)
-        return ParallelText(
-            [self.sources[i] for i in kept], [self.targets[i] for i in kept], [self.rows[i] for i in kept], dropped
-        )
-
-
-def read_two_files(source: str, target: str) -> ParallelText:
-    """
-    Two aligned text files; a name that ends in .gz is unpacked.
+    Two aligned text files; a name that ends in .gz or .zst is unpacked.
 
     Raises:
-        TextError, RecipeError: as `read_plain_text`, and if the files do not have the same number of lines.
+        TextError, RecipeError: as `read_plain_blocks`, and if the files do not have the same number of lines.
     """
-    sources, targets = read_plain_text(source), read_plain_text(target)
-    if len(sources) != len(targets):
-        raise RecipeError(
-            f"{source} has {len(sources):,} lines and {target} has {len(targets):,}. Line n of one must "
-            "belong to line n of the other: find where they part, for instance with `paste`."
-        )
-    return ParallelText(sources, targets, list(range(1, len(sources) + 1)))
+    return collect(pair_lines(source, target), {})
 
 
-def read_one_file(path: str, arguments: DataFields) -> ParallelText:
+def pair_lines(source: str, target: str) -> Iterator[Row]:
+    """The numbered pairs of two files; see `read_two_files`."""
+    sides = [(line for block in read_plain_blocks(path) for line in block) for path in (source, target)]
+    number = 0
+    for number, (left, right) in enumerate(itertools.zip_longest(*sides), start=1):
+        if left is None or right is None:
+            counts = [
+                number - (line is None) + sum(1 for _ in side) for line, side in zip((left, right), sides, strict=True)
+            ]
+            raise RecipeError(
+                f"{source} has {counts[0]:,} lines and {target} has {counts[1]:,}. Line n of one must "
+                "belong to line n of the other: find where they part, for instance with `paste`."
+            )
+        yield number, left, right
+
+
+def read_one_file(path: str, arguments: DataFields, collect: Collect = ParallelText.from_rows) -> ParallelText:
     """
-    A `.jsonl` file of objects, or a `.csv` or `.tsv` file, with both sides in the columns that the recipe names; or a
-    translation memory, `.tmx` or `.xliff`, with both languages that it names. `.gz` may follow.
+    A `.jsonl` file of objects, or a `.csv`, `.tsv` or `.parquet` file, with both sides in the columns that the recipe
+    names; or a translation memory, `.tmx` or `.xliff`, with both languages that it names. `.gz` or `.zst` may follow.
 
     Objects may also hold both sides under "translation", as many data sets on the Hub do.
 
     Raises:
-        TextError, RecipeError: as `read_lines` and `read_memory`, and for another kind of file, a missing column or a
+        TextError, RecipeError: as `read_blocks` and `read_memory`, and for another kind of file, a missing column or a
             broken line.
     """
-    if column_format(path) in MEMORIES:
-        return collect_units(path, arguments)
+    kind = column_format(path)
+    if kind in MEMORIES:
+        dropped: dict[str, int] = {}
+        return collect(whole_units(path, arguments, dropped), dropped)
     columns = arguments.source_column, arguments.target_column
-    return collect_columns(read_rows(path, *columns), f"{path}, line", *columns)
+    place = f"{path}, {'row' if kind == '.parquet' else 'line'}"
+    return collect(pair_columns(read_rows(path, *columns), place, *columns), {})
 
 
-def collect_units(path: str, arguments: DataFields) -> ParallelText:
+def whole_units(path: str, arguments: DataFields, dropped: dict[str, int]) -> Iterator[Row]:
     """The sentence pairs of a translation memory; units that lack a side are counted as left out."""
-    text = ParallelText([], [], [])
-    for number, source, target in read_memory(path, arguments.source_lang, arguments.target_lang):
-        if source and target:
-            text.sources.append(source)
-            text.targets.append(target)
-            text.rows.append(number)
+    for unit in read_memory(path, arguments.source_lang, arguments.target_lang):
+        if unit.source and unit.target:
+            yield unit
         else:
-            text.dropped["without translation"] = text.dropped.get("without translation", 0) + 1
-    return text
+            dropped["without translation"] = dropped.get("without translation", 0) + 1
 
 
 def read_rows(path: str, source_column: str = "", target_column: str = "") -> Iterator[tuple[int, Cells]]:
     """
-    The numbered rows of a `.jsonl`, `.csv` or `.tsv` file; `.gz` may follow.
+    The numbered rows of a `.jsonl`, `.csv`, `.tsv` or `.parquet` file; `.gz` or `.zst` may follow.
 
     Args:
         source_column, target_column: the recipe's; numbers name the columns of a table without a header.
 
     Raises:
-        TextError, RecipeError: as `read_lines`, and for another kind of file or a broken line.
+        TextError, RecipeError: as `read_blocks`, and for another kind of file or a broken line.
     """
     kind = column_format(path)
     check_is_no_workbook(path, kind)
     if kind not in COLUMNED:
-        raise RecipeError(f"{path} ends in {kind!r}. Give .jsonl, .csv, .tsv, .tmx or .xliff here, or text files.")
-    lines = read_lines(path) if kind == ".jsonl" else read_table_lines(path)
+        raise RecipeError(
+            f"{path} ends in {kind!r}. Give .jsonl, .csv, .tsv, .parquet, .tmx or .xliff here, or text files."
+        )
+    if kind == ".parquet":
+        return read_parquet_rows(path, [name for name in (source_column, target_column) if name])
+    blocks = read_blocks(path) if kind == ".jsonl" else read_table_blocks(path)
+    lines = next(blocks)
     form = find_text_format(lines)
     if form is not None and not (kind == ".jsonl" and form.name.startswith("JSON")):
         raise TextError(f"{path} is {form.name}, not what its name says. {form.remedy}")
+    rest = (line for block in blocks for line in block)
     if kind == ".jsonl":
-        return read_jsonl_rows(path, lines)
+        return read_jsonl_rows(path, lines, rest)
     read = read_csv_rows if kind == ".csv" else read_tsv_rows
-    return read(path, lines, source_column, target_column)
+    return read(path, lines, rest, source_column, target_column)
+
+
+def read_parquet_rows(path: str, columns: list[str]) -> Iterator[tuple[int, Cells]]:
+    """
+    The numbered rows of a Parquet file, with some of its columns, or with all if it lacks those.
+
+    Raises:
+        TextError: if it cannot be read.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            wanted = ["translation"] if "translation" in names and columns else columns
+            chosen = wanted if wanted and set(wanted) <= set(names) else None
+            batches = file.iter_batches(BATCH, columns=chosen)
+            yield from enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
+    except pa.ArrowException as error:
+        raise TextError(f"{path} is damaged, or is no Parquet: {error}. Write it again.") from error
+    except OSError as error:
+        said = str(error) if error.errno is None else os.strerror(error.errno)
+        raise TextError(f"{path} cannot be read: {said}.") from error
 
 
 def column_format(path: str) -> str:
-    """The end of a file's name that tells its format, in small letters and without `.gz`."""
-    return Path(path.lower().removesuffix(".gz")).suffix
+    """The end of a file's name that tells its format, in small letters and without that of a packed file."""
+    return Path(strip_packing(path)).suffix
 
 
 def holds_both_sides(path: str) -> bool:
@@ -151,15 +161,15 @@ def holds_both_sides(path: str) -> bool:
     return column_format(path) in (*COLUMNED, *MEMORIES, *WORKBOOKS)
 
 
-def collect_columns(
+def pair_columns(
     rows: Iterable[tuple[int, Cells]], place: str, source_column: str, target_column: str
-) -> ParallelText:
+) -> Iterator[Row]:
     """Both sides out of numbered rows; `place` and the number say in an error where it was."""
-    text = ParallelText([], [], [])
     for number, row in rows:
         inside = row.get("translation")
         row = inside if isinstance(inside, dict) else row
-        for column, side in ((source_column, text.sources), (target_column, text.targets)):
+        sides = []
+        for column in (source_column, target_column):
             words = "" if column in row and row[column] is None else row.get(column)  # an empty cell
             if column in row and not isinstance(words, str):
                 raise RecipeError(
@@ -171,9 +181,8 @@ def collect_columns(
                     f"{place} {number} has no text under {column!r}, only: {', '.join(map(str, row))}. "
                     "Name the columns with `source_column` and `target_column`."
                 )
-            side.append(words)
-        text.rows.append(number)
-    return text
+            sides.append(words)
+        yield number, sides[0], sides[1]
 
 
 def is_missing(value: object) -> bool:
@@ -198,9 +207,9 @@ def describe_cell(value: object) -> str:
     )
 
 
-def read_jsonl_rows(path: str, lines: list[str]) -> Iterator[tuple[int, Cells]]:
+def read_jsonl_rows(path: str, lines: list[str], rest: Iterable[str] = ()) -> Iterator[tuple[int, Cells]]:
     check_line_ends(lines, path)
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(itertools.chain(lines, rest), start=1):
         if not line.strip():
             continue
         try:
@@ -243,13 +252,22 @@ def check_characters(content: Json, place: str) -> None:
 
 
 def read_csv_rows(
-    path: str, lines: list[str], source_column: str = "", target_column: str = "", delimiter: str | None = None
+    path: str,
+    lines: list[str],
+    rest: Iterable[str] = (),
+    source_column: str = "",
+    target_column: str = "",
+    delimiter: str | None = None,
 ) -> Iterator[tuple[int, Cells]]:
-    """Rows whose cells may be quoted, with a comma, a semicolon as of Excel, or a tab between them."""
+    """
+    Rows whose cells may be quoted, with a comma, a semicolon as of Excel, or a tab between them.
+
+    Args:
+        lines, rest: the first of the file, by which its form is found, and those after them.
+    """
     if delimiter is None:
         delimiter, lines = find_separator(path, lines)
-    text = io.StringIO("\n".join(lines) + "\n", newline="")  # quoted cells may hold lines
-    reader = csv.reader(text, delimiter=delimiter, strict=True)
+    reader = csv.reader(end_lines(itertools.chain(lines, rest)), delimiter=delimiter, strict=True)
     try:
         first = next(reader)
         header = name_columns(first, source_column, target_column)
@@ -263,18 +281,27 @@ def read_csv_rows(
         raise RecipeError(f"{path}, line {reader.line_num} is not CSV: {error}.") from None
 
 
+def end_lines(lines: Iterable[str]) -> Iterator[str]:
+    """Lines with their ends, for `csv`: quoted cells may hold several, and a CR ends one too."""
+    for line in lines:
+        if "\r" in line:
+            yield from io.StringIO(line + "\n", newline="")
+        else:
+            yield line + "\n"
+
+
 def read_tsv_rows(
-    path: str, lines: list[str], source_column: str = "", target_column: str = ""
+    path: str, lines: list[str], rest: Iterable[str] = (), source_column: str = "", target_column: str = ""
 ) -> Iterator[tuple[int, Cells]]:
     """Rows with tabs between cells, in which quotes are text unless the whole file quotes cells as CSV does."""
     check_line_ends(lines, path)
     if has_quoted_cells(lines):
-        yield from read_csv_rows(path, lines, source_column, target_column, "\t")
+        yield from read_csv_rows(path, lines, rest, source_column, target_column, "\t")
         return
     header = name_columns(lines[0].split("\t"), source_column, target_column)
     start = 0 if header is not None else 1
     header = check_header(path, lines[0].split("\t")) if header is None else header
-    for number, line in enumerate(lines[start:], start=start + 1):
+    for number, line in enumerate(itertools.chain(lines[start:], rest), start=start + 1):
         yield from check_cells(path, number, header, line.split("\t"))
 
 
@@ -343,7 +370,7 @@ def load_dataset(arguments: DataFields, split: str) -> datasets.Dataset | None:
     )
 
 
-def read_dataset(arguments: DataFields, split: str) -> ParallelText | None:
+def read_dataset(arguments: DataFields, split: str, collect: Collect = ParallelText.from_rows) -> ParallelText | None:
     """
     Both sides of a split of a data set, in named columns; `None` if it has no such split.
 
@@ -357,9 +384,16 @@ def read_dataset(arguments: DataFields, split: str) -> ParallelText | None:
     needed = ["translation"] if "translation" in names else [arguments.source_column, arguments.target_column]
     if set(needed) <= set(names):  # else the error lists all that there are
         dataset = dataset.select_columns(sorted(set(needed)))
-    rows = enumerate((dict(row) for row in dataset), start=1)
+    rows = enumerate(unpack_batches(dataset), start=1)
     place = f"{arguments.dataset_name}, {split}, row"
-    return collect_columns(rows, place, arguments.source_column, arguments.target_column)
+    return collect(pair_columns(rows, place, arguments.source_column, arguments.target_column), {})
+
+
+def unpack_batches(dataset: datasets.Dataset) -> Iterator[Cells]:
+    """The rows of a data set, which are read some at once."""
+    for batch in dataset.iter(BATCH):
+        for values in zip(*batch.values(), strict=True):
+            yield dict(zip(batch, values, strict=True))
 
 
 def load_corpus(name: str, split: str) -> ParallelText:
@@ -374,7 +408,7 @@ def load_corpus(name: str, split: str) -> ParallelText:
     return ParallelText.from_pairs(phrasebook()[split])
 
 
-def read_corrections(path: str, arguments: DataFields) -> ParallelText:
+def read_corrections(path: str, arguments: DataFields, collect: Collect = ParallelText.from_rows) -> ParallelText:
     """
     A few corrected translations: in named columns, or in the first two of a table without a header.
 
@@ -382,20 +416,38 @@ def read_corrections(path: str, arguments: DataFields) -> ParallelText:
         TextError, RecipeError: as `read_one_file`.
     """
     kind = column_format(path)
-    if kind in COLUMNED[1:]:
+    if kind in (".csv", ".tsv"):
         lines = read_table_lines(path)
         separator = "\t" if kind == ".tsv" else find_separator(path, lines)[0]
         first = next(csv.reader(lines[:1], delimiter=separator), [])
         if not {arguments.source_column, arguments.target_column} <= set(first):
             arguments = dataclasses.replace(arguments, source_column="1", target_column="2")
-    return read_one_file(path, arguments)
+    return read_one_file(path, arguments, collect)
 
 
-def load_split(arguments: DataFields, split: str) -> ParallelText | None:
+def read_sources(arguments: DataFields, collect: Collect) -> ParallelText:
+    """
+    The texts of `sources`, one after the other, with their weights where one is not 1.
+
+    Raises:
+        TextError, RecipeError: as `load_split`.
+    """
+    sources = arguments.text_sources
+    texts = [load_split(arguments.of_source(each), "train", collect) for each in sources]
+    found = [text for text in texts if text is not None]
+    if any(each.weight != 1 for each in sources):
+        found = [text.with_weight(each.weight) for text, each in zip(found, sources, strict=True)]
+    return functools.reduce(operator.add, found)
+
+
+def load_split(arguments: DataFields, split: str, collect: Collect = ParallelText.from_rows) -> ParallelText | None:
     """
     The text of "train", "validation" or "test" as the recipe names it; `None` if it names none.
 
     Files take the place of the validation and the test part of a corpus, which is added to their training text.
+
+    Args:
+        collect: makes a text of rows that are read.
 
     Raises:
         RecipeError: if a side is missing, or the split is named twice, or the text is not readable.
@@ -409,21 +461,25 @@ def load_split(arguments: DataFields, split: str) -> ParallelText | None:
         named += whole
     elif split == "train" and arguments.dataset_name:
         named.append("dataset_name")
+    if split == "train" and arguments.text_sources:
+        named.append("sources")
     if len(named) > 1:
         raise RecipeError(f"The {split} text is named twice, by `{'` and `'.join(named)}`. Keep one.")
     text = None
     if split == "train" and arguments.corrections:
-        corrections = read_corrections(arguments.corrections, arguments)
-        others = load_split(dataclasses.replace(arguments, corrections=None), "train")
+        corrections = read_corrections(arguments.corrections, arguments, collect)
+        others = load_split(dataclasses.replace(arguments, corrections=None), "train", collect)
         return corrections if others is None else others + corrections
-    if file:
-        text = read_one_file(file, arguments)
+    if split == "train" and arguments.text_sources:
+        text = read_sources(arguments, collect)
+    elif file:
+        text = read_one_file(file, arguments, collect)
     elif source and target:
-        text = read_two_files(source, target)
+        text = read_two_files(source, target, collect)
     elif source or target:
         missing = f"{prefix}target" if source else f"{prefix}source"
         raise RecipeError(f"`{missing}` is missing. Both sides of the {split} text are needed.")
     if arguments.corpus and (text is None or split == "train"):
         corpus = load_corpus(arguments.corpus, split)
         return corpus if text is None else text + corpus
-    return read_dataset(arguments, split) if text is None and arguments.dataset_name else text
+    return read_dataset(arguments, split, collect) if text is None and arguments.dataset_name else text

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from training.data.cache import keep, name_content
 from training.engine.arguments import TrainingArguments
 from training.engine.checkpoints import SHAPE, check_space, prepare_output_dir
 from training.engine.processes import first_process
@@ -260,14 +262,27 @@ def load_tokenizer(
         if not (Path(folder) / "tokenizer.json").is_file():
             raise RecipeError(f"`tokenizer` is {folder}, which has no tokenizer.json.")
         return VanillaTransformerTokenizer.from_pretrained(folder)
-    return first_process(args, lambda: learn_tokenizer(arguments, task.lines(text)))
+    return first_process(args, lambda: learn_once(arguments, task, text))
 
 
-def learn_tokenizer(arguments: ModelFields, lines: list[str]) -> VanillaTransformerTokenizer:
+def learn_once(arguments: ModelFields, task: Task[T], text: T) -> VanillaTransformerTokenizer:
+    """A tokenizer of some text; of a text in the cache it is kept there too."""
+    key = task.name_lines(text)
+    if key is None:
+        return learn_tokenizer(arguments, task.lines(text))
+
+    def write(folder: Path) -> None:
+        learn_tokenizer(arguments, task.lines(text)).save_pretrained(folder)
+
+    settings = (arguments.vocab_size, arguments.split_at_spaces, arguments.min_frequency)
+    return keep(f"tokenizer-{name_content(key, settings)}", write, VanillaTransformerTokenizer.from_pretrained)
+
+
+def learn_tokenizer(arguments: ModelFields, lines: Iterable[str]) -> VanillaTransformerTokenizer:
     """A tokenizer of some text; of parallel text a joint one (§5.1)."""
     try:
         return VanillaTransformerTokenizer.train(
-            lines,
+            iter(lines),
             arguments.vocab_size,
             arguments.split_at_spaces,
             min_frequency=arguments.min_frequency,

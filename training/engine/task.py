@@ -2,7 +2,7 @@
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar, Generic, Protocol, TypeVar
 
 import datasets
@@ -145,8 +145,12 @@ class Task(ABC, Generic[T]):
         return None
 
     @abstractmethod
-    def lines(self, text: T) -> list[str]:
+    def lines(self, text: T) -> Iterable[str]:
         """What a tokenizer is learned from."""
+
+    def name_lines(self, text: T) -> str | None:
+        """A name for `lines`, by which the cache knows a tokenizer of them; `None` where it is not to be kept."""
+        return None
 
     @abstractmethod
     def example(self, text: T, dataset: datasets.Dataset) -> str | list[str]:

@@ -13,8 +13,9 @@ from transformers import ProgressCallback, TrainerControl
 from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils import ModelOutput
 
-from training.data.batching import StepPlan, TokenBudgetBatchSampler
-from training.data.encoding import lengths
+from training.data.batching import Draw, StepPlan, TokenBudgetBatchSampler
+from training.data.encoding import has_weights, lengths
+from training.data.parallel import read_numbers
 from training.engine.arguments import TrainingArguments
 from training.engine.callbacks import (
     EpochCallback,
@@ -124,12 +125,13 @@ class VanillaTransformerTrainer(PlainTrainer):
     def make_train_sampler(self) -> TokenBudgetBatchSampler:
         """Return the steps of an epoch, in batches for every process and accumulation."""
         dataset, objective = self.train_dataset, self.objective
+        measure = partial(objective.measure_epoch, dataset) if objective.shows_other_text() else None
+        seed, batches = self.args.recipe.data_order_seed, self.plan.batches
+        if has_weights(dataset):
+            draw = Draw(read_numbers(dataset, "weight"), *lengths(dataset), seed)
+            return draw.make_sampler(self.plan.tokens, batches, measure)
         return TokenBudgetBatchSampler(
-            *lengths(dataset),
-            self.plan.tokens,
-            seed=self.args.recipe.data_order_seed,
-            batches_per_step=self.plan.batches,
-            measure=partial(objective.measure_epoch, dataset) if objective.shows_other_text() else None,
+            *lengths(dataset), self.plan.tokens, seed=seed, batches_per_step=batches, measure=measure
         )
 
     def collate_share(self, rows: list[Row]) -> Batch:

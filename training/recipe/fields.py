@@ -4,7 +4,7 @@ The fields of a recipe, in three frozen dataclasses; what each may be is declare
 Where the `Seq2SeqTrainingArguments` of transformers have a field, its name is used; the defaults here are the paper's.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, TypeVar
 
 from training.recipe.ranges import FINITE, PROBABILITY, SEED, Range, Value, at_least, more_than, one_of, zero_or_more
@@ -98,21 +98,51 @@ class Replay:
 
 
 @dataclass(frozen=True)
+class TextSource:
+    """
+    One of several texts to train on.
+
+    Attributes:
+        source, target: two aligned files.
+        file: one file with both sides, in their place.
+        dataset_name, dataset_config_name, split: a data set, in their place.
+        source_column, target_column: where both sides are; as in the recipe if absent.
+        weight: how often an epoch shows each of its pairs; of 0.5, each epoch shows half of the pairs, and the next
+            one others.
+    """
+
+    source: str | None = None
+    target: str | None = None
+    file: str | None = None
+    dataset_name: str | None = None
+    dataset_config_name: str | None = None
+    split: str | None = None
+    source_column: str | None = None
+    target_column: str | None = None
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
 class DataFields:
     """
     What it is trained on. For translation and summarization: two aligned text files, or one file with columns, or a
     data set, or this project's corpus. For other tasks: a file, or a data set.
     """
 
-    source: str | None = setting(None, "Source text, a sentence a line, UTF-8; .gz is read.")
+    source: str | None = setting(None, "Source text, a sentence a line, UTF-8; .gz and .zst are read.")
     target: str | None = setting(None, "Its translation, line by line.")
+    sources: list[dict[str, Value]] | str | None = setting(
+        None,
+        "Several texts in their place: [{source: a.en, target: a.de, weight: 2}, {file: b.parquet}, {dataset_name: "
+        "c}]. An epoch shows each pair as often as its weight says (1); of 0.5, half of the pairs, each epoch others.",
+    )
     validation_source: str | None = setting(None, "Source text for evaluation in training.")
     validation_target: str | None = setting(None, "Its translation.")
     test_source: str | None = setting(None, "Source text for the score at the end.")
     test_target: str | None = setting(None, "Its translation.")
     train_file: str | None = setting(
         None,
-        "Both sides, or texts with labels, in one .jsonl, .csv or .tsv file, or both sides in a .tmx or "
+        "Both sides, or texts with labels, in one .jsonl, .csv, .tsv or .parquet file, or both sides in a .tmx or "
         ".xliff file; for question-answering JSON as SQuAD has it; for fill-mask and text-generation a text a line, "
         "or a column.",
     )
@@ -211,6 +241,29 @@ class DataFields:
         if not isinstance(self.replay, dict) or not self.replay:
             return None
         return Replay(**self.replay)  # type: ignore[arg-type]  # `read_replay` has checked them
+
+    @property
+    def text_sources(self) -> tuple[TextSource, ...]:
+        """The texts of `sources`."""
+        given = self.sources if isinstance(self.sources, list) else []
+        return tuple(TextSource(**each) for each in given)  # type: ignore[arg-type]  # `read_sources` has checked them
+
+    def of_source(self, text: TextSource) -> "DataFields":
+        """These fields, where one of `sources` is all there is to train on."""
+        return replace(
+            self,
+            sources=None,
+            corpus=None,
+            corrections=None,
+            source=text.source,
+            target=text.target,
+            train_file=text.file,
+            dataset_name=text.dataset_name,
+            dataset_config_name=text.dataset_config_name,
+            train_split=text.split,
+            source_column=text.source_column or self.source_column,
+            target_column=text.target_column or self.target_column,
+        )
 
     def named_test_sets(self) -> dict[str, tuple[str, ...]]:
         """Name -> its file, or its source file and its target file."""

@@ -8,7 +8,7 @@ from training.recipe.fields import DataFields, ModelFields, TrainingFields
 GROUPS = {
     "What is trained": ("task", "preset", "init_from", "dropout", "config_overrides", "vocab_size", "tokenizer"),
     "The text": (
-        *("source", "target", "train_file", "validation_source", "validation_target", "validation_file"),
+        *("source", "target", "sources", "train_file", "validation_source", "validation_target", "validation_file"),
         *("test_source", "test_target", "test_file", "dataset_name", "source_lang", "target_lang"),
         *("hold_out", "max_length", "drop_duplicates"),
     ),

@@ -50,7 +50,7 @@ REPLACED = {
 OF_TRANSLATION = frozenset(
     {
         *("source", "target", "validation_source", "validation_target", "test_source", "test_target"),
-        *("source_column", "target_column", "corpus", "target_lang", "example"),
+        *("sources", "source_column", "target_column", "corpus", "target_lang", "example"),
         *("hold_out", "check_alignment", "drop_duplicates", "max_length_ratio"),
         *("label_smoothing", "augmentation", "bpe_dropout"),
         *("corrections", "replay", "interpolate"),

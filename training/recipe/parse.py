@@ -27,6 +27,7 @@ from training.recipe.names import FIELD_CLASSES, check_names, check_task
 from training.recipe.ranges import Value
 from training.recipe.reading import read_yaml
 from training.recipe.replay import read_replay
+from training.recipe.sources import read_sources
 from vanilla_transformer.errors import RecipeError, UserError
 
 # Words that leave a field unset, as in YAML.
@@ -37,11 +38,12 @@ FILES = ("source", "target", "validation_source", "validation_target", "test_sou
 # Fields that the command line may give, and those of a recipe that then give way, as the two contradict each other. A
 # corpus is added to files, and stays.
 GIVE_WAY: dict[str, tuple[str, ...]] = {
-    "source": ("train_file", *DATASET),
-    "target": ("train_file", *DATASET),
-    "train_file": ("source", "target", *DATASET),
+    "source": ("train_file", "sources", *DATASET),
+    "target": ("train_file", "sources", *DATASET),
+    "train_file": ("source", "target", "sources", *DATASET),
+    "sources": ("source", "target", "train_file", *DATASET),
     "corpus": DATASET,
-    "dataset_name": (*FILES, "train_file", "validation_file", "test_file", "corpus", *DATASET),
+    "dataset_name": (*FILES, "sources", "train_file", "validation_file", "test_file", "corpus", *DATASET),
     "validation_source": ("validation_file",),
     "validation_target": ("validation_file",),
     "validation_file": ("validation_source", "validation_target"),
@@ -175,10 +177,10 @@ def read_fields(settings: Settings) -> tuple[ModelFields, DataFields, TrainingFi
     for name, value in settings.values.items():
         if value is False and name not in boolean:
             value = "no"  # as it was written: YAML takes it for false
-        if isinstance(value, list):
+        if isinstance(value, list) and not any(isinstance(each, dict) for each in value):
             words += [f"--{name}", *map(str, value)]
         else:  # in one word: it may begin with a dash
-            words.append(f"--{name}={json.dumps(value) if isinstance(value, dict) else value}")
+            words.append(f"--{name}={json.dumps(value) if isinstance(value, dict | list) else value}")
     parser = HfArgumentParser(
         FIELD_CLASSES,  # type: ignore[arg-type]
         prog="python -m training.train",
@@ -195,7 +197,7 @@ def read_fields(settings: Settings) -> tuple[ModelFields, DataFields, TrainingFi
     sets = read_mapping(data.test_sets, "test_sets", "{news: [news.en, news.de]}")
     return (
         dataclasses.replace(model, config_overrides=overrides),
-        dataclasses.replace(data, test_sets=sets, replay=read_replay(data.replay)),
+        dataclasses.replace(data, test_sets=sets, replay=read_replay(data.replay), sources=read_sources(data.sources)),
         dataclasses.replace(training, augmentation=read_shares(training.augmentation), early_stopping=stop),
         others,
     )

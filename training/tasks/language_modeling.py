@@ -16,6 +16,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DataCollatorForLanguageModeling, PreTrainedModel
 
+from training.data.files import read_plain_text
 from training.data.texts import COLUMNED, Cells, column_format, describe_cell, is_missing, read_rows
 from training.engine.objective import Batch, Generation, Objective, Row
 from training.engine.task import FileTask
@@ -28,7 +29,6 @@ from vanilla_transformer import (
 )
 from vanilla_transformer.errors import RecipeError
 from vanilla_transformer.kernels_vanilla_transformer import IGNORED_LABEL, label_smoothed_loss
-from vanilla_transformer.text import read_plain_text
 
 MASK = "<mask>"
 

@@ -21,6 +21,7 @@ import torch
 from transformers import PreTrainedModel
 
 from training.data.cleaning import list_reasons
+from training.data.files import read_lines
 from training.data.texts import check_characters, describe_cell
 from training.engine.objective import Batch, Generation, Objective, Row
 from training.engine.task import FileTask
@@ -32,7 +33,6 @@ from vanilla_transformer import (
     VanillaTransformerTokenizer,
 )
 from vanilla_transformer.errors import RecipeError, TextError
-from vanilla_transformer.text import read_lines
 
 C = TypeVar("C")
 KINDS: dict[type, str] = {str: "text", int: "a whole number"}  # of cells

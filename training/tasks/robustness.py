@@ -9,7 +9,7 @@ from tabulate import tabulate
 from transformers.utils import logging
 
 from training.data.everyday import KINDS, Everyday, Pair, lower, no_stop, title, upper
-from training.data.texts import ParallelText
+from training.data.parallel import ParallelText
 from training.metrics.translation import bleu
 from training.recipe.augmentation import DEFAULT_SHARES
 from vanilla_transformer import VanillaTransformerTranslationPipeline
@@ -50,7 +50,7 @@ def scores_of_copies(
     for copy, change in COPIES.items():
         sources = [change(source) for source in text.sources]
         values = [
-            score_without_case_and_marks(translations, text.targets, target_lang)
+            score_without_case_and_marks(translations, list(text.targets), target_lang)
             for translations in translate_both(translator, sources)
         ]
         rows.append(Robustness(copy, len(sources), *values))
@@ -61,7 +61,7 @@ def shares_of_items(translator: VanillaTransformerTranslationPipeline, text: Par
     """How many things of each kind are copied exactly once out of sentences of a text."""
     rows = []
     shares = {**dict.fromkeys(DEFAULT_SHARES, 0.0), "copies": 1.0}
-    everyday = Everyday(list(zip(text.sources, text.targets, strict=True)), shares, SEED)
+    everyday = Everyday(list(text), shares, SEED)
     for kind in (kind for kind in KINDS if kind != "mask"):
         draw = random.Random(f"{SEED} {kind}")
         chosen = draw.sample(range(len(text)), min(ITEMS_OF_A_KIND, len(text)))

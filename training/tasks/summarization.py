@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from transformers import GenerationConfig
 
 from training.data.cleaning import report_lengths
-from training.data.texts import ParallelText
+from training.data.parallel import ParallelText
 from training.metrics.summarization import rouge
 from training.tasks.translation import Translation, TranslationObjective
 from vanilla_transformer.scores import Score, SplitScores

@@ -2,8 +2,9 @@
 
 import dataclasses
 import functools
+import itertools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar
 
 import datasets
@@ -11,15 +12,17 @@ import numpy as np
 import torch
 from transformers import DataCollatorForSeq2Seq, GenerationConfig, PreTrainedModel
 
-from training.data.alignment import check_alignment
 from training.data.batching import longest_sentence
 from training.data.bpe_dropout import BpeDropout
-from training.data.cleaning import LanguageEvidence, check_direction, clean, hold_out, report_lengths, report_swapped
+from training.data.cache import name_content
+from training.data.cleaning import LanguageEvidence, check_direction, clean, report_lengths, report_swapped
+from training.data.corpus import check_and_clean, hold_out_once, load_clean
 from training.data.encoding import encode, lengths, within
-from training.data.everyday import Everyday
+from training.data.everyday import COUNTED_PAIRS, Everyday
 from training.data.languages import compare_languages
+from training.data.parallel import ParallelText
 from training.data.replay import draw, read_old_pairs, read_old_sources
-from training.data.texts import ParallelText, holds_both_sides, load_split, read_one_file, read_two_files
+from training.data.texts import holds_both_sides, read_one_file, read_two_files
 from training.engine.evaluate import Evaluator
 from training.engine.objective import Batch, Generation, Objective, Row
 from training.engine.task import Task, choose_short
@@ -86,7 +89,8 @@ class TranslationObjective(Objective[PairRow, Measured]):
         # Before workers begin, which would each look for the words of the text.
         self.everyday: Everyday | None = None
         if training.augmentation_shares and dataset is not None:
-            pairs = list(zip(dataset["source"], dataset["target"], strict=True))
+            shown = dataset.select(range(0, len(dataset), 1 + len(dataset) // COUNTED_PAIRS))
+            pairs = list(ParallelText(shown))
             self.everyday = Everyday(pairs, training.augmentation_shares, training.data_order_seed)
         self.collator = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED_LABEL)
 
@@ -217,8 +221,12 @@ class Translation(Task[ParallelText]):
         )
 
     def read(self, split: str) -> ParallelText | None:
-        text = load_split(self.data, split)
-        return None if text is None else self.check_and_clean(text, split)
+        prepared = load_clean(self.data, split)
+        if prepared is None:
+            return None
+        text, notes = prepared
+        self.notes += notes
+        return text
 
     def read_test_set(self, name: str, files: tuple[str, ...]) -> ParallelText:
         if len(files) == 1 and holds_both_sides(files[0]):
@@ -231,10 +239,10 @@ class Translation(Task[ParallelText]):
         return self.check_and_clean(read_two_files(*files), name)
 
     def check_and_clean(self, text: ParallelText, split: str) -> ParallelText:
-        """Refuse sides that do not belong together, line by line, before lines are left out."""
-        if self.data.check_alignment:
-            self.notes += check_alignment(text, split)
-        return clean(text, self.data, split)
+        """Refuse sides that do not belong together, and leave out what is of no use."""
+        text, notes = check_and_clean(text, self.data, split)
+        self.notes += notes
+        return text
 
     def arrange(self, texts: dict[str, ParallelText]) -> dict[str, ParallelText]:
         """Refuse swapped languages, and hold a part out of training where the recipe asks for it."""
@@ -242,7 +250,7 @@ class Translation(Task[ParallelText]):
         if "validation" not in texts and self.data.corrections is not None:
             texts = {"train": texts["train"], "validation": texts["train"], **texts}
         if "validation" not in texts and self.data.hold_out:
-            train, validation = hold_out(texts.pop("train"), self.data.hold_out)
+            train, validation = hold_out_once(texts.pop("train"), self.data.hold_out)
             texts = {"train": train, "validation": validation, **texts}
         return texts
 
@@ -283,15 +291,19 @@ class Translation(Task[ParallelText]):
     def report(self, text: ParallelText) -> str:
         return f"{report_lengths(text)}\n{report_swapped(text)}"
 
-    def lines(self, text: ParallelText) -> list[str]:
+    def lines(self, text: ParallelText) -> Iterable[str]:
         """Both sides, for a joint vocabulary (§5.1); with other letter case where the recipe asks for it."""
         if self.training.augmentation_shares:
             everyday = Everyday(
                 [], {**self.training.augmentation_shares, "copies": 0, "no_stop": 0}, self.training.seed
             )
-            pairs = [everyday(*pair, epoch=0) for pair in zip(text.sources, text.targets, text.rows, strict=True)]
-            return [side for pair in pairs for side in pair]
-        return [*text.sources, *text.targets]
+            rows = zip(text.sources, text.targets, text.rows, strict=True)
+            return (side for row in rows for side in everyday(*row, epoch=0))
+        return itertools.chain(text.sources, text.targets)
+
+    def name_lines(self, text: ParallelText) -> str | None:
+        shares = self.training.augmentation_shares
+        return text.key and name_content(text.key, *([shares, self.training.seed] if shares else []))
 
     def adapt_settings(self, settings: GenerationConfig, text: ParallelText) -> None:
         """Write into generation settings what the model learns of single sentences, of letter case and of copying."""

@@ -9,7 +9,7 @@ import torch
 from tests.training.small import make_trainer, make_training_arguments
 from training.data.batching import TokenBudgetBatchSampler
 from training.data.encoding import encode
-from training.data.texts import ParallelText
+from training.data.parallel import ParallelText
 from training.recipe.augmentation import DEFAULT_SHARES
 from training.tasks import TASKS
 from training.tasks.classification import LabelledText, encode_labelled

@@ -1,0 +1,226 @@
+"""
+How the preparation of a text grows with its size: pairs a second of each stage, memory, first step and second start.
+
+    python -m benchmarks.speed.scale --pairs 100000 1000000 --output benchmarks/results/scale.md
+
+Synthetic pairs are written to `--folder`, in which the cache is too; both are deleted afterwards. Each start is a
+process of its own: the training program with a recipe that takes a few steps with a tiny model. Encoding takes all
+cores. Memory is the highest of the first process and of those that encode, without mapped files and with them.
+"""
+
+import argparse
+import contextlib
+import functools
+import importlib
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from benchmarks.machine import describe, show_table
+
+# Functions that are a stage, by the modules that call them.
+STAGES = {
+    "read": ("training.data.corpus", "load_split"),
+    "check": ("training.data.corpus", "check_alignment"),
+    "clean": ("training.data.corpus", "clean"),
+    "learn the vocabulary": ("training.engine.start", "learn_tokenizer"),
+    "encode": ("training.tasks.translation", "encode"),
+}
+STEPS = 3
+WORDS = 50_000
+BLOCK = 100_000
+SAMPLE_SECONDS = 0.2
+
+
+def make_words(chance: np.random.Generator) -> np.ndarray:
+    """Words of one to five syllables."""
+    syllables = np.array([consonant + vowel for consonant in "bcdfghjklmnprstvz" for vowel in "aeiou"])
+    lengths = chance.integers(1, 6, WORDS)
+    return np.array(["".join(chance.choice(syllables, length)) for length in lengths], dtype=object)
+
+
+def write_pairs(folder: Path, pairs: int) -> None:
+    """Write `train.en` and `train.de`: words as frequent as Zipf's law says, 4 to 23 a line, and some lines twice."""
+    chance = np.random.default_rng(0)
+    frequencies = np.cumsum(1 / np.arange(1, WORDS + 1))
+    vocabularies = [make_words(chance), make_words(chance)]
+    with open(folder / "train.en", "w") as source, open(folder / "train.de", "w") as target:
+        for start in range(0, pairs, BLOCK):
+            count = min(BLOCK, pairs - start)
+            numbers = chance.integers(4, 24, count)
+            repeated = chance.random(count) < 0.02
+            for file, vocabulary in zip((source, target), vocabularies, strict=True):
+                drawn = np.searchsorted(frequencies, chance.random(numbers.sum()) * frequencies[-1])
+                words, ends = vocabulary[drawn], np.cumsum(numbers).tolist()
+                lines = [" ".join(words[end - size : end]) for end, size in zip(ends, numbers.tolist(), strict=True)]
+                lines = [lines[0] if again else line for line, again in zip(lines, repeated, strict=True)]
+                file.write("\n".join(lines) + "\n")
+
+
+def write_recipe(folder: Path) -> Path:
+    """Write a recipe that cleans the text, learns a vocabulary and takes a few steps."""
+    recipe = {
+        **{"source": str(folder / "train.en"), "target": str(folder / "train.de"), "output_dir": str(folder / "run")},
+        **{"preset": "tiny", "vocab_size": 8000, "tokens_per_step": 2048, "max_steps": STEPS, "num_threads": 1},
+        **{"drop_duplicates": True, "max_length_ratio": 3, "hold_out": 500, "warmup_steps": 10, "save_steps": 100},
+        **{"run_on": "cpu", "overwrite_output_dir": True, "average_checkpoints": 1, "bootstrap_samples": 0},
+    }
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+def read_memory(process: int | str) -> tuple[int, int]:
+    """Bytes of a process that are its own, and those with mapped files."""
+    fields = dict.fromkeys(("RssAnon", "VmRSS"), 0)
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{process}/status").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name in fields:
+                fields[name] = int(value.split()[0]) * 1024
+    return fields["RssAnon"], fields["VmRSS"]
+
+
+def find_children(process: int) -> list[int]:
+    """The processes that a process has started."""
+    with contextlib.suppress(OSError):
+        return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    return []
+
+
+class Watch:
+    """Time of stages, and the highest memory of this process and its children, until a number of steps is done."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.cpu: dict[str, float] = {}
+        self.own, self.whole = 0, 0
+        self.started = time.perf_counter()
+        threading.Thread(target=self.sample, daemon=True).start()
+
+    def sample(self) -> None:
+        while True:
+            for process in (os.getpid(), *find_children(os.getpid())):
+                own, whole = read_memory(process)
+                self.own, self.whole = max(self.own, own), max(self.whole, whole)
+            time.sleep(SAMPLE_SECONDS)
+
+    def time(self, name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        """A function whose time counts as a stage."""
+
+        @functools.wraps(work)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with self.stage(name):
+                return work(*args, **kwargs)
+
+        return timed
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        started, used = time.perf_counter(), cpu_seconds()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0) + time.perf_counter() - started
+            self.cpu[name] = self.cpu.get(name, 0) + cpu_seconds() - used
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and of its children that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+def train_watched(recipe: Path, output: Path) -> None:
+    """Train in this process to the last step, and write what was measured; the scores afterwards are left out."""
+    watch = Watch()
+    train = importlib.import_module("training.train")
+    for name, (module, function) in STAGES.items():
+        place = importlib.import_module(module)
+        setattr(place, function, watch.time(name, getattr(place, function)))
+    trainer = importlib.import_module("training.engine.trainer").VanillaTransformerTrainer
+    step = trainer.training_step
+
+    def training_step(self: Any, *args: Any, **kwargs: Any) -> Any:
+        loss = step(self, *args, **kwargs)
+        if "first step" not in watch.seconds:
+            watch.seconds["first step"] = time.perf_counter() - watch.started
+            watch.cpu["first step"] = cpu_seconds()
+        return loss
+
+    def finish(*_: Any) -> None:
+        time.sleep(2 * SAMPLE_SECONDS)
+        found = {"seconds": watch.seconds, "cpu": watch.cpu, "own": watch.own, "whole": watch.whole}
+        output.write_text(json.dumps(found))
+        os._exit(0)
+
+    trainer.training_step = training_step
+    train.fit = lambda trainer, start: finish(trainer.train())
+    sys.exit(train.main([str(recipe)]))
+
+
+def start(recipe: Path, folder: Path) -> dict[str, Any]:
+    """Train in a process of its own, and return what was measured."""
+    output = folder / "measured.json"
+    output.unlink(missing_ok=True)
+    env = {**os.environ, "HF_DATASETS_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
+    words = ["-m", "benchmarks.speed.scale", "--recipe", str(recipe), "--measured", str(output)]
+    subprocess.run([sys.executable, *words], env=env, check=True)
+    measured: dict[str, Any] = json.loads(output.read_text())
+    return measured
+
+
+def measure(pairs: int, folder: Path) -> dict[str, Any]:
+    """Measure a first and a second start on a text of so many pairs; a row of the table."""
+    folder.mkdir(parents=True)
+    try:
+        write_pairs(folder, pairs)
+        recipe = write_recipe(folder)
+        first, second = start(recipe, folder), start(recipe, folder)
+        files = sum(file.stat().st_size for file in (folder / "cache").rglob("*.arrow"))
+    finally:
+        shutil.rmtree(folder)
+    row: dict[str, Any] = {"pairs": f"{pairs:,}"}
+    for name in STAGES:
+        by_clock, by_cpu = (pairs / first[kind][name] for kind in ("seconds", "cpu"))
+        row[f"{name}, pairs/s"] = f"{by_clock:,.0f} ({by_cpu:,.0f} a CPU second)"
+    for name, measured in (("first step", first), ("second start", second)):
+        row[name] = f"{measured['seconds']['first step']:,.0f} s ({measured['cpu']['first step']:,.0f} CPU s)"
+    row["memory, MB"] = f"{max(first['own'], second['own']) / 1e6:,.0f}"
+    row["with mapped files"] = f"{max(first['whole'], second['whole']) / 1e6:,.0f}"
+    row["cache, MB"] = f"{files / 1e6:,.0f}"
+    return row
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Preparation of a text by its size.")
+    parser.add_argument("--pairs", type=int, nargs="+", default=[100_000, 1_000_000])
+    parser.add_argument("--folder", type=Path, help="for texts and the cache; a temporary one if absent")
+    parser.add_argument("--output", type=Path, help="file for the report")
+    parser.add_argument("--recipe", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--measured", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.recipe is not None:
+        train_watched(options.recipe, options.measured)
+    rows = []
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        for pairs in options.pairs:
+            rows.append(measure(pairs, Path(folder) / str(pairs)))
+            show_table(f"preparing a text by its number of pairs; {describe(1)}", rows, options.output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
