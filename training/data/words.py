@@ -12,7 +12,7 @@ KNOWN_WORDS = 200_000  # at most; of so many one process keeps about 60 MB
 
 class WordEncoder:
     """
-    Gives lines the ids that the tokenizer gives them, with special tokens read as text, ten times as fast.
+    Gives lines the ids that the tokenizer gives them, with special tokens read as text, faster where words repeat.
 
     The tokenizer parts a text before every single space, and encodes each part by itself: what a word becomes does not
     depend on the words beside it. Lines with other white space, and tokenizers of other kinds, are encoded as usual.
