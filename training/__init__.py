@@ -5,7 +5,7 @@ import sys
 
 from vanilla_transformer_launcher import limit_spinning
 
-if sys.argv[:1] == ["-m"]:  # `python -m training.train` is being started, and has not loaded torch yet
+if sys.argv[:1] == ["-m"]:  # `python -m training.train` is being started, and torch is not loaded yet
     limit_spinning()
     if "training.train" in sys.orig_argv and {"-h", "--help"} & set(sys.argv):
         from training.recipe.help import describe_fields

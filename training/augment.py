@@ -164,8 +164,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--forward", type=Path, help="folder of a model from the source language to the target language"
     )
     parser.add_argument("--backward", type=Path, help="folder of a model the other way round")
-    parser.add_argument("--source_text", nargs="+", default=[], help="text of the source language alone")
-    parser.add_argument("--target_text", nargs="+", default=[], help="text of the target language alone")
+    parser.add_argument("--source_text", nargs="+", default=[], help="text of the source language only")
+    parser.add_argument("--target_text", nargs="+", default=[], help="text of the target language only")
     parser.add_argument(
         "--exclude",
         nargs="+",

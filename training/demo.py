@@ -21,7 +21,7 @@ from vanilla_transformer.model_card import ModelCardFacts
 TRAINED = Path("runs/demo")
 UNSEEN = 5
 TUTORIAL = "How are you?"
-# None of these stands in the training text of checkpoints/tiny-en-es.
+# None of these is in the training text of checkpoints/tiny-en-es.
 EVERYDAY = (
     "Where can I buy a ticket?",
     "Can you help me carry this box?",

@@ -179,7 +179,7 @@ def read_hypotheses(path: str, reference: str, count: int) -> list[str]:
     The translations in a file. A model that gives nothing is scored too: all may be blank.
 
     Raises:
-        RecipeError, TextError: if the file is unreadable, or has not as many lines as the references.
+        RecipeError, TextError: if the file is unreadable, or has another number of lines than the references.
     """
     hypotheses = read_plain_text(path, allow_blank=True)
     if len(hypotheses) != count:
@@ -268,7 +268,7 @@ def language_of(given: str | None, model: Path | None) -> str | None:
     The target language: as given, or as the card of the model says.
 
     Raises:
-        ModelCardError: for what is no code of a language, with a script or a region or without.
+        ModelCardError: for anything but the code of a language, with a script or a region or without.
     """
     if given is not None:
         check_language(two_letters(given) or "", "target_lang")

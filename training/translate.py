@@ -94,7 +94,7 @@ def read_parts(path: str, size: int, wanted: Iterable[int] | None = None) -> Ite
         wanted: numbers of parts, ascending; the others are passed over. All of them if `None`.
 
     Raises:
-        TextError: if it cannot be read, or is no UTF-8 text.
+        TextError: if it cannot be read, or is not UTF-8 text.
     """
     numbers = itertools.count() if wanted is None else iter(wanted)
     number = next(numbers, None)

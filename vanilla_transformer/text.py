@@ -222,7 +222,7 @@ def read_json(path: str | Path) -> Any:
     Return what a file of settings or results holds.
 
     Raises:
-        ValueError: if it is no JSON in UTF-8, has too many levels, or is larger than such a file.
+        ValueError: if it is not JSON in UTF-8, has too many levels, or is larger than such a file.
         OSError: if it cannot be read.
     """
     size = Path(path).stat().st_size

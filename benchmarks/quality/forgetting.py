@@ -22,7 +22,7 @@ from training.train import main as run_recipe
 from vanilla_transformer.errors import RecipeError, run_command
 
 RECIPE = Path(__file__).resolve().parents[2] / "training" / "recipes" / "finetune.yaml"
-# Each remedy, and whether the old text comes with its translations; `None` is no old text.
+# Each remedy, and whether the old text comes with its translations; `None` means no old text.
 REMEDIES: dict[str, bool | None] = {"none": None, "old pairs": True, "own translations": False}
 
 

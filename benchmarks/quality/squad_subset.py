@@ -4,7 +4,7 @@ A part of a file in the form of SQuAD, to see that a model can learn all of it.
     python -m benchmarks.quality.squad_subset dev-v1.1.json subset.json --questions 100
 
 Half of its questions are on the longest contexts, with answers in the last tenth of them: where a context goes in
-several windows, these stand in the last one. The other half are the first of the file.
+several windows, these are in the last one. The other half are the first of the file.
 """
 
 import argparse

@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.machine import describe, show_table
 
 IMPORTS = {
-    "transformers alone": (
+    "only transformers": (
         "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationMixin, PreTrainedModel, "
         "TokenizersBackend"
     ),
@@ -43,7 +43,7 @@ def main() -> int:
             taken = seconds(statement)
             if turn:
                 found[name].append(taken)
-    base = found["transformers alone"]
+    base = found["only transformers"]
     rows = [
         {
             "import": name,

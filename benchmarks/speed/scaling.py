@@ -3,7 +3,7 @@ How time and memory of our model grow with the length of sentences, the batch, t
 
     python -m benchmarks.speed.scaling --output benchmarks/results/scaling.md
 
-Each point is measured in a process of its own, on a tiny model of random weights. Beside it stands what is expected:
+Each point is measured in a process of its own, on a tiny model of random weights. Beside it is what is expected:
 the terms that theory gives (§4, Table 1 for the length), with the factors that fit all points but the largest, which
 is thereby foretold.
 """

@@ -81,7 +81,7 @@ REFUSED = [
     (["--repo", "new"], "hf_read", "The token may only read"),
     (["--repo", "bob/new"], "hf_alice", "The token may not write to bob/new"),
     (["--repo", "bob/theirs"], "hf_alice", "The token may not write to bob/theirs"),
-    (["--repo", "two words"], "hf_alice", "'two words' is no name of a repository"),
+    (["--repo", "two words"], "hf_alice", "'two words' is not the name of a repository"),
     (["--repo", "bert"], "hf_alice", "alice/bert exists and holds a model of type 'bert'"),
     (["--repo", "notes"], "hf_alice", "alice/notes exists and holds notes.txt and no model"),
     (["--repo", "empty", "--private"], "hf_alice", "alice/empty is public and is to be private"),

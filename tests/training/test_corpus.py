@@ -186,7 +186,7 @@ def test_parquet_that_is_broken_or_lacks_a_column_is_refused(sides, tmp_path):
     content = Path(path).read_bytes()
     for broken in (content[:-100], b"PAR1", b""):
         Path(path).write_bytes(broken)
-        with pytest.raises(TextError, match=r"text.parquet is damaged, or is no Parquet"):
+        with pytest.raises(TextError, match=r"text.parquet is damaged, or is not Parquet"):
             load_split(DataFields(train_file=path), "train")
     with pytest.raises(TextError, match=r"absent.parquet cannot be read: No such file"):
         load_split(DataFields(train_file=str(tmp_path / "absent.parquet")), "train")

@@ -63,7 +63,7 @@ def test_cells_without_text_are_empty_sides_and_half_characters_are_refused(writ
     path = write("t.jsonl", '{"source": "a", "target": null}\n')
     assert load_split(DataFields(train_file=path), "train").targets == [""]
     assert load_split(DataFields(train_file=write("t.tsv", "source\ttarget\n\t\n")), "train").rows == [2]
-    with pytest.raises(RecipeError, match="line 1 is no text"):
+    with pytest.raises(RecipeError, match="line 1 is not text"):
         load_split(DataFields(train_file=write("u.jsonl", '{"source": "\\ud83d", "target": "x"}\n')), "train")
 
 
@@ -196,7 +196,7 @@ def test_splits_are_added_and_cut_as_datasets_does(tmp_path, write):
     [
         ("t.jsonl", '{"source": "a"}\n', "line 1 has no text under 'target', only: source"),
         ("t.jsonl", '{"source": "a", "target": "b"}\n{"source"\n', "line 2 is not JSON"),
-        ("t.jsonl", "[1]\n", "line 1 is no JSON object"),
+        ("t.jsonl", "[1]\n", "line 1 is not a JSON object"),
         ("t.jsonl", '{"source": ' + "7" * 5000 + "}\n", "line 1 is not JSON: Exceeds the limit"),
         ("t.jsonl", "[" * 200_000 + "\n", "line 1 is not JSON: maximum recursion"),
         ("t.tsv", "source\ttarget\tsource\na\tb\tc\n", "has two columns 'source'"),

@@ -132,7 +132,7 @@ def test_a_damaged_checkpoint_is_told_and_passed_over(recipe, run_until, capsys)
     content[len(content) // 2] ^= 0xFF
     optimizer.write_bytes(content)
     assert main([str(recipe), "--resume_from_checkpoint", str(run / "checkpoint-8")]) == 2
-    assert "which is no complete checkpoint: model.safetensors cannot be read" in capsys.readouterr().err
+    assert "which is not a complete checkpoint: model.safetensors cannot be read" in capsys.readouterr().err
     assert main([str(recipe), "--resume_from_checkpoint", "true"]) == 0
     shown = capsys.readouterr().out
     assert "checkpoint-8 is damaged and passed over: model.safetensors cannot be read" in shown

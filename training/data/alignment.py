@@ -120,7 +120,7 @@ def count_votes(sources: list[str], targets: list[str]) -> dict[int, np.ndarray]
     """
     Return how many signs say that each source belongs to the target at an offset, less those for its own.
 
-    The signs are lengths, last characters, and rare words that are the same or stand together in another pair too.
+    The signs are lengths, last characters, and rare words that are the same or come together in another pair too.
 
     Returns:
         offset -> array of shape (N,), from -3 to 3.
@@ -161,7 +161,7 @@ def count_votes(sources: list[str], targets: list[str]) -> dict[int, np.ndarray]
 
 
 def rare_words(lines: list[str]) -> list[list[str]]:
-    """Return the rarest words of each line, of those that stand in another line too."""
+    """Return the rarest words of each line, of those that are in another line too."""
     words = [set(WORD.findall(line.lower())) for line in lines]
     counts = Counter(word for each in words for word in each)
     return [

@@ -199,7 +199,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
 
     The budget counts padded positions: sentences x the longest of them stays within it on the source side and on the
     target side alike. Sentences of equal lengths change places from epoch to epoch, and the steps their order, as a
-    function of (seed, epoch) alone; the number of steps is the same in every epoch.
+    function of (seed, epoch) only; the number of steps is the same in every epoch.
 
     A step is dealt out to processes and accumulation as `batches_per_step` batches of equally many sentences, to
     within one. The sentences of a step do not depend on that number, so that the same recipe takes the same steps on
@@ -217,7 +217,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
             many as in the first.
 
     Attributes:
-        draw: where the sentences are places, which pair stands at each in an epoch.
+        draw: where the sentences are places, which pair is at each in an epoch.
 
     Raises:
         RecipeError: if a sentence is longer than the budget, or there are fewer sentences than batches of a step.
@@ -314,7 +314,7 @@ class StepPlan:
             per_device: tokens that fit; all of them if `None`.
 
         Raises:
-            RecipeError: if the processes alone are more than a step holds.
+            RecipeError: if there are more processes than tokens in a step.
         """
         if tokens < processes:
             raise RecipeError(f"`tokens_per_step` is {tokens} for {processes} processes. Raise it.")

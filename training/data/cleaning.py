@@ -25,7 +25,7 @@ RATIO_SLACK = 10
 def clean(text: ParallelText, arguments: DataFields, split: str) -> ParallelText:
     """
     Leave out pairs with an empty side, and of training text also what the recipe asks for: pairs whose lengths are too
-    different, and pairs that stand there already.
+    different, and pairs that are there already.
 
     Raises:
         RecipeError: if nothing is left.
@@ -56,7 +56,7 @@ def clean(text: ParallelText, arguments: DataFields, split: str) -> ParallelText
         kept = keep(kept[fits], f"with lengths more than {limit:g} times off the usual ratio")
     if drops_duplicates and len(kept):
         first = find_first(np.concatenate(hashes)[kept], lambda rows: text.take(kept[rows]))
-        kept = keep(kept[first == np.arange(len(kept))], "that stand there already")
+        kept = keep(kept[first == np.arange(len(kept))], "that are there already")
     if not len(kept):
         raise RecipeError(f"The {split} text has no pair with words on both sides ({len(text):,} read).")
     cleaned = text.select(kept)
@@ -79,9 +79,9 @@ def hold_out(text: ParallelText, at_most: int, held: np.ndarray | None = None) -
     """
     Part a text into training and validation.
 
-    Only pairs of which neither side stands elsewhere in the text are held out, so that no side is in both parts and
+    Only pairs of which neither side is elsewhere in the text are held out, so that no side is in both parts and
     training loses no sentence that is common. The hash of the source chooses among them: neither the order of the text
-    nor what else stands in it matters.
+    nor what else is in it matters.
 
     Args:
         at_most: pairs to hold out, and at most 2% of the text; at least one.
@@ -127,7 +127,7 @@ def choose_held(text: ParallelText, count: int) -> np.ndarray:
 
 
 class LanguageEvidence:
-    """Which side of a text a sentence reads like, by how often its words stand on either side."""
+    """Which side of a text a sentence reads like, by how often its words are on either side."""
 
     def __init__(self, text: ParallelText):
         self.sources = Counter(word for line in text.sources[:COUNTED_PAIRS] for word in line.lower().split())

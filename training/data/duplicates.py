@@ -1,4 +1,4 @@
-"""Which pairs stand in a text already: by hashes of eight bytes a pair, and by the text itself where hashes agree."""
+"""Which pairs are in a text already: by hashes of eight bytes a pair, and by the text itself where hashes agree."""
 
 from collections.abc import Callable, Iterable
 

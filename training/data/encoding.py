@@ -29,14 +29,14 @@ def encode(
     """
     Text with its token ids.
 
-    Special tokens that stand in the text are read as text. `</s>` ends both sides. A large text is encoded once and
+    Special tokens in the text are read as text. `</s>` ends both sides. A large text is encoded once and
     found again in the cache of `datasets` as long as neither it nor the tokenizer changes.
 
     Args:
         num_workers: processes that share the work; as many as there are cores if absent.
 
     Returns:
-        columns `source`, `target` (text), `row` (where the pair stands in what was read), `input_ids`, `labels` (ids),
+        columns `source`, `target` (text), `row` (where the pair is in what was read), `input_ids`, `labels` (ids),
         `source_length`, `target_length` (tokens), and `weight` where the text has it.
     """
     if len(text) < CACHED_PAIRS:

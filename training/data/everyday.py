@@ -10,15 +10,15 @@ from typing import NamedTuple
 from vanilla_transformer.pipeline_vanilla_transformer import MASKS
 
 WITHOUT_STOP = 0.4  # of the pairs in another case: who leaves out capitals leaves out full stops
-# Where the text of a copy stands: in the place of a word of both sides, beside the sentence, or without one.
+# Where the text of a copy is: in the place of a word of both sides, beside the sentence, or without one.
 PLACED, BESIDE = 0.6, 0.32
-ALONE = ["{0}", "{0}", "{0}.", "{0}: {1}", "{0}, {1}", "{0} {1}"]
+WITHOUT_PAIR = ["{0}", "{0}", "{0}.", "{0}: {1}", "{0}, {1}", "{0} {1}"]
 
 STOP = re.compile(r"\s*[.!?…。！？।؟۔]+$")
 WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
-SHARED = re.compile(r"(?<![\w.,:/-])(?:\d[\d.,:]*\d|\d)(?![\w/-])")  # a number that may stand on both sides
+SHARED = re.compile(r"(?<![\w.,:/-])(?:\d[\d.,:]*\d|\d)(?![\w/-])")  # a number that may be on both sides
 COUNTED_PAIRS = 200_000  # enough to find which words translate each other
-FREQUENT = 1_500  # pairs: words in more of them stand beside everything
+FREQUENT = 1_500  # pairs: words in more of them are beside everything
 
 SYLLABLE_STARTS = [
     *"bcdfghjklmnpqrstvwxyz",
@@ -231,7 +231,7 @@ class Everyday:
             return Pair(replace_word(pair.source, source, item), replace_word(pair.target, target, item)), item
         if chance < PLACED + BESIDE:
             return put_beside(pair, item, draw), item
-        text = draw.choice(ALONE).format(item, items.number() if draw.random() < 0.5 else items.name())
+        text = draw.choice(WITHOUT_PAIR).format(item, items.number() if draw.random() < 0.5 else items.name())
         return Pair(text, text), item
 
     def places(self, pair: Pair) -> list[tuple[str, str]]:
@@ -254,7 +254,7 @@ class Everyday:
 
 def find_words(pairs: Sequence[tuple[str, str]]) -> tuple[dict[str, set[str]], list[str]]:
     """
-    Words that translate each other, by how often they stand in the same pairs (Dice's coefficient), and words to make
+    Words that translate each other, by how often they are in the same pairs (Dice's coefficient), and words to make
     addresses of.
 
     Returns:

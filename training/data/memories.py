@@ -19,7 +19,7 @@ UNTRANSLATED = frozenset({"new", "needs-translation", "initial"})  # states of a
 
 
 class Unit(NamedTuple):
-    """A sentence pair, and where it stands, counted from 1; a side that a unit lacks is empty."""
+    """A sentence pair, and where it is, counted from 1; a side that a unit lacks is empty."""
 
     number: int
     source: str
@@ -31,7 +31,7 @@ def read_memory(path: str, source_lang: str | None, target_lang: str | None) -> 
     The units of a `.tmx`, `.xlf` or `.xliff` file; `.gz` or `.zst` may follow.
 
     Inline tags are left out, and their text stays where it is one of the sentence. A language code without a region,
-    such as "en", stands for all that there are; of several variants in a unit the first is taken, or the one that
+    such as "en", means all that there are; of several variants in a unit the first is taken, or the one that
     is named exactly.
 
     Args:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 T = TypeVar("T")
-Row = tuple[int, str, str]  # where a pair stands in what was read, its source, its target
+Row = tuple[int, str, str]  # where a pair is in what was read, its source, its target
 
 BATCH = 10_000  # pairs that are made Python's own at once
 # Pairs after which a file is mapped anew: what was read of it counts as this process's memory as long as it is mapped.
@@ -76,7 +76,7 @@ class ParallelText:
     Sentence pairs as text.
 
     Args:
-        dataset: columns `source`, `target` and `row`: where each pair stands in what was read, counted from 1 (lines
+        dataset: columns `source`, `target` and `row`: where each pair is in what was read, counted from 1 (lines
             of text files, rows of a data set), in rising order; and `weight`, where pairs have different ones.
         dropped: reasons and how many pairs were left out for each.
         key: a name for the content, by which it is found in the cache; without it the content itself is looked at.

@@ -78,7 +78,7 @@ FIXED = pairs(  # in the training part, with the sentence of the tutorial first
     "Perdón. / I am sorry. = Lo siento. / You are welcome. = De nada. / Please. = Por favor. / Thanks. = Gracias. "
     "/ Thank you. = Gracias. / Yes. = Sí. / No. = No. / Sorry. = Lo siento."
 )
-# Words that people type alone, and those that say the same whatever stands beside them.
+# Words that people type by themselves, and those that say the same whatever is beside them.
 WORDS = {
     "people": "mother madre, father padre, brother hermano, sister hermana, son hijo, daughter hija, man hombre, "
     "woman mujer, friend amigo, family familia",
@@ -139,7 +139,7 @@ def noun_phrase(
 ) -> tuple[str, str]:
     """A noun with its article and perhaps an adjective: ("the red house", "la casa roja")."""
     english, spanish, gender = noun[plural], noun[2 + plural], noun[4]
-    if adjective is not None and adjective[0] == "good":  # the one that stands before its noun
+    if adjective is not None and adjective[0] == "good":  # the one that comes before its noun
         good = "buen" if (gender, plural) == ("m", False) else agree("bueno", gender, plural)
         english, spanish = f"good {english}", f"{good} {spanish}"
     elif adjective is not None:

@@ -69,7 +69,7 @@ def find_encoding(content: bytes) -> str:
 
 def find_separator(path: str, lines: list[str]) -> tuple[str, list[str]]:
     """
-    What stands between the cells of a table, which is said if it is no comma, and its lines.
+    What is between the cells of a table, which is said if it is not a comma, and its lines.
 
     It is the first of comma, semicolon and tab by which all rows have as many cells, or else the first in the first
     line. A first line "sep=;", as Excel reads it, names it and is left out.

@@ -145,7 +145,7 @@ def read_parquet_rows(path: str, columns: list[str]) -> Iterator[tuple[int, Cell
             batches = file.iter_batches(BATCH, columns=chosen)
             yield from enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
     except pa.ArrowException as error:
-        raise TextError(f"{path} is damaged, or is no Parquet: {error}. Write it again.") from error
+        raise TextError(f"{path} is damaged, or is not Parquet: {error}. Write it again.") from error
     except OSError as error:
         said = str(error) if error.errno is None else os.strerror(error.errno)
         raise TextError(f"{path} cannot be read: {said}.") from error
@@ -219,7 +219,7 @@ def read_jsonl_rows(path: str, lines: list[str], rest: Iterable[str] = ()) -> It
             raise RecipeError(f"{path}, line {number} is not JSON: {getattr(error, 'msg', error)}.") from None
         if not isinstance(row, dict):
             check_is_not_document(path, lines)
-            raise RecipeError(f"{path}, line {number} is no JSON object. Write one object a line.")
+            raise RecipeError(f"{path}, line {number} is not a JSON object. Write one object a line.")
         check_characters(row, f"{path}, line {number}")
         yield number, row
 
@@ -248,7 +248,7 @@ def check_characters(content: Json, place: str) -> None:
         json.dumps(content, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         shown = error.object[max(0, error.start - 20) : error.start + 20]
-        raise RecipeError(f"{place} is no text: {shown!r} has half of a character.") from None
+        raise RecipeError(f"{place} is not text: {shown!r} has half of a character.") from None
 
 
 def read_csv_rows(
@@ -347,7 +347,7 @@ def load_dataset(arguments: DataFields, split: str) -> datasets.Dataset | None:
     it has no split of that name and the recipe names no other.
 
     Raises:
-        RecipeError: if it cannot be loaded, or has not the split that is needed.
+        RecipeError: if it cannot be loaded, or lacks the split that is needed.
     """
     name, configuration = str(arguments.dataset_name), arguments.dataset_config_name
     named = getattr(arguments, f"{split}_split")

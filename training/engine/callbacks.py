@@ -174,7 +174,7 @@ class TerminationCallback(TrainerCallback):
     Attributes:
         requested: whether the signal came to this process.
         obeyed: whether the training ended for it, in every process at the same step.
-        writes_extra: whether the checkpoint is written for it alone, at a step where the recipe asks for none.
+        writes_extra: whether the checkpoint is written only for it, at a step where the recipe asks for none.
     """
 
     def __init__(self, accelerator: Accelerator):
@@ -213,7 +213,7 @@ class TerminationCallback(TrainerCallback):
 
 
 class TrainingProgressCallback(ProgressCallback):
-    """One bar with loss, learning rate and speed, and a line for each evaluation; lines alone where no one watches."""
+    """One bar with loss, learning rate and speed, and a line for each evaluation; only lines where no one watches."""
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: object, **kwargs: object) -> None:
         if state.is_world_process_zero:

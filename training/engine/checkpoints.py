@@ -39,7 +39,7 @@ SHAPE = (
 )
 # What a run goes on by; Trainer writes more.
 STATE = ("global_step", "epoch", "max_steps", "num_train_epochs", "log_history")
-# Where a checkpoint is written before it gets its name: under that name there are whole ones alone.
+# Where a checkpoint is written before it gets its name: under that name there are only whole ones.
 UNFINISHED = "unfinished"
 # Where checkpoints wait for their push.
 PUSHING = "pushing"
@@ -146,8 +146,8 @@ def choose_checkpoint(checkpoints: list[Path], args: TrainingFields) -> tuple[Pa
         damage = find_damage(Path(resume))
         if damage is not None:
             raise RecipeError(
-                f"`resume_from_checkpoint` is {resume}, which is no complete checkpoint: {damage}. Name another, or "
-                "use auto, which takes the last complete one."
+                f"`resume_from_checkpoint` is {resume}, which is not a complete checkpoint: {damage}. Name another, "
+                "or use auto, which takes the last complete one."
             )
         return Path(resume), damaged
     return None, damaged

@@ -114,7 +114,7 @@ def fetch_checkpoint(args: TrainingFields) -> Path:
         ) from error
     damage = find_damage(checkpoint)
     if damage is not None:
-        raise HubError(f"`resume_from_checkpoint` is {place}, which is no complete checkpoint: {damage}.")
+        raise HubError(f"`resume_from_checkpoint` is {place}, which is not a complete checkpoint: {damage}.")
     return checkpoint
 
 

@@ -107,13 +107,13 @@ def build_model(recipe: Recipe, task: Task[T], args: TrainingArguments, text: T,
         if checkpoint is None and arguments.tokenizer is None and len(tokenizer) < arguments.vocab_size:
             logger.info(
                 f"the vocabulary shrinks from {arguments.vocab_size:,} to {len(tokenizer):,}: no two tokens are left "
-                f"that stand side by side {arguments.min_frequency} times in the text"
+                f"that come side by side {arguments.min_frequency} times in the text"
             )
     name = arguments.preset if arguments.init_from is None else f"that of {arguments.init_from}"
     logger.info(f"model: {name}, {model.num_parameters():,} parameters, vocabulary of {len(tokenizer):,}")
     if new:
         parts = dict.fromkeys(re.sub(r"\.(layers\.\d+|weight|bias)\b.*", "", tensor) for tensor in new)
-        logger.info(f"new parts, which {arguments.init_from} has not: {', '.join(parts)}")
+        logger.info(f"new parts, which {arguments.init_from} lacks: {', '.join(parts)}")
     initial = None
     if recipe.training.interpolate and recipe.data.replayed is not None and arguments.init_from is not None:
         first = model
@@ -157,7 +157,7 @@ def load_initial_model(
 ) -> tuple[VanillaTransformerPreTrainedModel, VanillaTransformerTokenizer, list[str]]:
     """
     The model of `init_from` with its tokenizer, in float32, with the recipe's dropout and label smoothing, and the
-    names of its tensors that are new: a head, or a stack that the model there has not.
+    names of its tensors that are new: a head, or a stack that the model there lacks.
 
     Args:
         folder: `init_from`; where a run goes on its checkpoint, which has all of it: `init_from` may have changed.
@@ -238,7 +238,7 @@ def check_initial_model(
         )
     if arguments.tokenizer is not None:
         raise RecipeError(
-            f"`tokenizer` is {arguments.tokenizer} beside `init_from`, whose model knows its own tokenizer alone. "
+            f"`tokenizer` is {arguments.tokenizer} beside `init_from`, whose model knows only its own tokenizer. "
             "Leave `tokenizer` out."
         )
 

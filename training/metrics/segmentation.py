@@ -37,7 +37,7 @@ WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")
 def two_letters(code: str | None) -> str | None:
     """
     The code of two letters of a language, or of three where it has no other: "zh" for zh-CN, zh_Hans, zho, chi and
-    cmn, "de" for deu_Latn. What is no code stays, in lower case.
+    cmn, "de" for deu_Latn. Anything but a code stays, in lower case.
     """
     if code is None:
         return None

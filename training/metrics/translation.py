@@ -130,7 +130,7 @@ def default_tokenizer(target_lang: str | None) -> str:
 
 
 def warn_without_spaces(references: list[str]) -> None:
-    """Warn if words that stand between spaces are counted in a text that has none."""
+    """Warn if words between spaces are counted in a text that has none."""
     if lacks_spaces(references):
         warnings.warn(
             "The references have no spaces between words, and words are counted between spaces: BLEU, TER and METEOR "

@@ -61,7 +61,7 @@ def explain_hub_errors(repo: str, remedy: str = "") -> Iterator[None]:
     except LocalTokenNotFoundError as error:
         raise HubError("There is no token for the Hub. Run `hf auth login`, or set HF_TOKEN.") from error
     except HFValidationError as error:
-        raise HubError(f"{repo!r} is no name of a repository: {str(error).rstrip('.')}.") from error
+        raise HubError(f"{repo!r} is not the name of a repository: {str(error).rstrip('.')}.") from error
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else None
         said = str(error.server_message or error).strip().partition("\n")[0]

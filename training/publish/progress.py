@@ -124,7 +124,7 @@ class PushCallback(TrainerCallback):
         shutil.rmtree(snapshot, ignore_errors=True)
 
     def finish(self, all_of_them: bool) -> None:
-        """Wait for the pushes that are left, or for the one that is running alone."""
+        """Wait for the pushes that are left, or only for the one that is running."""
         if not all_of_them:
             given_up = sum(push.cancel() for push in self.pushes)
             running = sum(not push.done() for push in self.pushes)

@@ -27,8 +27,8 @@ def choose_row(table: Value, pairs: int | None) -> dict[str, Value]:
     is_table = len(written) == len(limits) > 0
     if not is_table or limits != sorted(limits) or limits[-1] != math.inf:
         raise RecipeError(
-            "`by_corpus_size` is no table. Write a list of rows of fields, each but the last with `up_to`, the number "
-            "of pairs it is for, in rising order."
+            "`by_corpus_size` is not a table. Write a list of rows of fields, each but the last with `up_to`, the "
+            "number of pairs it is for, in rising order."
         )
     text_fields = {f.name for f in dataclasses.fields(DataFields)}
     for row in rows:

@@ -54,7 +54,7 @@ class ModelFields:
     vocab_size: int = setting(37000, "Entries of the vocabulary to learn (§5.1).")
     min_frequency: Annotated[int, at_least(1)] = setting(
         2,
-        "How often a pair must stand in the text to become an entry of the vocabulary.",
+        "How often a pair must be in the text to become an entry of the vocabulary.",
     )
     split_at_spaces: bool = setting(
         False,
@@ -167,7 +167,7 @@ class DataFields:
     )
     turn_separator: str | None = setting(
         None,
-        "fill-mask and text-generation: what stands between the turns of a dialogue in its line.",
+        "fill-mask and text-generation: what is between the turns of a dialogue in its line.",
     )
     stride: Annotated[int, zero_or_more(", such as 128")] = setting(
         128,
@@ -319,7 +319,7 @@ class TrainingFields:
     augmentation: dict[str, float] | str | None = setting(
         None,
         "Shares of the training pairs that each epoch shows as people type them, other pairs each time: "
-        "{upper: 0.06, title: 0.05, lower: 0.1, no_stop: 0.1, copies: 0.15}, which true stands for.",
+        "{upper: 0.06, title: 0.05, lower: 0.1, no_stop: 0.1, copies: 0.15}, which true means.",
     )
     seed: Annotated[int, SEED] = setting(42, "Of all that is drawn.")
     data_seed: Annotated[int | None, SEED] = setting(None, "Of the order of the text; `seed` if absent.")

@@ -31,8 +31,8 @@ REPLACED = {
     "metric_for_best_model": "nothing: the best model has the lowest validation NLL",
     "greater_is_better": "nothing: the best model has the lowest validation NLL",
     "enable_jit_checkpoint": "nothing: SIGTERM saves a checkpoint",
-    "train_sampling_strategy": "nothing: sentences of similar length stand together",
-    "sortish_sampler": "nothing: sentences of similar length stand together",
+    "train_sampling_strategy": "nothing: sentences of similar length are put together",
+    "sortish_sampler": "nothing: sentences of similar length are put together",
     "dataloader_drop_last": "nothing: no sentence is dropped",
     "dataloader_persistent_workers": "nothing: workers begin anew in each epoch, which they draw masks for",
     "dataloader_prefetch_factor": "nothing: each of `dataloader_num_workers` prepares two batches",
@@ -43,7 +43,7 @@ REPLACED = {
     "hub_revision": "nothing: the result is pushed to main and gets a tag",
     "hub_always_push": "nothing: every save is pushed, one after the other",
     "auto_find_batch_size": "`tokens_per_device`",
-    "eval_accumulation_steps": "nothing: evaluation keeps texts and sums alone",
+    "eval_accumulation_steps": "nothing: evaluation keeps only texts and sums",
 }
 
 # Fields that have an effect in some tasks only, by the Hub's names of the tasks.

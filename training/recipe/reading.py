@@ -1,4 +1,4 @@
-"""YAML as a recipe has it: plain values, of limited size and depth; nothing is run, and no field stands twice."""
+"""YAML as a recipe has it: plain values, of limited size and depth; nothing is run, and no field is given twice."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ MOST_LEVELS = 20
 
 
 class RecipeLoader(yaml.SafeLoader):
-    """YAML without tags that make objects, without aliases, which can stand for any number of values, and not deep."""
+    """YAML without tags that make objects, without aliases, which can mean any number of values, and not deep."""
 
     levels = 0
 
@@ -30,7 +30,7 @@ class RecipeLoader(yaml.SafeLoader):
         names = [key.value for key, _ in node.value]
         for name in names:
             if names.count(name) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"`{name}` stands twice", node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"`{name}` is given twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 

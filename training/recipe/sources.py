@@ -17,7 +17,7 @@ def read_sources(value: Value) -> list[dict[str, Value]]:
     Return the texts of `sources`, checked; none where there are none.
 
     Raises:
-        RecipeError: for what is no list of texts, and for a text that does not fit.
+        RecipeError: for anything but a list of texts, and for a text that does not fit.
     """
     sources: Value = value or []
     if isinstance(sources, str):

@@ -27,7 +27,7 @@ from vanilla_transformer import (
 from vanilla_transformer.errors import RecipeError
 from vanilla_transformer.scores import SplitScores
 
-# What stands for no label: on pairs the annotators of SNLI and its followers did not always agree, and the labels of
+# The mark of a missing label: the annotators of SNLI and its followers did not agree on every pair, and the labels of
 # some tests are not published.
 NO_LABEL = "-"
 # What makes inference hard, by words of either sentence (MacCartney 2009 and later diagnostic sets look at the same).
@@ -54,7 +54,7 @@ class LabelledText:
     Attributes:
         texts: one or two sentences of each row.
         labels: as the file writes them.
-        rows: where each stands in what was read.
+        rows: where each is in what was read.
         place, unit: what was read and what its rows are called, such as "train.tsv" and "line".
         names: all labels that there can be, in their order, where the text says so.
         dropped: reasons and how many rows were left out for each.
@@ -198,7 +198,7 @@ def encode_labelled(
         split: what to call the text.
 
     Returns:
-        columns `texts` (one or two sentences), `row` (where it stands in what was read), `input_ids`, `labels`,
+        columns `texts` (one or two sentences), `row` (where it is in what was read), `input_ids`, `labels`,
         `source_length`, `target_length`.
     """
     labels = number_labels(text, names)
@@ -372,7 +372,7 @@ class TextClassification(FileTask[LabelledText]):
         names = label_names(text)
         if len(names) == 1:
             raise RecipeError(
-                f"{text.place} has the label {names[0]!r} alone. There is nothing to tell apart: "
+                f"{text.place} has only the label {names[0]!r}. There is nothing to tell apart: "
                 "give texts of two labels or more."
             )
         return {

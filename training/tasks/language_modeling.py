@@ -39,7 +39,7 @@ class PlainText:
     Texts, or the turns of dialogues, each of which gets a `</s>`.
 
     Attributes:
-        turns: in their order; a text that is no dialogue is one turn.
+        turns: in their order; a text that is not a dialogue is one turn.
         dropped: reasons and how many texts were left out for each.
     """
 
@@ -67,17 +67,17 @@ def part_turns(texts: Iterable[str | list[str]], place: str, turn_separator: str
     Args:
         texts: each a text, or the turns of a dialogue.
         place: what to call all of it in an error.
-        turn_separator: what stands between the turns of a dialogue that is one text.
+        turn_separator: what is between the turns of a dialogue that is one text.
 
     Raises:
-        RecipeError: for a separator that is empty or stands in no text, and if all texts are blank.
+        RecipeError: for a separator that is empty or is in no text, and if all texts are blank.
     """
     if turn_separator == "":
-        raise RecipeError("`turn_separator` is empty. Give what stands between turns, such as a tab, or leave it out.")
+        raise RecipeError("`turn_separator` is empty. Give what is between turns, such as a tab, or leave it out.")
     texts = list(texts)
     if turn_separator and not any(turn_separator in part for text in texts for part in as_turns(text)):
         raise RecipeError(
-            f'`turn_separator` is {turn_separator!r}, which stands nowhere in {place}. A tab is written "\\t" in a '
+            f'`turn_separator` is {turn_separator!r}, which is nowhere in {place}. A tab is written "\\t" in a '
             "recipe and $'\\t' in a shell."
         )
     found = PlainText([])
@@ -180,7 +180,7 @@ class MaskedLanguageModelingObjective(CausalLanguageModelingObjective):
         return self.mask(rows, self.seed, 1 + epoch)
 
     def mask(self, rows: list[Row], *seeds: int) -> Batch:
-        """A batch with some tokens masked, which depend on the block and the seeds alone."""
+        """A batch with some tokens masked, which depend only on the block and the seeds."""
         masked = []
         for row in rows:
             (seed,) = np.random.SeedSequence((*seeds, row["row"])).generate_state(1)

@@ -2,7 +2,7 @@
 Extractive question answering on files in the form of SQuAD v1.1: the answer is a part of the context.
 
 A question and its context make windows `question </s> part of the context </s>`, each overlapping the next, so that an
-answer anywhere in a long context stands whole in one of them. In a window without the answer the right start and end
+answer anywhere in a long context is whole in one of them. In a window without the answer the right start and end
 are the `</s>` after the question.
 """
 
@@ -63,7 +63,7 @@ class Questions:
     Attributes:
         place: what was read.
         questions: in its order, each with an answer at least.
-        misplaced: answers that do not stand where the file says, and were left out.
+        misplaced: answers that are not where the file says, and were left out.
         dropped: reasons and how many questions were left out for each.
         ids: of all that were read.
     """
@@ -151,7 +151,7 @@ def locate_answer(context: str, text: str, start: int) -> tuple[str, int] | None
 
 def read_squad(path: str | Path) -> Questions:
     """
-    A file in the form of SQuAD v1.1; a name that ends in .gz is unpacked. Answers that do not stand where it says, and
+    A file in the form of SQuAD v1.1; a name that ends in .gz is unpacked. Answers that are not where it says, and
     questions without a right answer, are left out and counted.
 
     Raises:

@@ -75,7 +75,7 @@ def shares_of_items(translator: VanillaTransformerTranslationPipeline, text: Par
 
 
 def share_copied(sources: list[str], items: list[str], translations: list[str]) -> float:
-    """How many of the items stand in a translation as often as in its source, in percent."""
+    """How many of the items are in a translation as often as in its source, in percent."""
     kept = (
         text.count(item) == source.count(item) for source, item, text in zip(sources, items, translations, strict=True)
     )

@@ -100,7 +100,9 @@ def check_exportable(model: PreTrainedModel, target: str) -> None:
                 "plain model: merge adapters, and load it without quantisation."
             )
     if not all(parameter.is_floating_point() for parameter in model.parameters()):
-        raise ConversionError(f"The model has weights that are no floating-point numbers, which {target} cannot hold.")
+        raise ConversionError(
+            f"The model has weights that are not floating-point numbers, which {target} cannot hold."
+        )
     if isinstance(model.config.eos_token_id, list):
         raise ConversionError(
             f"`eos_token_id` must be one id for {target}, but is {model.config.eos_token_id}. Translate with "
@@ -115,7 +117,7 @@ def to_stock_tokenizer(tokenizer: PreTrainedTokenizerBase, longest: int | None =
     That of an imported model is one, and stays as it is.
 
     Args:
-        longest: tokens that the other model takes; `None` is no limit.
+        longest: tokens that the other model takes; `None` means no limit.
 
     Raises:
         ConversionError: for the tokenizer of another library.

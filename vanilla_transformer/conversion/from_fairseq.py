@@ -223,7 +223,7 @@ def read_fairseq(file: Path) -> tuple[Named, dict[str, torch.Tensor]]:
         arguments = found["cfg"].get("model")
     arguments = vars(arguments) if isinstance(arguments, argparse.Namespace) else arguments
     if not isinstance(arguments, dict) or not isinstance(tensors, dict):
-        raise ConversionError(f"{file} is no checkpoint of fairseq: it has no `args` or `cfg` beside `model`.")
+        raise ConversionError(f"{file} is not a checkpoint of fairseq: it has no `args` or `cfg` beside `model`.")
     return arguments, tensors
 
 

@@ -241,7 +241,7 @@ def need_source(name: str | Path) -> Source:
     kinds = "'marian' or 'fsmt'"
     file = Path(name) / "config.json"
     if not Path(name).exists():
-        said = "is no folder here and no model on the Hub that can be reached"
+        said = "is neither a folder here nor a model on the Hub that can be reached"
     elif not file.is_file():
         said = "has no config.json"
     else:

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from ..modeling_vanilla_transformer import VanillaTransformerAttention, VanillaTransformerStack
 
 BASE, DIGITS = 64, 3  # of the tables of angles: 64³ = 262,144 positions
-HIDDEN = -1.0e9  # added to scores of what is not to be seen: finite, so that a row of nothing else is no NaN
+HIDDEN = -1.0e9  # added to scores of what is not to be seen: finite, so that a row of nothing else is not NaN
 # Keys and values of each layer, in the order in which a decoder takes and returns them.
 PARTS = ("decoder.key", "decoder.value", "encoder.key", "encoder.value")
 

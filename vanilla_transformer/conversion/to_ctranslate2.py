@@ -1,7 +1,7 @@
 """
 The same model for CTranslate2, an engine in C++ for CPUs and CUDA.
 
-CTranslate2 holds every configuration of ours: its layers are told where norms stand and which activation and ε there
+CTranslate2 holds every configuration of ours: its layers are told where norms are and which activation and ε there
 are, and the table of positions is written out. Where queries and values of a head differ in size, the smaller ones
 are filled up with zeros, which changes no product.
 """
