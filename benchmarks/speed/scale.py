@@ -23,12 +23,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import yaml
 
 from benchmarks.machine import describe, show_table
+from vanilla_transformer.configuration_vanilla_transformer import Named
+
+P, T = ParamSpec("P"), TypeVar("T")
 
 # Functions that are a stage, by the modules that call them.
 STAGES = {
@@ -117,11 +120,11 @@ class Watch:
                 self.own, self.whole = max(self.own, own), max(self.whole, whole)
             time.sleep(SAMPLE_SECONDS)
 
-    def time(self, name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+    def time(self, name: str, work: Callable[P, T]) -> Callable[P, T]:
         """A function whose time counts as a stage."""
 
         @functools.wraps(work)
-        def timed(*args: Any, **kwargs: Any) -> Any:
+        def timed(*args: P.args, **kwargs: P.kwargs) -> T:
             with self.stage(name):
                 return work(*args, **kwargs)
 
@@ -160,7 +163,7 @@ def train_watched(recipe: Path, output: Path) -> None:
             watch.cpu["first step"] = cpu_seconds()
         return loss
 
-    def finish(*_: Any) -> None:
+    def finish(*_: object) -> None:
         time.sleep(2 * SAMPLE_SECONDS)
         found = {"seconds": watch.seconds, "cpu": watch.cpu, "own": watch.own, "whole": watch.whole}
         output.write_text(json.dumps(found))
@@ -171,18 +174,18 @@ def train_watched(recipe: Path, output: Path) -> None:
     sys.exit(train.main([str(recipe)]))
 
 
-def start(recipe: Path, folder: Path) -> dict[str, Any]:
+def start(recipe: Path, folder: Path) -> Named:
     """Train in a process of its own, and return what was measured."""
     output = folder / "measured.json"
     output.unlink(missing_ok=True)
     env = {**os.environ, "HF_DATASETS_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
     words = ["-m", "benchmarks.speed.scale", "--recipe", str(recipe), "--measured", str(output)]
     subprocess.run([sys.executable, *words], env=env, check=True)
-    measured: dict[str, Any] = json.loads(output.read_text())
+    measured: Named = json.loads(output.read_text())
     return measured
 
 
-def measure(pairs: int, folder: Path) -> dict[str, Any]:
+def measure(pairs: int, folder: Path) -> Named:
     """Measure a first and a second start on a text of so many pairs; a row of the table."""
     folder.mkdir(parents=True)
     try:
@@ -192,7 +195,7 @@ def measure(pairs: int, folder: Path) -> dict[str, Any]:
         files = sum(file.stat().st_size for file in (folder / "cache").rglob("*.arrow"))
     finally:
         shutil.rmtree(folder)
-    row: dict[str, Any] = {"pairs": f"{pairs:,}"}
+    row: Named = {"pairs": f"{pairs:,}"}
     for name in STAGES:
         by_clock, by_cpu = (pairs / first[kind][name] for kind in ("seconds", "cpu"))
         row[f"{name}, pairs/s"] = f"{by_clock:,.0f} ({by_cpu:,.0f} a CPU second)"

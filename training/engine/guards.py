@@ -3,12 +3,13 @@
 import math
 import statistics
 from collections import deque
-from typing import Any
+from typing import cast
 
 import torch
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
+from training.engine.callbacks import saved_attributes
 from training.log import logger
 from vanilla_transformer.errors import RecipeError
 
@@ -40,7 +41,7 @@ class GradientGuard(TrainerCallback, ExportableState):
         self._norms: deque[float] = deque(maxlen=WINDOW)
         self._unchecked: list[tuple[int, torch.Tensor]] = []
         self._losses: list[tuple[int, torch.Tensor, torch.Tensor]] = []  # steps, rows and losses of batches
-        self._known: Any = None
+        self._known: torch.Tensor | float | None = None
 
     def take_loss(self, step: int, rows: torch.Tensor, loss: torch.Tensor) -> None:
         """
@@ -73,22 +74,29 @@ class GradientGuard(TrainerCallback, ExportableState):
                 )
             logger.info(said)
 
-    def take(self, norm: Any) -> None:
+    def take(self, norm: torch.Tensor | float | None) -> None:
         """Take over the norm that Trainer has computed of a step."""
         self._known = norm
 
     def on_pre_optimizer_step(
-        self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **kwargs: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: torch.nn.Module | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        **kwargs: object,
     ) -> None:
         norm, self._known = self._known, None
         if norm is None:  # a version of Trainer that computes none
-            norm = torch.nn.utils.get_total_norm([each.grad for each in model.parameters() if each.grad is not None])
+            parameters = () if model is None else model.parameters()
+            norm = torch.nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
         norm = torch.as_tensor(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
         self._unchecked.append((state.global_step + 1, norm.detach()))
         if self.skips or norm.device.type == "cpu" or len(self._unchecked) >= UNCHECKED:
             self.check(optimizer)
 
-    def check(self, optimizer: Any = None) -> None:
+    def check(self, optimizer: torch.optim.Optimizer | None = None) -> None:
         """
         Look at the losses and the norms since the last look.
 
@@ -105,7 +113,7 @@ class GradientGuard(TrainerCallback, ExportableState):
             if math.isfinite(norm):
                 self._in_a_row = 0
                 self.compare(step, norm)
-            elif self.skips and not self.scales:
+            elif self.skips and not self.scales and optimizer is not None:
                 self.skip(step, norm, optimizer)
             elif not self.scales:
                 raise RecipeError(
@@ -126,7 +134,7 @@ class GradientGuard(TrainerCallback, ExportableState):
                 )
         self._norms.append(norm)
 
-    def skip(self, step: int, norm: float, optimizer: Any) -> None:
+    def skip(self, step: int, norm: float, optimizer: torch.optim.Optimizer) -> None:
         """Leave a step out, and count it."""
         optimizer.zero_grad(set_to_none=True)
         self.skipped += 1
@@ -138,17 +146,25 @@ class GradientGuard(TrainerCallback, ExportableState):
                 "come apart. Go on from an earlier checkpoint with a lower `noam_scale`, or set `max_grad_norm: 1`."
             )
 
-    def state(self) -> dict[str, Any]:
-        attributes = {"skipped": self.skipped, "in_a_row": self._in_a_row, "norms": list(self._norms)}
+    def state(self) -> dict[str, dict[str, object]]:
+        attributes: dict[str, object] = {
+            "skipped": self.skipped,
+            "in_a_row": self._in_a_row,
+            "norms": list(self._norms),
+        }
         return {"args": {}, "attributes": attributes}
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        saved = state.stateful_callbacks.get(type(self).__name__)
-        if state.global_step and saved is not None:
-            self.skipped, self._in_a_row = saved["attributes"]["skipped"], saved["attributes"]["in_a_row"]
-            self._norms = deque(saved["attributes"]["norms"], maxlen=WINDOW)
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        saved = saved_attributes(self, state)
+        if saved is not None:
+            self.skipped, self._in_a_row = int(saved["skipped"]), int(saved["in_a_row"])
+            self._norms = deque(cast(list[float], saved["norms"]), maxlen=WINDOW)
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         self.check()
         if self.skipped:
             logger.info(f"skipped {self.skipped:,} of {state.global_step:,} steps, whose gradients were not finite")

@@ -13,6 +13,9 @@ from transformers.trainer_utils import rotate_checkpoints
 from training.engine.checkpoints import EXTRA, UNFINISHED, find_best, find_checkpoints
 from vanilla_transformer.errors import RecipeError
 
+# In messages of torch.save, which differ by the place of a file at which the disk becomes full.
+SIGNS_OF_FULL_DISK = ("PytorchStreamWriter", "inline_container.cc", "iostream error")
+
 
 class CheckpointWriter:
     """
@@ -44,7 +47,7 @@ class CheckpointWriter:
             yield
         except (OSError, RuntimeError, SafetensorError) as error:
             # torch raises RuntimeError when a disk is full, and when a process is gone.
-            if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
+            if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in SIGNS_OF_FULL_DISK):
                 raise
             raise RecipeError(
                 f"{self.folder / f'checkpoint-{step}'} cannot be written: {error}. The checkpoints before are whole: "
