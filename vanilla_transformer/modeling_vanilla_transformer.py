@@ -1081,9 +1081,7 @@ class VanillaTransformerEncoderHead(VanillaTransformerPreTrainedModel):
 
 
 class VanillaTransformerForMaskedLM(VanillaTransformerEncoderHead):
-    """
-    A masked language model: the encoder, which predicts `<mask>` from the tokens on both sides of it.
-    """
+    """A masked language model: the encoder, which predicts `<mask>` from the tokens on both sides of it."""
 
     _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
     _loss_type = "ForMaskedLM"
@@ -1134,9 +1132,7 @@ class VanillaTransformerForMaskedLM(VanillaTransformerEncoderHead):
 
 
 class VanillaTransformerForSequenceClassification(VanillaTransformerEncoderHead):
-    """
-    A class, several, or a number for a whole text: a linear layer on the mean of the encoder's outputs.
-    """
+    """A class, several, or a number for a whole text: a linear layer on the mean of the encoder's outputs."""
 
     # The loss is the mean of a batch, which Trainer divides by the batches that it accumulates.
     accepts_loss_kwargs = False
@@ -1189,9 +1185,7 @@ class VanillaTransformerForSequenceClassification(VanillaTransformerEncoderHead)
 
 
 class VanillaTransformerForTokenClassification(VanillaTransformerEncoderHead):
-    """
-    A class for every token, such as a name's kind or a part of speech.
-    """
+    """A class for every token, such as a name's kind or a part of speech."""
 
     _loss_type = "ForTokenClassification"
 
@@ -1234,9 +1228,7 @@ class VanillaTransformerForTokenClassification(VanillaTransformerEncoderHead):
 
 
 class VanillaTransformerForQuestionAnswering(VanillaTransformerEncoderHead):
-    """
-    The span of a text that answers a question: for every token, how well the answer starts and how well it ends there.
-    """
+    """The span of a text that answers a question: how well the answer starts and ends at every token."""
 
     # The loss is the mean of a batch, which Trainer divides by the batches that it accumulates.
     accepts_loss_kwargs = False

@@ -30,6 +30,7 @@ LIBRARIES = {
     "onnxruntime": {"vanilla_transformer.conversion.to_onnx", "vanilla_transformer.engines.onnxruntime_engine"},
 }
 MOST_LINES = {"file": 500, "class": 250, "function": 60}
+MODEL = ("vanilla_transformer/modeling_vanilla_transformer.py", 1_300)  # one page, from top to bottom as the paper
 MOST_PARAMETERS = 8
 SPINE = 120
 
@@ -159,6 +160,11 @@ def test_recipes_are_frozen():
             for node in ast.walk(read_modules()[module]):
                 if isinstance(node, ast.ClassDef) and node.decorator_list:
                     assert "dataclass(frozen=True)" in map(ast.unparse, node.decorator_list), node.name
+
+
+def test_the_model_is_one_page():
+    file, most = MODEL
+    assert len((ROOT / file).read_text(encoding="utf-8").splitlines()) <= most
 
 
 @pytest.mark.parametrize("module", OURS)
