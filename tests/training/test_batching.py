@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.data.batching import StepPlan, TokenBudgetBatchSampler, longest_sentence
+from training.data.batching import StepPlan, TokenBudgetBatchSampler, cut_steps, longest_sentence
 from training.recipe.fields import TrainingFields
 
 
@@ -198,3 +198,10 @@ def test_an_epoch_of_other_text_is_the_same_when_it_is_begun_again():
     for sampler in (first, again):
         sampler.set_epoch(2)
     assert list(first) == list(again)
+
+
+def test_a_step_of_one_long_sentence_is_not_halved():
+    """It has the most tokens; where an epoch lacks steps another one gives some of its sentences away."""
+    lengths = np.array([*[10] * 20, 300])
+    assert cut_steps(lengths, 300) == [20, 1]
+    assert cut_steps(lengths, 300, count=4) == [5, 5, 10, 1]

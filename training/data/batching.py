@@ -110,7 +110,7 @@ def cut_steps(lengths: np.ndarray, budget: int, count: int | None = None, spread
     Args:
         lengths, budget: as for `fill_steps`.
         count: how many steps there must be. If the sentences make more, each takes a little beyond the budget; if they
-            make fewer, the largest are halved.
+            make fewer, the largest of several sentences are halved.
         spread: whether a remainder is spread over the steps before it, as `spread_remainders` does.
 
     Returns:
@@ -125,7 +125,7 @@ def cut_steps(lengths: np.ndarray, budget: int, count: int | None = None, spread
         budget += max(1, budget // 500)
     while count is not None and len(sizes) < count:
         longest = np.maximum.reduceat(lengths, np.cumsum([0, *sizes[:-1]]))
-        most = int(np.argmax(longest * sizes))
+        most = int(np.argmax(longest * sizes * (np.array(sizes) > 1)))
         sizes[most : most + 1] = [sizes[most] // 2, sizes[most] - sizes[most] // 2]
     return sizes
 

@@ -32,8 +32,7 @@ class FreedMemoryCallback(TrainerCallback):
     """
     On a CPU: gives freed memory back to Linux when the process holds half as much again as a step needs.
 
-    Batches have many shapes, so that blocks which one step frees do not fit the next one, and the heap grows: to more
-    than 11 GB for a model of 8 million parameters, whose step needs 4.
+    Batches have many shapes, so that blocks which one step frees do not always fit the next one, and the heap grows.
     """
 
     def __init__(self) -> None:
