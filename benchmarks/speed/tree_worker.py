@@ -28,6 +28,9 @@ def build(name: str) -> PreTrainedModel:
     config = VanillaTransformerConfig.from_preset(name, vocab_size=37000 if name == "base" else 10000)
     model = VanillaTransformerForConditionalGeneration(config).eval()
     with torch.no_grad():
+        for _, parameter in sorted(model.named_parameters()):  # the same in two trees that build it in another order
+            if parameter.dim() > 1:
+                torch.nn.init.normal_(parameter, std=0.02)
         model.lm_head.weight[END] = 0.0  # a logit of 0, which is never the highest of many
     return model
 
