@@ -468,8 +468,7 @@ class Request:
         limits (`torch.LongTensor` of shape (B,)): the most tokens of each sentence, with those it starts with.
         criteria: stopping criteria that ends and limits do not say.
         processors: what changes the scores of the next tokens.
-        never (`torch.LongTensor` of shape (E,) or `None`): ids that are never generated, where `processors` say
-            nothing else; a search may go by them in the place of `processors`.
+        never: which ids `processors` forbid, where they do nothing else; a search may go by it in the place of them.
         renormalizes: whether the other ids then share all of the probability.
     """
 
@@ -481,7 +480,7 @@ class Request:
     limits: torch.Tensor
     criteria: StoppingCriteriaList
     processors: LogitsProcessorList
-    never: torch.Tensor | None = None
+    never: "Forbidden | None" = None
     renormalizes: bool = False
 
     @property
@@ -521,22 +520,44 @@ def build_request(
         limits=limits,
         criteria=StoppingCriteriaList(others),
         processors=processors,
-        never=find_never(processors, start.device),
+        never=find_forbidden(processors, start.device),
         renormalizes=any(type(each) is LogitNormalization for each in processors),
     )
 
 
-def find_never(processors: LogitsProcessorList, device: torch.device) -> torch.Tensor | None:
+class Forbidden:
+    """
+    Ids that are never generated.
+
+    Args:
+        always: those of every step.
+        early: those of hypotheses that are shorter than a length, start token included.
+    """
+
+    def __init__(self, always: torch.Tensor, early: list[tuple[int, torch.Tensor]]):
+        self.always, self.early = always, early
+
+    def at(self, length: int) -> torch.Tensor:
+        """Return the ids (E,) that must not follow on `length` tokens."""
+        return torch.cat([self.always, *(ids for shortest, ids in self.early if length < shortest)])
+
+
+def find_forbidden(processors: LogitsProcessorList, device: torch.device) -> Forbidden | None:
     """Return the ids that processors forbid; `None` if one of them does more, besides a last one that normalizes."""
-    ids: list[int] = []
+    always: list[int] = []
+    early: list[tuple[int, torch.Tensor]] = []
     for each in processors[:-1] if processors and type(processors[-1]) is LogitNormalization else processors:
         if type(each) is SuppressTokensLogitsProcessor:
-            ids += each.suppress_tokens.tolist()
+            always += each.suppress_tokens.tolist()
         elif type(each) is NoBadWordsLogitsProcessor and all(len(words) == 1 for words in each.sequence_bias):
-            ids += [words[0] for words in each.sequence_bias]
+            always += [words[0] for words in each.sequence_bias]
+        elif type(each) is MinLengthLogitsProcessor:
+            early.append((each.min_length, each.eos_token_id.to(device)))
+        elif type(each) is MinNewTokensLengthLogitsProcessor:
+            early.append((each.prompt_length_to_skip + each.min_new_tokens, each.eos_token_id.to(device)))
         else:
             return None
-    return torch.tensor(sorted(set(ids)), dtype=torch.long, device=device)
+    return Forbidden(torch.tensor(sorted(set(always)), dtype=torch.long, device=device), early)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -548,7 +569,7 @@ class Steps(Protocol):
     """What a search needs of a decoder: the next logits of every row, and rows that move."""
 
     def step(self, ids: torch.Tensor) -> Iterable[torch.Tensor]:
-        """The last token of every row, or all tokens so far (N, L) -> float32 logits in chunks of rows (R, V)."""
+        """All tokens so far of every row (N, L) -> float32 logits of the next in chunks of rows (R, V)."""
 
     def move(self, rows: torch.Tensor) -> None:
         """Let each row (N,) go on from another."""
@@ -828,8 +849,8 @@ def greedy_search(steps: Steps, request: Request) -> torch.Tensor:
         chunks = steps.step(ids)
         if request.never is None:
             chunks = process(chunks, ids, request.processors)
-        elif len(request.never):
-            chunks = (logits.index_fill_(1, request.never, -torch.inf) for logits in chunks)
+        elif len(never := request.never.at(length)):
+            chunks = (logits.index_fill_(1, never, -torch.inf) for logits in chunks)
         tokens = torch.cat([logits.argmax(dim=-1) for logits in chunks])
         output[active, length] = tokens
         going_on = ~torch.isin(tokens, request.ends) & (request.limits[active] > length + 1)
@@ -839,7 +860,7 @@ def greedy_search(steps: Steps, request: Request) -> torch.Tensor:
                 break
             active, tokens = active[kept], tokens[kept]
             steps.keep(kept)
-        ids = output[active, : length + 1] if request.never is None else tokens.unsqueeze(-1)
+        ids = output[active, : length + 1]
     return output[:, : length + 1]
 
 
@@ -885,7 +906,7 @@ def places_of_beams(parents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def most_probable(
-    logits: torch.Tensor, count: int, never: torch.Tensor | None = None, renormalizes: bool = False
+    logits: torch.Tensor, count: int, never: torch.Tensor, renormalizes: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Logits (R, V) -> the highest log-probabilities (R, C), C = min(count, V), and the ids they are of (R, C).
@@ -893,7 +914,7 @@ def most_probable(
     The ids of `never` are not among them, and keep their share of the probability unless it `renormalizes`. The logits
     are overwritten: another tensor of their size would cost more than what is computed in it.
     """
-    if never is None or not len(never):
+    if not len(never):
         best, ids = highest(logits, count)
     else:
         kept = logits[:, never]
@@ -936,7 +957,8 @@ def next_tokens(
         # The best of all beams are among the best of each, so that no table of them all is needed.
         chunks = steps.step(ids)
         if request.never is not None:
-            found = [most_probable(logits, candidates, request.never, request.renormalizes) for logits in chunks]
+            never = request.never.at(ids.shape[1])
+            found = [most_probable(logits, candidates, never, request.renormalizes) for logits in chunks]
         else:
             chunks = process((logits.log_softmax(dim=-1) for logits in chunks), ids, request.processors)
             found = [highest(scores, candidates) for scores in chunks]
@@ -1000,8 +1022,7 @@ def beam_search(
     done, is_any_finished = torch.zeros_like(active, dtype=torch.bool), False
     recorded: dict[str, list[Recorded]] = {name: [] for name in ("scores", "logits", *RECORDED)}
     for length in range(prompt, longest):
-        needs_all = not rows_may_move or request.never is None
-        ids = running[:, :, 0 if needs_all else length - 1 : length].flatten(0, 1)
+        ids = running[:, :, :length].flatten(0, 1)
         best, tokens = next_tokens(steps, ids, request, settings, candidates, rows_may_move, recorded)  # (N, C')
         summed = (best.view(len(active), beams, -1) + scores.unsqueeze(-1)).flatten(1)
         if is_sampled:
