@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from transformers import GenerationConfig, MarianConfig, MarianMTModel, PreTrainedModel
 
-from ..configuration_vanilla_transformer import VanillaTransformerConfig
+from ..configuration_vanilla_transformer import Named, VanillaTransformerConfig
 from ..errors import ConversionError
 from ..loading import share_weights
 from .folder import check_exportable, read_original, to_stock_tokenizer, write_target
@@ -23,6 +23,13 @@ MARIAN_LAYER_NORM_EPS = 1e-5
 MARIAN_POSITIONS = 1024
 # Of generation settings: an entry with what an imported model came with and goes by otherwise here.
 IMPORTED = "imported"
+# Settings that an exported model has by its configuration, by what it was imported with, or as its card says.
+SET_BY_EXPORT = frozenset(
+    {
+        *("bos_token_id", "pad_token_id", "eos_token_id", "decoder_start_token_id", "length_penalty", "max_length"),
+        *("suppress_tokens", "bad_words_ids", "transformers_version", "_from_model_config"),
+    }
+)
 # The longest translation, where ours is as long as its source and 50 tokens.
 MARIAN_MAX_LENGTH = 512
 # What an exported model does differently.
@@ -137,17 +144,28 @@ def marian_settings(model: PreTrainedModel) -> GenerationConfig:
     if "bad_words_ids" not in hints:
         hints |= {"bad_words_ids": settings.bad_words_ids, "suppress_tokens": settings.suppress_tokens}
     ends_by_source = getattr(settings, "source_length_offset", None) is not None
+    same = carried_settings(settings)
+    if ends_by_source:
+        same.pop("max_new_tokens", None)
     return GenerationConfig(
         bos_token_id=config.bos_token_id,
         pad_token_id=config.pad_token_id,
         eos_token_id=config.eos_token_id,
         decoder_start_token_id=config.decoder_start_token_id,
-        num_beams=settings.num_beams,
         length_penalty=None if settings.num_beams == 1 else settings.length_penalty,
         max_length=MARIAN_MAX_LENGTH if ends_by_source else settings.max_length or MARIAN_MAX_LENGTH,
-        renormalize_logits=settings.renormalize_logits,
-        **hints,
+        **{**same, **hints},
     )
+
+
+def carried_settings(settings: GenerationConfig) -> Named:
+    """Return the settings that say the same to a stock model, such as `no_repeat_ngram_size`."""
+    of_transformers = vars(GenerationConfig()).keys() - SET_BY_EXPORT
+    return {
+        name: value
+        for name, value in vars(settings).items()
+        if name in of_transformers and value is not None and not (name == "early_stopping" and value == "never")
+    }
 
 
 def halves_order(size: int) -> torch.Tensor:

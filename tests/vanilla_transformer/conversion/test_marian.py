@@ -98,6 +98,23 @@ def test_the_penalty_that_marian_has_is_no_difference(model_folder, tmp_path):
     assert gnmt not in card and all(difference in card for difference in differences)
 
 
+def test_settings_that_marian_has_too_travel(model_folder, tmp_path):
+    settings = GenerationConfig.from_pretrained(model_folder)
+    settings.update(num_beams=1, length_penalty=None, early_stopping=None)
+    settings.update(no_repeat_ngram_size=2, repetition_penalty=1.3, max_new_tokens=7)
+    settings.save_pretrained(model_folder)
+    export_marian(model_folder, tmp_path / "native")
+    (ours, tokenizer), (theirs, _) = load_model(model_folder), load_model(tmp_path / "native")
+    kept = theirs.generation_config
+    assert (kept.no_repeat_ngram_size, kept.repetition_penalty) == (2, 1.3)
+    assert (kept.max_length, kept.max_new_tokens) == (512, None)  # which counts in neither where the source limits
+    source = tokenizer(["the house is red", "the"], return_tensors="pt", padding=True)
+    expected = ours.generate(**source, max_new_tokens=30)
+    assert torch.equal(theirs.generate(**source, max_new_tokens=30), expected)
+    settings = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
+    assert not torch.equal(ours.generate(**source, max_new_tokens=30, **settings), expected)
+
+
 def test_what_cannot_be_written_is_refused(model_folder, tmp_path, capsys):
     (tmp_path / "taken").mkdir()
     for output in (tmp_path / "taken", tmp_path / "absent" / "deep" / "native"):
