@@ -1,6 +1,7 @@
 """A model for another implementation."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from transformers.utils import logging
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max_positions",
         type=int,
-        help="of ctranslate2: tokens that a sentence may have (4096), without a limit here",
+        help="of ctranslate2, where the model has sinusoids: tokens that a sentence may have (4096)",
     )
 
 
@@ -38,7 +39,7 @@ def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the model and say what does not travel; return the exit status."""
+    """Write the model and its differences from the original; return the exit status."""
     logging.disable_progress_bar()
     precision = options.precision or "float32"
     if options.to == "marian":
@@ -48,14 +49,15 @@ def run(options: argparse.Namespace) -> int:
     elif options.to == "onnx":
         from ..conversion.to_onnx import export_onnx
 
-        differences = export_onnx(options.model, options.output, precision)
-    else:
-        from ..conversion.to_ctranslate2 import MAX_POSITIONS, export_ctranslate2
+        def report(text: str) -> None:
+            print(text, file=sys.stderr, flush=True)
 
-        differences = export_ctranslate2(
-            options.model, options.output, precision, options.max_positions or MAX_POSITIONS
-        )
-    print(f"{options.output}: {FORMATS[options.to]}. What does not travel:")
+        differences = export_onnx(options.model, options.output, precision, report)
+    else:
+        from ..conversion.to_ctranslate2 import export_ctranslate2
+
+        differences = export_ctranslate2(options.model, options.output, precision, options.max_positions)
+    print(f"{options.output}: {FORMATS[options.to]}. Differences from the original:")
     for difference in differences:
         print(f"  {difference}")
     return 0

@@ -9,7 +9,7 @@ import contextlib
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,14 @@ from .onnx_graphs import BASE, DIGITS, PARTS, DecoderGraph, EncoderGraph
 PRECISIONS = ("float32", "int8")
 # What transformers.js puts at the end of a file's name.
 SUFFIXES = {"float32": "", "int8": "_quantized"}
+PARTS_OF_EXPORT = ("the encoder's graph", "the decoder's graph", "weights in int8")  # the last one for int8 only
 ENCODER, DECODER = "encoder_model", "decoder_model_merged"
 OPSET = 18
 MAX_POSITIONS = BASE**DIGITS
 MAX_LENGTH = 512  # of a translation by transformers.js
 JAVASCRIPT_DIFFERENCES = (
-    "transformers.js has greedy search and sampling only. `vanilla-transformer translate --engine onnxruntime`, and "
-    "docs/browser/ for a page, search as the original does, with all of its settings.",
+    "transformers.js has greedy search and sampling only. `vanilla-transformer translate --engine onnxruntime` "
+    "searches as the original does, with all of its settings; docs/browser/ has the paper's search for a page.",
     "transformers.js reads special tokens in a text, such as `</s>`, as the tokens, and does not fill up translations "
     "of a batch that are finished: translate sentence by sentence.",
     f"By itself transformers.js ends a translation after {MAX_LENGTH} tokens, whatever the length of its source.",
@@ -88,9 +89,12 @@ def quiet() -> Iterator[None]:
 
 
 @torch.no_grad()
-def write_graphs(model: PreTrainedModel, folder: Path) -> None:
+def write_graphs(model: PreTrainedModel, folder: Path, begin: Callable[[int], object] = lambda part: None) -> None:
     """
     Write `encoder_model.onnx` and `decoder_model_merged.onnx`, in float32.
+
+    Args:
+        begin: is told which of `PARTS_OF_EXPORT` begins.
 
     Raises:
         ConversionError: for what ONNX cannot hold.
@@ -113,6 +117,7 @@ def write_graphs(model: PreTrainedModel, folder: Path) -> None:
     caches = [torch.zeros(2, heads, length, size) for _ in range(layers) for length in (3, 5) for size in sizes]
     names = [f"{layer}.{part}" for layer in range(layers) for part in PARTS]
     with quiet():
+        begin(0)
         torch.onnx.export(
             EncoderGraph(model).eval(),
             (ids, mask),
@@ -122,6 +127,7 @@ def write_graphs(model: PreTrainedModel, folder: Path) -> None:
             dynamic_shapes={"input_ids": {0: batch, 1: source}, "attention_mask": {0: batch, 1: source}},
             **options,
         )
+        begin(1)
         torch.onnx.export(
             DecoderGraph(model).eval(),
             (mask, ids[:, :2], torch.zeros(2, 7, config.hidden_size), caches),
@@ -223,7 +229,12 @@ def write_settings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, f
         (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def export_onnx(folder: str | Path, output: str | Path, precision: str = "float32") -> tuple[str, ...]:
+def export_onnx(
+    folder: str | Path,
+    output: str | Path,
+    precision: str = "float32",
+    report: Callable[[str], object] = lambda text: None,
+) -> tuple[str, ...]:
     """
     Write the model in a folder in ONNX, with its tokenizer, its scores, its pictures, its licence and a card.
 
@@ -233,6 +244,7 @@ def export_onnx(folder: str | Path, output: str | Path, precision: str = "float3
         folder: as training or `save_pretrained` wrote it.
         output: a folder that does not exist yet.
         precision: of the weights, one of `PRECISIONS`.
+        report: is told what begins and how many parts are done, since they take from seconds to minutes.
 
     Returns:
         what it does differently.
@@ -255,11 +267,17 @@ def export_onnx(folder: str | Path, output: str | Path, precision: str = "float3
         *((INT8_DIFFERENCE,) if precision == "int8" else ()),
     )
 
+    count = 3 if precision == "int8" else 2
+
+    def begin(part: int) -> None:
+        report(f"ONNX: {part} of {count} parts done; writing {PARTS_OF_EXPORT[part]} ...")
+
     def write(unfinished: Path) -> None:
         graphs = unfinished / "onnx"
         graphs.mkdir()
-        write_graphs(model, graphs)
+        write_graphs(model, graphs, begin)
         if precision == "int8":
+            begin(2)
             quantize(graphs)
         write_settings(model, tokenizer, unfinished)
         describe_export(model, "onnx", precision, MAX_POSITIONS).save(unfinished)

@@ -7,6 +7,7 @@ import torch
 
 from tests.vanilla_transformer.conversion.configurations import CONFIGURATIONS, build_model
 from vanilla_transformer.cli import main
+from vanilla_transformer.conversion import to_onnx
 from vanilla_transformer.conversion.onnx_graphs import PARTS, DecoderGraph, EncoderGraph, Rotations
 from vanilla_transformer.conversion.to_onnx import export_onnx, write_graphs
 from vanilla_transformer.errors import ConversionError
@@ -64,6 +65,23 @@ def test_what_cannot_be_exported_is_refused(model_folder, tmp_path, capsys):
         main(["export", str(model_folder), str(tmp_path / "out"), "--to", "onnx", "--max_positions", "9"])
     assert "--max_positions is of --to ctranslate2" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_says_which_part_it_writes_and_what_differs(model_folder, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("onnxruntime", reason='needs pip install "vanilla-transformer[onnx]"')
+    pytest.importorskip("onnxscript", reason='needs pip install "vanilla-transformer[onnx]"')
+    monkeypatch.setattr(torch.onnx, "export", lambda *arguments, **settings: None)  # which takes up to a minute
+    monkeypatch.setattr(to_onnx, "quantize", lambda folder: None)
+    assert main(["export", str(model_folder), str(tmp_path / "a"), "--to", "onnx", "--precision", "int8"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err.splitlines() == [
+        "ONNX: 0 of 3 parts done; writing the encoder's graph ...",
+        "ONNX: 1 of 3 parts done; writing the decoder's graph ...",
+        "ONNX: 2 of 3 parts done; writing weights in int8 ...",
+    ]
+    assert "Differences from the original:\n  transformers.js has greedy search" in shown.out
+    assert main(["export", str(model_folder), str(tmp_path / "b"), "--to", "onnx"]) == 0
+    assert "ONNX: 1 of 2 parts done; writing the decoder's graph ..." in capsys.readouterr().err
 
 
 @pytest.mark.slow
