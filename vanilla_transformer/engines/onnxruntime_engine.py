@@ -21,6 +21,7 @@ from ..configuration_vanilla_transformer import CACHE_NAME, Named, VanillaTransf
 from ..errors import ModelFolderError, SettingsError
 from ..exported import Exported
 from ..generation_vanilla_transformer import Request, VanillaTransformerGenerationMixin
+from ..kernels_vanilla_transformer import check_length
 from ..modeling_vanilla_transformer import VanillaTransformerPreTrainedModel, shift_tokens_right
 from ..pipeline_vanilla_transformer import VanillaTransformerTranslationPipeline
 
@@ -36,12 +37,14 @@ class OnnxEncoder(nn.Module):
 
     main_input_name = "input_ids"
 
-    def __init__(self, session: "InferenceSession"):
+    def __init__(self, session: "InferenceSession", position_limit: int | None):
         super().__init__()
-        self.session = session
+        self.session, self.position_limit = session, position_limit
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **kwargs: object) -> BaseModelOutput:
         """input_ids and attention_mask (B, S) -> states (B, S, D)."""
+        if self.position_limit is not None:
+            check_length(self.position_limit, input_ids, None, None)
         feeds = {"input_ids": input_ids.numpy(), "attention_mask": attention_mask.long().numpy()}
         return BaseModelOutput(last_hidden_state=torch.from_numpy(self.session.run(None, feeds)[0]))
 
@@ -97,7 +100,7 @@ class OnnxModel(VanillaTransformerGenerationMixin, VanillaTransformerPreTrainedM
         settings: GenerationConfig,
     ):
         super().__init__(config)
-        self.encoder, self.session = OnnxEncoder(encoder), decoder
+        self.encoder, self.session = OnnxEncoder(encoder, config.position_limit), decoder
         self.generation_config = settings
         self.empty = {
             each.name: torch.zeros(1, each.shape[1], 0, each.shape[3])
@@ -139,7 +142,13 @@ class OnnxModel(VanillaTransformerGenerationMixin, VanillaTransformerPreTrainedM
         Returns:
             logits (N, T, V), keys and values with those of this step (those of the source at the first one only), and
             weights (N, H, T, S) of each layer.
+
+        Raises:
+            ValueError: past the end of learned positions.
         """
+        if self.config.position_limit is not None:
+            before = next((states.shape[2] for name, states in past.items() if ".decoder." in name), 0)
+            check_length(self.config.position_limit, ids, None, before)
         names = [name for name in self.empty if not past or ".decoder." in name]
         full = past or {name: each.expand(len(ids), -1, -1, -1) for name, each in self.empty.items()}
         feeds = {
@@ -180,9 +189,18 @@ class OnnxModel(VanillaTransformerGenerationMixin, VanillaTransformerPreTrainedM
             raise SettingsError(
                 f"`output_hidden_states` must be left out with `--engine {NAME}`. Use `--engine torch`."
             )
-        assert decoder_input_ids is not None
+        if kwargs.get("labels") is not None:
+            raise SettingsError(
+                f"`labels` must be left out with `--engine {NAME}`, which computes no loss. Give `decoder_input_ids`, "
+                "and take the loss of the logits."
+            )
+        if decoder_input_ids is None:
+            raise SettingsError("`decoder_input_ids` must be given, but is None. Begin with the start token.")
         if encoder_outputs is None:
-            assert input_ids is not None
+            if input_ids is None:
+                raise SettingsError(
+                    "`input_ids` must be given where `encoder_outputs` is not, but is None. Give one of them."
+                )
             if attention_mask is None:
                 attention_mask = torch.ones_like(input_ids)
             encoder_outputs = self.encoder(input_ids, attention_mask)

@@ -1,0 +1,80 @@
+"""What the engine for onnxruntime does around its graphs, over the same graphs in torch: no export is needed."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from tests.vanilla_transformer.conversion.configurations import build_model
+from vanilla_transformer.conversion.onnx_graphs import PARTS, DecoderGraph, EncoderGraph
+from vanilla_transformer.engines.onnxruntime_engine import OnnxModel
+from vanilla_transformer.errors import SettingsError
+
+
+class EncoderSession:
+    """The encoder's graph behind the interface of onnxruntime."""
+
+    def __init__(self, model):
+        self.graph = EncoderGraph(model)
+
+    @torch.no_grad()
+    def run(self, names, feeds):
+        return [self.graph(*(torch.from_numpy(feeds[name]) for name in ("input_ids", "attention_mask"))).numpy()]
+
+
+class DecoderSession:
+    """The decoder's graph behind the same interface."""
+
+    def __init__(self, model):
+        self.graph, config = DecoderGraph(model), model.config
+        self.parts = [f"{layer}.{part}" for layer in range(config.decoder_layers) for part in PARTS]
+        sizes = {"key": config.query_key_size, "value": config.value_size}
+        self.inputs = [
+            SimpleNamespace(
+                name=f"past_key_values.{part}",
+                shape=["batch_size", config.num_attention_heads, "length", sizes[part.rpartition(".")[2]]],
+            )
+            for part in self.parts
+        ]
+
+    def get_inputs(self):
+        return self.inputs
+
+    @torch.no_grad()
+    def run(self, names, feeds):
+        given = {name: torch.from_numpy(value) for name, value in feeds.items()}
+        first = [given.pop(name) for name in ("encoder_attention_mask", "input_ids", "encoder_hidden_states")]
+        results = self.graph(*first, [given[each.name] for each in self.inputs])
+        outputs = ["logits", *(f"present.{part}" for part in self.parts)]
+        return [dict(zip(outputs, results, strict=False))[name].numpy() for name in names]
+
+
+def as_onnx(model):
+    return OnnxModel(EncoderSession(model), DecoderSession(model), model.config, model.generation_config)
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_learned_positions_end_as_they_do_in_torch(small_config, batch, beams):
+    ours = build_model(small_config, position_embedding_type="learned", max_position_embeddings=12)
+    theirs, source = as_onnx(ours), {name: batch[name] for name in ("input_ids", "attention_mask")}
+    assert torch.equal(theirs.generate(**source, num_beams=beams), ours.generate(**source, num_beams=beams))
+    for model in (ours, theirs):
+        with pytest.raises(ValueError, match="A sequence has 13 positions and `max_position_embeddings` is 12"):
+            model.generate(**source, num_beams=beams, max_new_tokens=30)
+        with pytest.raises(ValueError, match="A sequence has 18 positions"):
+            model.generate(source["input_ids"].repeat(1, 2), num_beams=beams)
+
+
+def test_a_call_without_what_the_graphs_need_is_refused_by_name(model, batch):
+    onnx, source = as_onnx(model), {"input_ids": batch["input_ids"]}
+    for given, said in (
+        (batch, "`labels` must be left out"),
+        (source, "`decoder_input_ids` must be given"),
+        ({"decoder_input_ids": batch["input_ids"]}, "`input_ids` must be given"),
+    ):
+        with pytest.raises(SettingsError, match=said):
+            onnx(**given)
+    with torch.no_grad():
+        expected = model(**source, decoder_input_ids=batch["input_ids"]).logits
+    found = onnx(**source, decoder_input_ids=batch["input_ids"]).logits
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
