@@ -1,5 +1,5 @@
 // The paper's decoding (§6.1) for an exported model: beam search, GNMT's length penalty, a limit by the length of the
-// source, and a stop when no beam can improve. transformers.js itself has greedy search and sampling only.
+// source, and a stop when no beam can improve; with one beam, greedy search. transformers.js itself has greedy search and sampling only.
 
 /**
  * Search for translations of one sentence.
@@ -33,8 +33,9 @@ export async function beamSearch(steps, ids, settings, onStep) {
       } else if (next.length < beams) next.push(grown);
     });
     finished = finished.sort((a, b) => b.score - a.score).slice(0, beams);
-    if (onStep) await onStep(next, finished);
-    if (!next.length) break;
+    const isOver = !next.length || (beams === 1 && finished.length > 0);
+    if (onStep) await onStep(isOver ? [] : next, finished);
+    if (isOver) break;
     const best = next[0].logProbability / penalty(alpha > 0 ? limit : length);
     if (finished.length === beams && best <= finished.at(-1).score) break;
     output = await steps.next(next.map((each) => each.tokens.at(-1)), next.map((each) => each.row));
@@ -70,9 +71,16 @@ function mostProbable(logits, count) {
   return kept.map(([value, id]) => [value - normalizer, id]);
 }
 
-/** The most tokens of a translation, as `generate` counts them; `settings` are those of the original model. */
-export function limitOf(ids, settings) {
+/**
+ * The most tokens of a translation, as `generate` counts them.
+ *
+ * @param {number[]} ids of the source, with `</s>`.
+ * @param {object} facts vanilla_transformer.json: the original model's settings, and the positions that it has.
+ */
+export function limitOf(ids, { generation_config: settings, max_positions: positions }) {
   const { source_length_offset: offset, longest_source: longest, max_length: most } = settings;
-  if (offset == null) return (most ?? 20) - 1;  // which count the start token; 20 is transformers' own
-  return Math.min(ids.length, Math.max(512, longest ?? 0)) + offset;
+  // Positions, and the settings that count so, have the start token too; 20 is transformers' own.
+  const limit = offset == null ? (most ?? 20) - 1 : Math.min(ids.length, Math.max(512, longest ?? 0)) + offset;
+  if (limit < 1) throw new RangeError('The settings of the model leave no token to a translation.');
+  return Math.min(limit, (positions ?? Infinity) - 1);
 }

@@ -2,11 +2,17 @@
 import { beamSearch, limitOf } from './beam.mjs';
 
 const MOST_TOKENS = 256;  // of a text: more would take minutes on a phone
+// Values by which `generate` does nothing.
+export const NEUTRAL = {
+  repetition_penalty: 1, encoder_repetition_penalty: 1, temperature: 1, top_k: 50, top_p: 1, typical_p: 1,
+  epsilon_cutoff: 0, eta_cutoff: 0, min_length: 0, min_new_tokens: 0, no_repeat_ngram_size: 0,
+  encoder_no_repeat_ngram_size: 0, num_beam_groups: 1, diversity_penalty: 0,
+};
 // Settings of a model that the search goes by, or that say nothing to it: any other that is set is refused.
 const HANDLED = new Set(['num_beams', 'length_penalty', 'length_penalty_type', 'source_length_offset', 'longest_source',
   'max_length', 'bos_token_id', 'pad_token_id', 'eos_token_id', 'decoder_start_token_id', 'transformers_version',
   'split_sentences', 'protect_copies', 'restore_case', 'alignment_heads', 'use_cache', 'decoder_only', 'beam_settings',
-  'num_return_sequences']);
+  'num_return_sequences', 'early_stopping']);
 
 /** Steps of `beamSearch` over a model of transformers.js; `Tensor` is the library's. */
 export class Steps {
@@ -84,10 +90,13 @@ export function textTokenizer({ PreTrainedTokenizer }, { tokenizer, config }) {
 /** Refuse a model that decodes by settings which the page's search lacks. */
 export function checkSettings(settings) {
   for (const [name, value] of Object.entries(settings)) {
-    const isSaid = value !== null && value !== false && !(name === 'early_stopping' && value === 'never');
+    const isSaid = value !== null && value !== false && value !== NEUTRAL[name];
     if (isSaid && !HANDLED.has(name) && !name.startsWith('_'))
       throw new Error(`the page has no \`${name}\`, which is ${JSON.stringify(value)}`);
   }
+  const { num_beams: beams, early_stopping: stop } = settings;
+  if ((beams ?? 1) > 1 && stop !== 'never')  // the only way in which its beam search stops
+    throw new Error(`the page has no \`early_stopping\` but "never", and it is ${JSON.stringify(stop ?? null)}`);
 }
 
 /**
@@ -102,13 +111,14 @@ export function checkSettings(settings) {
 export async function translateWith({ facts, model, Tensor, reader }, text, onStep) {
   const { config, generation_config: settings } = facts;
   const ids = [...reader.encode(text.trim().normalize('NFC'), { add_special_tokens: false }).map(Number), config.eos_token_id];
-  if (ids.length > MOST_TOKENS)
-    throw new RangeError(`The text has ${ids.length.toLocaleString('en')} tokens, and this page takes at most ${MOST_TOKENS}. Shorten it.`);
+  const most = Math.min(MOST_TOKENS, facts.max_positions ?? Infinity);
+  if (ids.length > most)
+    throw new RangeError(`The text has ${ids.length.toLocaleString('en')} tokens, and this page takes at most ${most}. Shorten it.`);
   const finished = await beamSearch(new Steps(model, Tensor), ids, {
     beams: settings.num_beams ?? 1,
     alpha: settings.length_penalty ?? 1,
     isGnmt: settings.length_penalty_type === 'gnmt',
-    limit: limitOf(ids, settings),
+    limit: limitOf(ids, facts),
     start: config.decoder_start_token_id,
     end: config.eos_token_id,
   }, onStep && ((running, done) => onStep(ids, running, done)));

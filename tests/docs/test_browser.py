@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
-from vanilla_transformer.generation_vanilla_transformer import Request, beam_search, length_penalty
+from vanilla_transformer.engines.ctranslate2_engine import NEUTRAL
+from vanilla_transformer.generation_vanilla_transformer import Request, beam_search, greedy_search, length_penalty
 
 BROWSER = Path(__file__).resolve().parents[2] / "docs" / "browser"
 VOCABULARY, SENTENCES = 11, 40
@@ -74,15 +75,22 @@ def search(seed, beams, alpha, is_gnmt, limit, **_):
         criteria=StoppingCriteriaList(),
         processors=LogitsProcessorList(),
     )
-    found = beam_search(Toy(seed), request, settings, length_penalty(alpha, is_gnmt), True, lambda done: not done)
-    return [[token for token in row[1:].tolist() if token != 1] for row in found["sequences"]]
+    if beams == 1:
+        found = greedy_search(Toy(seed), request)
+    else:
+        penalty = length_penalty(alpha, is_gnmt)
+        found = beam_search(Toy(seed), request, settings, penalty, True, lambda done: not done)["sequences"]
+    return [[token for token in row[1:].tolist() if token != 1] for row in found]
 
 
 def test_the_pages_search_finds_what_ours_finds(tmp_path):
     cases = [
         [seed, {"beams": beams, "alpha": alpha, "isGnmt": is_gnmt, "limit": limit, "start": 0, "end": 2}]
         for seed in range(SENTENCES)
-        for beams, alpha, is_gnmt, limit in ((4, 0.6, True, 12), (2, 1.0, False, 7), (3, 0.0, True, 5))
+        for beams, alpha, is_gnmt, limit in (
+            *((4, 0.6, True, 12), (2, 1.0, False, 7), (3, 0.0, True, 5)),
+            *((1, 0.6, True, 12), (1, -1.0, False, 7)),  # greedy search, whatever the penalty would say
+        )
     ]
     script = tmp_path / "run.mjs"
     script.write_text(SCRIPT % (json.dumps(str(BROWSER / "beam.mjs")), VOCABULARY, json.dumps(cases)))
@@ -101,34 +109,41 @@ def test_the_pages_search_finds_what_ours_finds(tmp_path):
 def test_the_page_goes_by_the_settings_of_a_model_or_refuses_it(tmp_path):
     settings = {
         "limits": [
-            (3, {"source_length_offset": 50}),
-            (600, {"source_length_offset": 50}),
-            (600, {"source_length_offset": 50, "longest_source": 550}),
-            (3, {"source_length_offset": None, "max_length": 30}),
+            (3, {"source_length_offset": 50}, 262_144),
+            (600, {"source_length_offset": 50}, 262_144),
+            (600, {"source_length_offset": 50, "longest_source": 550}, 262_144),
+            (3, {"source_length_offset": None, "max_length": 30}, 262_144),
+            (3, {"source_length_offset": 50}, 40),  # learned positions
+            (3, {"source_length_offset": None, "max_length": 1}, 262_144),
         ],
         "refused": [
             {"num_beams": 4, "early_stopping": "never", "top_k": None, "do_sample": False},
+            {"num_beams": 1, "early_stopping": None, **NEUTRAL},
             {"suppress_tokens": [1]},
-            {"early_stopping": True},
+            {"num_beams": 4, "early_stopping": True},
+            {"num_beams": 4, "early_stopping": False},
+            {"num_beams": 4},
         ],
     }
     script = tmp_path / "run.mjs"
     script.write_text(
         f"""
 import {{ limitOf }} from {json.dumps(str(BROWSER / "beam.mjs"))};
-import {{ checkSettings }} from {json.dumps(str(BROWSER / "model.mjs"))};
+import {{ checkSettings, NEUTRAL }} from {json.dumps(str(BROWSER / "model.mjs"))};
 const {{ limits, refused }} = {json.dumps(settings)};
-const refusal = (one) => {{ try {{ checkSettings(one); return null; }} catch ({{ message }}) {{ return message; }} }};
-console.log(JSON.stringify([limits.map(([length, each]) => limitOf(Array(length), each)), refused.map(refusal)]));
+const or = (call) => {{ try {{ return call() ?? null; }} catch ({{ message }}) {{ return message; }} }};
+const limit = ([length, generation_config, max_positions]) =>
+  or(() => limitOf(Array(length), {{ generation_config, max_positions }}));
+console.log(JSON.stringify([limits.map(limit), refused.map((each) => or(() => checkSettings(each))), NEUTRAL]));
 """
     )
     found = json.loads(subprocess.run(["node", str(script)], capture_output=True, check=True, timeout=120).stdout)
-    assert found[0] == [53, 562, 600, 29]
+    assert found[0] == [53, 562, 600, 29, 39, "The settings of the model leave no token to a translation."]
     assert found[1] == [
-        None,
-        "the page has no `suppress_tokens`, which is [1]",
-        "the page has no `early_stopping`, which is true",
+        *(None, None, "the page has no `suppress_tokens`, which is [1]"),
+        *(f'the page has no `early_stopping` but "never", and it is {each}' for each in ("true", "false", "null")),
     ]
+    assert found[2] == NEUTRAL
 
 
 def test_the_page_names_no_other_host_and_its_files_are_there():
