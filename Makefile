@@ -87,8 +87,9 @@ bench: $(ENVIRONMENT)  ## measure speed again: benchmarks/results/
 bench-gpu: $(ENVIRONMENT)  ## measure one GPU in ten minutes: benchmarks/results/gpu.md
 	$(VENV)/bin/python -m benchmarks.gpu --output $(BENCH)/gpu.md
 
-# The page with the runtime and the model beside it, as any server for static files can give it.
+# The page with the runtime and the model beside it, as any server for static files can give it, is in $(SITE).
 PAGE := .browser
+SITE := $(PAGE)/site
 PAGE_MODEL := checkpoints/tiny-en-es
 PORT ?= 8000
 RUNTIME := $(PAGE)/node_modules/@huggingface/transformers/node_modules/onnxruntime-web/dist $(PAGE)/node_modules/onnxruntime-web/dist
@@ -100,25 +101,30 @@ $(PAGE)/node_modules/.installed: docs/browser/package.json
 	ONNXRUNTIME_NODE_INSTALL=skip npm install --prefix $(PAGE) --omit=dev --no-package-lock --no-audit --no-fund
 	@touch $@
 
-$(PAGE)/model/README.md: $(PAGE_MODEL)/model.safetensors
-	rm -rf $(PAGE)/model
-	$(VENV)/bin/python -m vanilla_transformer.cli export $(PAGE_MODEL) $(PAGE)/model --to onnx --precision int8
+# The name of the model, which is written anew where it is another one than before.
+$(PAGE)/model_name: FORCE
+	@mkdir -p $(PAGE)
+	@echo '$(PAGE_MODEL)' | cmp -s - $@ || echo '$(PAGE_MODEL)' > $@
 
-.PHONY: browser-files
-browser-files: $(ENVIRONMENT) $(PAGE)/node_modules/.installed $(PAGE)/model/README.md
-	mkdir -p $(PAGE)/vendor
-	cp docs/browser/*.html docs/browser/*.css docs/browser/*.mjs $(PAGE)
-	cp $(PAGE)/node_modules/@huggingface/transformers/dist/transformers.min.js $(PAGE)/vendor
+$(SITE)/model/README.md: $(PAGE)/model_name $(wildcard $(PAGE_MODEL)/*.safetensors)
+	rm -rf $(SITE)/model
+	$(VENV)/bin/python -m vanilla_transformer.cli export $(PAGE_MODEL) $(SITE)/model --to onnx --precision int8
+
+.PHONY: FORCE browser-files
+browser-files: $(ENVIRONMENT) $(PAGE)/node_modules/.installed $(SITE)/model/README.md
+	mkdir -p $(SITE)/vendor
+	cp docs/browser/*.html docs/browser/*.css docs/browser/*.mjs $(SITE)
+	cp $(PAGE)/node_modules/@huggingface/transformers/dist/transformers.min.js $(SITE)/vendor
 	for folder in $(RUNTIME); do if [ -d $$folder ]; then \
-	    cp $$folder/ort-wasm-simd-threaded.mjs $$folder/ort-wasm-simd-threaded.wasm $(PAGE)/vendor; break; fi; done
+	    cp $$folder/ort-wasm-simd-threaded.mjs $$folder/ort-wasm-simd-threaded.wasm $(SITE)/vendor; break; fi; done
 
 # Serves the page at the port that is given besides.
-SERVE := $(VENV)/bin/python -m http.server --bind 127.0.0.1 --directory $(PAGE)
+SERVE := $(VENV)/bin/python -m http.server --bind 127.0.0.1 --directory $(SITE)
 
 browser: browser-files  ## translate in a page on this machine: http://127.0.0.1:8000
 	$(SERVE) $(PORT)
 
-$(PAGE)/float32/README.md: $(PAGE_MODEL)/model.safetensors
+$(PAGE)/float32/README.md: $(PAGE)/model_name $(wildcard $(PAGE_MODEL)/*.safetensors)
 	rm -rf $(PAGE)/float32
 	$(VENV)/bin/python -m vanilla_transformer.cli export $(PAGE_MODEL) $(PAGE)/float32 --to onnx
 
@@ -127,9 +133,9 @@ test-browser: browser-files $(PAGE)/float32/README.md  ## drive the page in a br
 	ONNXRUNTIME_NODE_INSTALL=skip npm install --prefix $(PAGE) --no-package-lock --no-audit --no-fund
 	$(VENV)/bin/python -c 'from training.data.phrasebook import phrasebook; print(*(pair[0] for pair in phrasebook()["test"][:100]), sep="\n")' \
 	    > $(PAGE)/sentences.txt
-	for model in model float32; do $(VENV)/bin/python -m vanilla_transformer.cli translate --model $(PAGE)/$$model \
+	for model in site/model float32; do $(VENV)/bin/python -m vanilla_transformer.cli translate --model $(PAGE)/$$model \
 	    --engine onnxruntime --input $(PAGE)/sentences.txt --output_format jsonl --num_return_sequences 4 \
-	    --tokens_per_batch 1 > $(PAGE)/$$model.jsonl || exit 1; done
+	    --tokens_per_batch 1 > $(PAGE)/$$(basename $$model).jsonl || exit 1; done
 	node tests/docs/node.mjs $(PAGE)
 	node tests/docs/page.mjs $(PAGE) $(SERVE) 0
 

@@ -11,7 +11,7 @@ const library = createRequire(path.join(page_folder, 'package.json'))('@huggingf
 const { AutoModelForSeq2SeqLM, AutoTokenizer, Tensor, env } = library;
 Object.assign(env, { allowRemoteModels: false, allowLocalModels: true, localModelPath: page_folder });
 
-for (const [folder, dtype] of [['model', 'q8'], ['float32', 'fp32']]) {
+for (const [folder, dtype] of [['site/model', 'q8'], ['float32', 'fp32']]) {
   const read = (name) => JSON.parse(fs.readFileSync(path.join(page_folder, folder, name), 'utf8'));
   const loaded = {
     facts: read('vanilla_transformer.json'),
@@ -20,10 +20,10 @@ for (const [folder, dtype] of [['model', 'q8'], ['float32', 'fp32']]) {
     reader: textTokenizer(library, { tokenizer: read('tokenizer.json'), config: read('tokenizer_config.json') }),
   };
   const writer = await AutoTokenizer.from_pretrained(folder);
-  const expected = readExpected(page_folder, folder), found = [];
+  const expected = readExpected(page_folder, path.basename(folder)), found = [];
   for (const { source } of expected) {
     const { finished } = await translateWith(loaded, source);
     found.push(finished.map(({ tokens }) => writer.decode(tokens, { skip_special_tokens: true })));
   }
-  checkBeams(expected, found, `${folder}, under node`);
+  checkBeams(expected, found, `${path.basename(folder)}, under node`);
 }

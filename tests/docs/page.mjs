@@ -1,7 +1,7 @@
-// The page in a browser without a window: `node tests/docs/page.mjs PAGE EXPECTED PICTURES SERVER...`, as `make
-// test-browser` runs it. PAGE is the folder that `make browser` fills, EXPECTED has lines of {source, translations} as
-// `translate --output_format jsonl --return_scores` writes them for the same model, PICTURES is a folder for
-// screenshots, and SERVER is the command by which `make browser` serves PAGE, with port 0 for any that is free.
+// The page in a browser without a window: `node tests/docs/page.mjs PAGE SERVER...`, as `make test-browser` runs it.
+// PAGE is the folder that `make browser` fills, with the float32 model, and with lines of {source, translations} as
+// `translate --output_format jsonl` writes them for each model. It gets the screenshots. SERVER is the command by which
+// `make browser` serves the page, with port 0 for any that is free.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import path from 'node:path';
@@ -93,7 +93,7 @@ console.log('inputs: ok');
 
 await compareBeams(page, 'model');
 const plain = await open({ width: 1280, height: 900 }, '**/model/**', (route) =>
-  route.continue({ url: route.request().url().replace('/model/', '/float32/') }));
+  route.fulfill({ path: path.join(page_folder, 'float32', route.request().url().split('/model/')[1]) }));
 await compareBeams(plain, 'float32');
 
 const phone = await open({ width: 390, height: 844 });
