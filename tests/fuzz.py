@@ -39,6 +39,7 @@ from vanilla_transformer import (
     VanillaTransformerTokenizer,
 )
 from vanilla_transformer.errors import UserError
+from vanilla_transformer.exported import FACTS_OF_EXPORT, Exported, read_exported
 from vanilla_transformer.loading import load_translator
 
 SECONDS = 30  # of a core, for a case
@@ -186,6 +187,7 @@ KINDS = {
     "config": Kind("model/config.json", translate),
     "tokenizer": Kind("model/tokenizer.json", translate),
     "safetensors": Kind("model/model.safetensors", translate),
+    "exported": Kind(f"exported/{FACTS_OF_EXPORT}", lambda folder: read_exported(folder / "exported")),
 }
 
 
@@ -204,8 +206,12 @@ def prepare(folder: Path) -> None:
     sizes = {"hidden_size": 16, "encoder_layers": 1, "decoder_layers": 1, "num_attention_heads": 2}
     torch.manual_seed(0)
     config = VanillaTransformerConfig(vocab_size=len(tokenizer), intermediate_size=16, **sizes)
-    VanillaTransformerForConditionalGeneration(config).save_pretrained(folder / "model")
+    model = VanillaTransformerForConditionalGeneration(config)
+    model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
+    (folder / "exported").mkdir()
+    settings = model.generation_config.to_dict()
+    Exported("onnx", "float32", 100, config.to_dict(), settings).save(folder / "exported")
 
 
 def run_case(folder: Path, name: str, number: int) -> str | None:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from transformers import GenerationConfig
 
@@ -65,14 +66,35 @@ def read_exported(folder: Path) -> Exported | None:
         return None
     try:
         found = Exported(**read_json(file))
-    except (TypeError, ValueError) as error:
-        raise ModelFolderError(f"{file} is damaged: {error}. Copy the folder again, or export it anew.") from error
+        check_types(found)
+        found.model_config()
+        found.settings()
+    except Exception as error:  # a damaged entry can make transformers raise anything
+        said = str(error).strip().partition("\n")[0].removesuffix(".")
+        raise ModelFolderError(f"{file} is damaged: {said}. Copy the folder again, or export it anew.") from error
     if found.format not in ENGINES_OF_FORMATS:
         raise ModelFolderError(
             f"`format` in {file} must be one of {', '.join(ENGINES_OF_FORMATS)}, but is {found.format!r}. Update "
             "vanilla_transformer."
         )
     return found
+
+
+def check_types(found: Exported) -> None:
+    """
+    Refuse entries of other types than those of `Exported`.
+
+    Raises:
+        ValueError: with the name of the first one.
+    """
+    kinds: dict[str, tuple[Any, str]] = {
+        **{"format": (str, "a string"), "precision": (str, "a string"), "max_positions": (int | None, "a number")},
+        **{"config": (dict, "an object"), "generation_config": (dict, "an object")},
+    }
+    for name, (kind, text) in kinds.items():
+        value = getattr(found, name)
+        if not isinstance(value, kind):
+            raise ValueError(f"`{name}` must be {text}, but is {value!r:.60}")
 
 
 def check_engine(folder: Path, engine: str) -> None:
@@ -85,17 +107,35 @@ def check_engine(folder: Path, engine: str) -> None:
     exported = read_exported(folder)
     if exported is not None and exported.engine != engine:
         raise ModelFolderError(
-            f"{folder} holds a model for {exported.engine}, not for {engine}. "
-            f"Run: vanilla-transformer translate --model {folder} --engine {exported.engine}"
+            f"{folder} holds a model for {exported.engine}, not for {engine}. Translate with it: vanilla-transformer "
+            f"translate --model {folder} --engine {exported.engine}; for all else name the folder that it "
+            "was exported from."
         )
-    if exported is None and engine in ENGINES_OF_FORMATS.values():
-        target = next(name for name, runs in ENGINES_OF_FORMATS.items() if runs == engine)
-        if (folder / "model.safetensors").is_file() or (folder / "model.safetensors.index.json").is_file():
-            raise ModelFolderError(
-                f"{folder} holds a model for torch, not for {engine}. Run: vanilla-transformer translate --model "
-                f"{folder} --engine torch; or write one for {engine}: vanilla-transformer export {folder} "
-                f"{folder}-{target} --to {target}"
-            )
+    if exported is not None or engine not in ENGINES_OF_FORMATS.values():
+        return
+    target = next(name for name, runs in ENGINES_OF_FORMATS.items() if runs == engine)
+    if not folder.is_dir():
+        raise ModelFolderError(
+            f"{folder} is not a folder here, and {engine} runs only folders that `vanilla-transformer export --to "
+            f"{target}` wrote. Name one, or download the repository and export it."
+        )
+    if not any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
         raise ModelFolderError(
             f"{folder} has no {FACTS_OF_EXPORT}. Name a folder that `vanilla-transformer export --to {target}` wrote."
         )
+    is_ours = read_model_type(folder) in (None, VanillaTransformerConfig.model_type)
+    raise ModelFolderError(
+        f"{folder} holds a model for torch, not for {engine}. Run: vanilla-transformer translate --model {folder} "
+        f"--engine torch; or write one for {engine}"
+        f"{'' if is_ours else ' from the original, or from what `vanilla-transformer import` writes'}: "
+        f"vanilla-transformer export {folder if is_ours else 'ORIGINAL'} {folder}-{target} --to {target}"
+    )
+
+
+def read_model_type(folder: Path) -> object:
+    """Return the type of model that a folder says it holds; none where it does not say one."""
+    try:
+        config = read_json(folder / "config.json")
+    except (OSError, ValueError):
+        return None
+    return config.get("model_type") if isinstance(config, dict) else None
