@@ -45,11 +45,11 @@ def load_translator(
     Load a translation model that is called with text.
 
     Args:
-        folder: a folder, or a repository on the Hub.
+        folder: a folder; for torch also a repository on the Hub.
         engine: the library that computes: "torch", or "ctranslate2" or "onnxruntime" for a folder that
             `vanilla-transformer export` wrote for it.
-        device: "cpu", "cuda" or "mps"; without it an accelerator where torch finds one, else the CPU. Other engines
-            are on the CPU without it; CTranslate2 has "cuda" too.
+        device: "cpu", "cuda" or "mps"; with "auto", or without it, an accelerator where torch finds one, else the CPU.
+            Other engines are on the CPU then; CTranslate2 has "cuda" too.
 
     Returns:
         The translation pipeline. A string gives a list of `{"translation_text": ...}`, a list of strings gives one
@@ -67,7 +67,7 @@ def load_translator(
     if engine not in ENGINES:
         raise SettingsError(f'`engine` must be one of {", ".join(ENGINES)}, but is "{engine}". Use "torch".')
     if engine != "torch":
-        return load_engine(folder, engine, device or "cpu")
+        return load_engine(folder, engine, device or "auto")
     device = choose_device(device)
     model, tokenizer = load_model(folder, device)
     return VanillaTransformerTranslationPipeline(model=model, tokenizer=tokenizer, device=device)
@@ -75,13 +75,13 @@ def load_translator(
 
 def choose_device(device: str | None = None) -> str:
     """
-    Return the device that is named, or the best one that torch finds.
+    Return the device that is named, or with "auto", or without a name, the best one that torch finds.
 
     Raises:
         SettingsError: if torch does not find the one that is named.
     """
     found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if device is None:
+    if device in (None, "auto"):
         return next(name for name, is_found in found.items() if is_found)
     if not found.get(device.partition(":")[0], False):
         here = ", ".join(name for name, is_found in found.items() if is_found)

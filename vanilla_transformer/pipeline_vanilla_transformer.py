@@ -624,7 +624,8 @@ class VanillaTransformerTranslationPipeline(Pipeline):
 
     def preprocess(self, input_: str, **parameters: object) -> Named:
         """A sentence to its ids."""
-        return {"input_ids": self.tokenizer(input_, split_special_tokens=True)["input_ids"]}
+        # `_run` and the engines check lengths: a warning before their error would say the same.
+        return {"input_ids": self.tokenizer(input_, split_special_tokens=True, verbose=False)["input_ids"]}
 
     def _forward(
         self, input_tensors: dict[str, torch.Tensor], return_scores: bool = False, **generate_arguments: Any

@@ -53,7 +53,7 @@ MOST_BYTES = 1 << 16  # of standard input that are read, and sorted by length, a
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this verb."""
     parser.add_argument("text", nargs="*", help="sentences; without any, --input or standard input is read")
-    parser.add_argument("--model", required=True, help="a folder, or a repository on the Hub")
+    parser.add_argument("--model", required=True, help="a folder; for torch also a repository on the Hub")
     parser.add_argument(
         "--engine",
         choices=ENGINES,
@@ -131,7 +131,7 @@ def run(options: argparse.Namespace) -> int:
     if options.num_threads is not None:
         torch.set_num_threads(options.num_threads)
     logging.disable_progress_bar()
-    translator = load_translator(options.model, options.engine, None if options.device == "auto" else options.device)
+    translator = load_translator(options.model, options.engine, options.device)
 
     settings = {
         name: getattr(options, name)

@@ -40,8 +40,8 @@ ACTIVATIONS = {
 CT2_DIFFERENCES = (
     "`vanilla-transformer translate --engine ctranslate2` takes all finished hypotheses of CTranslate2 and ranks them "
     "by the original's penalty, with the original's limit for each sentence.",
-    "CTranslate2 stops after a number of finished hypotheses, not when no beam can improve: with the command above "
-    "this has changed no translation of a trained model so far, and some of models with random weights.",
+    "CTranslate2 stops after a number of finished hypotheses, not when no beam can improve: with `--engine "
+    "ctranslate2` this has changed no translation of a trained model so far, and some of models with random weights.",
     "`--engine ctranslate2` refuses sampling, the beginning of a translation (`decoder_input_ids`), "
     '`weight_precision` and an `early_stopping` other than "never".',
 )
@@ -266,7 +266,7 @@ def ctranslate2_differences(model: PreTrainedModel, precision: str, max_position
 
 
 def export_ctranslate2(
-    folder: str | Path, output: str | Path, precision: str = "float32", max_positions: int = MAX_POSITIONS
+    folder: str | Path, output: str | Path, precision: str = "float32", max_positions: int | None = None
 ) -> tuple[str, ...]:
     """
     Write the model in a folder for CTranslate2, with its tokenizer, its scores, its pictures, its licence and a card.
@@ -277,7 +277,7 @@ def export_ctranslate2(
         folder: as training or `save_pretrained` wrote it.
         output: a folder that does not exist yet.
         precision: of the weights, one of `PRECISIONS`.
-        max_positions: tokens that a sentence may have, where the original has sinusoids.
+        max_positions: tokens that a sentence may have, where the original has sinusoids; `None` is `MAX_POSITIONS`.
 
     Returns:
         what it does differently.
@@ -293,9 +293,15 @@ def export_ctranslate2(
         raise ConversionError(
             f"`precision` must be one of {', '.join(PRECISIONS)} for CTranslate2, but is {precision!r}."
         )
-    if max_positions < 1:
+    if max_positions is not None and max_positions < 1:
         raise ConversionError(f"`max_positions` must be at least 1, but is {max_positions}.")
     model, tokenizer = read_original(folder)
+    if max_positions is not None and model.config.position_limit is not None:
+        raise ConversionError(
+            f"`max_positions` must be left out for a model with {model.config.position_limit:,} learned positions, "
+            f"but is {max_positions}. Leave it out."
+        )
+    max_positions = max_positions or MAX_POSITIONS
     adapted = adapt_settings(model.generation_config)
     differences = (*ctranslate2_differences(model, precision, max_positions), *adapted)
     tokens, target_tokens = list_tokens(tokenizer, model.config)

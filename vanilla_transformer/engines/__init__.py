@@ -19,14 +19,14 @@ MODULES = {"ctranslate2": "ctranslate2_engine", "onnxruntime": "onnxruntime_engi
 ENGINES = ("torch", *MODULES)
 
 
-def load_engine(folder: str | Path, engine: str, device: str = "cpu") -> VanillaTransformerTranslationPipeline:
+def load_engine(folder: str | Path, engine: str, device: str = "auto") -> VanillaTransformerTranslationPipeline:
     """
     Return a translator over a folder that `export` wrote.
 
     Args:
         folder: of the exported model.
         engine: one of `MODULES`.
-        device: where it runs; "auto" is a CPU.
+        device: "auto" or "cpu"; CTranslate2 has "cuda" too.
 
     Raises:
         ModelFolderError: if the folder holds no usable model for this engine.
@@ -34,10 +34,14 @@ def load_engine(folder: str | Path, engine: str, device: str = "cpu") -> Vanilla
     """
     folder = Path(folder)
     if engine not in MODULES:
-        raise SettingsError(f"`engine` must be one of {', '.join(ENGINES)}, but is {engine!r}.")
+        raise SettingsError(
+            f"`engine` must be one of {', '.join(MODULES)} for an exported model, but is {engine!r}. Load others with "
+            "`load_translator`."
+        )
     check_engine(folder, engine)
     exported = read_exported(folder)
     assert exported is not None
+    device = "cpu" if device == "auto" else device
     module = import_module(f".{MODULES[engine]}", __name__)
     translator: VanillaTransformerTranslationPipeline = module.load(folder, exported, load_tokenizer(folder), device)
     return translator

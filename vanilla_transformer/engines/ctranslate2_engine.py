@@ -37,6 +37,12 @@ HANDLED = frozenset(
     }
 )
 DEFAULT_MAX_LENGTH = 20  # of transformers, where neither a setting nor the source says one
+# Values by which `generate` does nothing.
+NEUTRAL = {
+    **{"repetition_penalty": 1.0, "encoder_repetition_penalty": 1.0, "temperature": 1.0, "top_k": 50, "top_p": 1.0},
+    **{"typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0, "min_length": 0, "min_new_tokens": 0},
+    **{"no_repeat_ngram_size": 0, "encoder_no_repeat_ngram_size": 0, "num_beam_groups": 1, "diversity_penalty": 0.0},
+}
 
 
 class CTranslate2Model:
@@ -60,6 +66,10 @@ class CTranslate2Model:
             ) from error
         if device not in ("cpu", "cuda"):
             raise SettingsError(f"`device` must be cpu or cuda for CTranslate2, but is {device}. Use cpu.")
+        if device == "cuda" and not ctranslate2.get_cuda_device_count():
+            raise SettingsError(
+                "`device` must be cpu on this machine, where CTranslate2 finds no CUDA device, but is cuda. Use cpu."
+            )
         try:
             self.translator = ctranslate2.Translator(
                 str(folder), device=device, inter_threads=1, intra_threads=torch.get_num_threads()
@@ -93,7 +103,8 @@ class CTranslate2Model:
             `torch.LongTensor` of shape (B * num_return_sequences, 1 + T): start token, translation, `</s>`, padding.
 
         Raises:
-            SettingsError: for other settings, and for a source that is longer than the table of positions.
+            SettingsError: for other settings, and for a source or a translation that is longer than the table of
+                positions.
         """
         check_settings(settings)
         wanted = copy.deepcopy(self.generation_config)
@@ -112,10 +123,14 @@ class CTranslate2Model:
         sources = self.list_sources(input_ids, attention_mask)
         limits = self.limit_lengths([len(source) for source in sources], wanted, settings)
         never = self.list_suppressed(wanted)
-        found = self.search(sources, max(limits), beams, never)
+        # The start token has the first position.
+        most = max(limits) if self.max_positions is None else self.max_positions - 1
+        found = self.search(sources, min(max(limits), most), beams, never)
         for index, limit in enumerate(limits):
             if any(len(tokens) > limit for tokens, _ in found[index]):
                 found[index] = self.search([sources[index]], limit, beams, never)[0]
+            elif limit > most:
+                self.check_ends(found[index], most)
         rows = [row for each in found for row in self.rank(each, wanted)[:returned]]
         output = torch.full((len(rows), 1 + max(map(len, rows))), int(wanted.pad_token_id))
         output[:, 0] = int(wanted.decoder_start_token_id)
@@ -133,24 +148,62 @@ class CTranslate2Model:
         if self.max_positions is not None and longest > self.max_positions:
             raise SettingsError(
                 f"A sentence must have at most {self.max_positions:,} tokens for this exported model, but has "
-                f"{longest:,}. Split it, for instance with `split_sentences`, or export with a larger "
-                "`--max_positions`."
+                f"{longest:,}. Split it, for instance with `split_sentences`{self.larger_table}."
             )
         return sources
 
+    @property
+    def larger_table(self) -> str:
+        """What to do besides against a table of positions that is too short, where the original has sinusoids."""
+        return "" if self.config.position_limit is not None else ", or export with a larger `--max_positions`"
+
+    def check_ends(self, hypotheses: Sequence[tuple[list[str], float]], most: int) -> None:
+        """
+        Refuse what the table of positions has cut.
+
+        Args:
+            hypotheses: the tokens of each, and its log P.
+            most: tokens that the table has positions for.
+
+        Raises:
+            SettingsError: if one of them is as long as that and has no end.
+        """
+        end = self.target_tokens[self.config.eos_token_id]  # type: ignore[index]  # exports refuse several
+        if any(len(tokens) >= most and tokens[-1] != end for tokens, _ in hypotheses):
+            raise SettingsError(
+                f"A translation must have at most {most:,} tokens for this exported model, but one goes on. Give "
+                f"`max_new_tokens` of at most {most:,}, which cuts it there{self.larger_table}."
+            )
+
     def limit_lengths(self, lengths: list[int], wanted: GenerationConfig, settings: Named) -> list[int]:
-        """Return the most tokens of each translation, with `</s>`, as `generate` of the original counts them."""
+        """
+        Return the most tokens of each translation, with `</s>`, as `generate` of the original counts them.
+
+        Args:
+            lengths: of the sources, with `</s>`.
+            wanted: the model's settings with those of the call.
+            settings: those of the call: only a limit among these takes the place of that by source length.
+
+        Raises:
+            SettingsError: for a limit that leaves no token.
+        """
         offset = getattr(wanted, "source_length_offset", None)
-        given = settings if offset is not None else vars(wanted)
-        if given.get("max_new_tokens") is not None:
-            limits = [given["max_new_tokens"]] * len(lengths)
-        elif given.get("max_length") is not None or offset is None:
-            limits = [(given.get("max_length") or DEFAULT_MAX_LENGTH) - 1] * len(lengths)
-        else:
-            counted = max(COUNTED_SOURCE_LENGTH, getattr(wanted, "longest_source", None) or 0)
-            limits = [min(length, counted) + offset for length in lengths]
-        most = limits if self.max_positions is None else [self.max_positions - 1] * len(lengths)
-        return [max(1, min(pair)) for pair in zip(limits, most, strict=True)]
+        names = {"max_new_tokens": 1, "max_length": 2}  # which counts the start token
+        given = vars(wanted) if offset is None or any(settings.get(name) is not None for name in names) else {}
+        for name, least in names.items():
+            value = given.get(name)
+            if value is not None and value < least:
+                raise SettingsError(f"`{name}` must be at least {least}, but is {value}. Leave it out, or give more.")
+            if value is not None:
+                return [value - least + 1] * len(lengths)
+        if offset is None:
+            return [DEFAULT_MAX_LENGTH - 1] * len(lengths)
+        if offset < 0:
+            raise SettingsError(f"`source_length_offset` must be at least 0, but is {offset}. Give more.")
+        counted = max(COUNTED_SOURCE_LENGTH, getattr(wanted, "longest_source", None) or 0)
+        limits = [min(length, counted) + offset for length in lengths]
+        learned = self.config.position_limit
+        return limits if learned is None else [min(limit, learned - 1) for limit in limits]
 
     def list_suppressed(self, wanted: GenerationConfig) -> list[list[str]]:
         """Return the sequences of tokens that a translation may not have."""
@@ -215,6 +268,12 @@ class CTranslate2Translator(VanillaTransformerTranslationPipeline):
         scores: torch.Tensor = self.model.score(source, sequences)
         return scores
 
+    def _encode_prefix(self, prefix: str, count: int) -> torch.Tensor:
+        raise SettingsError(
+            f"`prefix` must be left out with `--engine {NAME}`, but is {prefix!r:.60}. Use `--engine torch` or "
+            "`--engine onnxruntime`."
+        )
+
     def add_alignments(self, texts: list[str], results: list[list[Named]]) -> None:
         raise SettingsError(
             f"`return_alignments` must be left out with `--engine {NAME}`, which gives no attention of single heads. "
@@ -232,9 +291,8 @@ def read_vocabularies(folder: Path) -> tuple[list[str], list[str]]:
 
 def find_unknown_setting(settings: Named) -> str | None:
     """Return the name of the first setting that this engine would drop without a word."""
-    defaults = vars(GenerationConfig())
     for name, value in settings.items():
-        is_said = value is not None and value is not False and value != defaults.get(name)
+        is_said = value is not None and value is not False and value != NEUTRAL.get(name)
         if is_said and name not in HANDLED and not name.startswith("_"):
             return name
     return None
@@ -248,10 +306,15 @@ def check_settings(settings: Named) -> None:
         SettingsError: with the name of the first one.
     """
     name = find_unknown_setting(settings)
-    if name is not None:
+    if name == "generation_config":
         raise SettingsError(
-            f"`{name}` must be left out with `--engine {NAME}`, which does not have it, but is "
-            f"{settings[name]!r:.60}. Use `--engine torch` or `--engine onnxruntime`."
+            f"`generation_config` must be left out with `--engine {NAME}`. Give what it sets as arguments."
+        )
+    if name is not None:
+        value = " ".join(repr(settings[name]).split())  # a tensor has several lines
+        raise SettingsError(
+            f"`{name}` must be left out with `--engine {NAME}`, which does not have it, but is {value:.60}. "
+            "Use `--engine torch` or `--engine onnxruntime`."
         )
 
 

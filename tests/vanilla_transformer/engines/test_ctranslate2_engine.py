@@ -5,10 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, tokenization_utils_base
 
 from training.data.phrasebook import phrasebook
-from vanilla_transformer import VanillaTransformerTranslationPipeline, load_translator
+from vanilla_transformer import (
+    VanillaTransformerForConditionalGeneration,
+    VanillaTransformerTranslationPipeline,
+    load_translator,
+)
 from vanilla_transformer.cli import main
 from vanilla_transformer.conversion.to_ctranslate2 import (
     STOP_DIFFERENCE,
@@ -16,10 +20,11 @@ from vanilla_transformer.conversion.to_ctranslate2 import (
     export_ctranslate2,
 )
 from vanilla_transformer.engines import load_engine
+from vanilla_transformer.engines.ctranslate2_engine import NEUTRAL
 from vanilla_transformer.errors import ConversionError, ModelFolderError, SettingsError
 from vanilla_transformer.loading import load_model
 
-pytest.importorskip("ctranslate2", reason='needs pip install "vanilla-transformer[ctranslate2]"')
+ctranslate2 = pytest.importorskip("ctranslate2", reason='needs pip install "vanilla-transformer[ctranslate2]"')
 
 TEXTS = ["the house is red", "", "the", "the red car is new", "  ", "the house </s> is <pad> red", "¿Cómo estás?"]
 
@@ -28,6 +33,17 @@ TEXTS = ["the house is red", "", "the", "the red car is new", "  ", "the house <
 def folder(model_folder, tmp_path):
     export_ctranslate2(model_folder, tmp_path / "ct2", max_positions=200)
     return tmp_path / "ct2"
+
+
+@pytest.fixture
+def learned_folder(small_config, tokenizer, tmp_path):
+    """A model with 24 learned positions."""
+    torch.manual_seed(0)
+    positions = {"position_embedding_type": "learned", "max_position_embeddings": 24}
+    model = VanillaTransformerForConditionalGeneration(small_config(vocab_size=len(tokenizer), **positions))
+    model.save_pretrained(tmp_path / "learned-original")
+    tokenizer.save_pretrained(tmp_path / "learned-original")
+    return tmp_path / "learned-original"
 
 
 @pytest.fixture
@@ -99,13 +115,65 @@ def test_what_it_does_not_have_is_refused_by_name(theirs, folder):
         theirs.translate(["the"], {"suppress_tokens": [1]})
     with pytest.raises(SettingsError, match="`return_alignments` must be left out"):
         theirs.translate(["the"], {}, return_alignments=True)
-    with pytest.raises(SettingsError, match="at most 200 tokens for this exported model, but has"):
-        theirs.translate(["the red house " * 100], {})
+    with pytest.raises(SettingsError, match="`prefix` must be left out"):
+        theirs.translate(["the"], {}, prefix="la")
+    with pytest.raises(SettingsError, match=r"`decoder_input_ids` must be left out .* but is tensor\(\[\[0, 5\], \[0"):
+        theirs.translate(["the"], {"decoder_input_ids": torch.tensor([[0, 5], [0, 6]])})
+    with pytest.raises(SettingsError, match=r"\A`generation_config` must be left out .* arguments\.\Z"):
+        theirs.translate(["the"], {"generation_config": GenerationConfig(num_beams=2)})
+    for name, value in (("max_new_tokens", 0), ("max_length", 1), ("source_length_offset", -1)):
+        with pytest.raises(SettingsError, match=f"`{name}` must be at least {value + 1}, but is {value}"):
+            theirs.translate(["the"], {name: value})
     facts = json.loads((folder / "vanilla_transformer.json").read_text())
     facts["generation_config"]["no_repeat_ngram_size"] = 3
     (folder / "vanilla_transformer.json").write_text(json.dumps(facts))
     with pytest.raises(SettingsError, match="`no_repeat_ngram_size` must be left out"):
         load_engine(folder, "ctranslate2")
+
+
+def test_settings_by_which_generate_does_nothing_are_taken(ours, theirs):
+    expected = ours.translate(["the red car"], {"max_new_tokens": 5})
+    assert theirs.translate(["the red car"], {"max_new_tokens": 5, **NEUTRAL}) == expected
+    assert ours.translate(["the red car"], {"max_new_tokens": 5, **NEUTRAL}) == expected
+
+
+def test_nothing_is_cut_without_a_word_where_positions_end(theirs, ours, monkeypatch):
+    said = []
+    monkeypatch.setattr(tokenization_utils_base.logger, "warning", said.append)  # which would come before the error
+    with pytest.raises(SettingsError, match="at most 200 tokens for this exported model, but has"):
+        theirs.translate(["the red house " * 100], {})
+    assert not said
+    for settings in ({"max_new_tokens": 300}, {"max_length": 300}, {"source_length_offset": 300}):
+        theirs.model.generation_config.source_length_offset = settings.get("source_length_offset", 50)
+        with pytest.raises(SettingsError, match=r"at most 199 tokens .* one goes on\. .* larger `--max_positions`"):
+            theirs.translate(["the"], {key: value for key, value in settings.items() if key.startswith("max")})
+    assert theirs.translate(["the"], {"max_new_tokens": 199}) == ours.translate(["the"], {"max_new_tokens": 199})
+    end, other = (theirs.model.target_tokens[index] for index in (theirs.model.config.eos_token_id, 5))
+    theirs.model.check_ends([([other] * 198 + [end], -1.0), ([other, end], -2.0)], 199)  # both have an end
+
+
+def test_learned_positions_end_where_the_originals_do(learned_folder, tmp_path, capsys):
+    arguments = ["export", str(learned_folder), str(tmp_path / "learned"), "--to", "ctranslate2"]
+    assert main([*arguments, "--max_positions", "8"]) == 2
+    assert "must be left out for a model with 24 learned positions, but is 8" in capsys.readouterr().err
+    assert main(arguments) == 0
+    ours, theirs = (load_translator(learned_folder, device="cpu"), load_engine(tmp_path / "learned", "ctranslate2"))
+    texts = ["the", "the house is red"]
+    assert theirs.translate(texts, {}) == ours.translate(texts, {})  # cut by the model itself, at 23
+    for translator, said in ((ours, "has 25 positions"), (theirs, r"at most 23 tokens .* cuts it there\.\Z")):
+        with pytest.raises(ValueError, match=said):
+            translator.translate(texts, {"max_new_tokens": 40})
+
+
+def test_devices_are_those_of_the_engine(folder, monkeypatch):
+    assert load_engine(folder, "ctranslate2", "auto").translate(["the"], {"max_new_tokens": 2})
+    monkeypatch.setattr(ctranslate2, "get_cuda_device_count", lambda: 0)
+    with pytest.raises(SettingsError, match="`device` must be cpu on this machine, where CTranslate2 finds no CUDA"):
+        load_engine(folder, "ctranslate2", "cuda")
+    with pytest.raises(SettingsError, match="`device` must be cpu or cuda for CTranslate2, but is mps"):
+        load_engine(folder, "ctranslate2", "mps")
+    with pytest.raises(SettingsError, match="`engine` must be one of ctranslate2, onnxruntime for an exported model"):
+        load_engine(folder, "torch")
 
 
 def test_an_export_refuses_settings_that_the_engine_does_not_have(model_folder, tmp_path):
@@ -145,7 +213,27 @@ def test_a_folder_of_another_engine_is_refused_with_the_line_that_works(model_fo
     shown = capsys.readouterr().err
     assert "--engine torch" in shown and f"export {model_folder} {model_folder}-ctranslate2" in shown
     assert main(["translate", "--model", str(tmp_path / "nowhere"), "--engine", "ctranslate2", "the"]) == 2
-    assert "nowhere has no vanilla_transformer.json" in capsys.readouterr().err
+    assert "nowhere is not a folder here, and ctranslate2 runs only folders that" in capsys.readouterr().err
+    for verb in (
+        ["export", str(folder), str(tmp_path / "again"), "--to", "onnx"],
+        ["explain", "--model", str(folder), "the"],
+    ):
+        assert main(verb) == 2
+        assert "for all else name the folder that it was exported from" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelFolderError, match=r"empty has no vanilla_transformer\.json"):
+        load_engine(tmp_path / "empty", "ctranslate2")
+
+
+def test_the_folder_of_a_marian_model_is_refused_with_what_works(model_folder, tmp_path, capsys):
+    assert main(["export", str(model_folder), str(tmp_path / "marian"), "--to", "marian"]) == 0
+    capsys.readouterr()
+    assert main(["translate", "--model", str(tmp_path / "marian"), "--engine", "ctranslate2", "the"]) == 2
+    shown = capsys.readouterr().err
+    assert f"translate --model {tmp_path / 'marian'} --engine torch" in shown
+    assert (
+        "from the original, or from what `vanilla-transformer import` writes: vanilla-transformer export ORI" in shown
+    )
 
 
 def test_damaged_folders_are_refused_by_name(folder):
@@ -159,6 +247,21 @@ def test_damaged_folders_are_refused_by_name(folder):
     with pytest.raises(ModelFolderError, match=r"The tokenizer in .*ct2 is damaged"):
         load_engine(folder, "ctranslate2")
     facts = folder / "vanilla_transformer.json"
+    whole = json.loads(facts.read_text())
+    for entries, said in (
+        ([], "argument after"),
+        ({**whole, "format": ["ctranslate2"]}, "`format` must be a string, but is"),
+        ({**whole, "max_positions": "many"}, "`max_positions` must be a number, but is 'many'"),
+        ({**whole, "config": 3}, "`config` must be an object, but is 3"),
+        ({**whole, "config": {**whole["config"], "hidden_size": "wide"}}, "hidden_size"),
+        ({**whole, "generation_config": None}, "`generation_config` must be an object, but is None"),
+    ):
+        facts.write_text(json.dumps(entries))
+        with pytest.raises(
+            ModelFolderError, match=rf"vanilla_transformer\.json is damaged: .*{said}.*Copy the folder"
+        ):
+            load_engine(folder, "ctranslate2")
+    facts.write_text(json.dumps(whole))
     facts.write_text(facts.read_text().replace('"ctranslate2"', '"gguf"'))
     with pytest.raises(ModelFolderError, match=r"`format` in .* must be one of ctranslate2, onnx, but is 'gguf'"):
         load_engine(folder, "ctranslate2")
