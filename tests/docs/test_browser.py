@@ -154,3 +154,21 @@ def test_the_page_names_no_other_host_and_its_files_are_there():
     for name in ("app.mjs", "style.css"):
         assert name in page and (BROWSER / name).is_file()
     assert "default-src 'self'" in page and 'lang="en"' in page and 'aria-live="polite"' in page
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_exports_the_model_that_is_named_and_only_when_it_is_another_one(tmp_path):
+    shutil.copyfile(BROWSER.parents[1] / "Makefile", tmp_path / "Makefile")
+    python = tmp_path / "environment" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(
+        '#!/bin/sh\necho "$4" >> exported\nmkdir -p "$5"\ntouch "$5/README.md"\n'
+    )  # -m MODULE export ...
+    python.chmod(0o755)
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").touch()
+    words = ["make", "VENV=environment", ".browser/site/model/README.md"]
+    for name in ("one", "one", "other", "other", "one"):
+        subprocess.run([*words, f"PAGE_MODEL={name}"], cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    assert (tmp_path / "exported").read_text().split() == ["one", "other", "one"]
