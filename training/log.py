@@ -2,6 +2,10 @@
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from transformers.utils import logging as transformers_logging
 
 
 class ScreenHandler(logging.Handler):
@@ -16,3 +20,14 @@ logger = logging.getLogger("training")
 logger.setLevel(logging.INFO)
 logger.propagate = False
 logger.addHandler(ScreenHandler())
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Let transformers say nothing but errors inside of the block."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)

@@ -11,6 +11,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, T5Config, T5ForConditionalGeneration
+from transformers.utils import logging
 
 from tests.conftest import corpus
 from training.data.phrasebook import phrasebook
@@ -274,6 +275,25 @@ def test_a_folder_of_another_kind_of_model_is_refused(recipe, tmp_path, capsys, 
     for folder, named in ((other, "is a model of type 't5'"), (tmp_path, "has no config.json")):
         assert main([str(recipe), "--init_from", str(folder)]) == 2
         assert named in capsys.readouterr().err
+        assert logging.get_verbosity() == logging.WARNING  # of transformers, as before the model was loaded
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "named"),
+    [
+        ("dropout", 2, "`dropout` is 2.0. Give a probability"),
+        ("config_overrides", {"attention_dropout": "none"}, "attention_dropout"),
+    ],
+)
+def test_a_value_that_no_model_can_have_is_the_recipe_s_fault(recipe, model_folder, capsys, setting, value, named):
+    """And not one of the folder that training starts from."""
+    settings = yaml.safe_load(recipe.read_text())
+    for name in ("preset", "vocab_size", "config_overrides"):
+        del settings[name]
+    recipe.write_text(yaml.safe_dump({**settings, "init_from": str(model_folder), setting: value}))
+    assert main([str(recipe)]) == 2
+    said = capsys.readouterr().err
+    assert named in said and "damaged" not in said
 
 
 @pytest.mark.slow

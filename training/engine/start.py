@@ -4,14 +4,14 @@ import dataclasses
 import json
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PreTrainedTokenizerBase
-from transformers.utils import logging
 
 from training.data.cache import keep, name_content
 from training.engine.arguments import TrainingArguments
@@ -19,7 +19,7 @@ from training.engine.checkpoints import SHAPE, check_space, prepare_output_dir
 from training.engine.processes import first_process
 from training.engine.remote import fetch_checkpoint
 from training.engine.task import T, Task
-from training.log import logger
+from training.log import logger, quiet_transformers
 from training.recipe.fields import FREE_FIELDS, ModelFields, TrainingFields
 from training.recipe.parse import Recipe
 from vanilla_transformer import (
@@ -99,10 +99,8 @@ def build_model(recipe: Recipe, task: Task[T], args: TrainingArguments, text: T,
     else:
         tokenizer, new = load_tokenizer(recipe, task, args, text, checkpoint), []
         fields = {**task.config_fields(text), **arguments.config_fields(), "vocab_size": len(tokenizer)}
-        try:
+        with faults_of_configuration():
             config = task.model_class.config_class.from_preset(arguments.preset, **fields)
-        except StrictDataclassError as error:  # its cause says it without a frame around
-            raise RecipeError(str(error.__cause__ or error)) from error
         model = task.model_class(config)
         if checkpoint is None and arguments.tokenizer is None and len(tokenizer) < arguments.vocab_size:
             logger.info(
@@ -121,6 +119,15 @@ def build_model(recipe: Recipe, task: Task[T], args: TrainingArguments, text: T,
             first = load_initial_model(recipe, task, text, arguments.init_from)[0]
         initial = {name: tensor.detach().clone() for name, tensor in first.named_parameters()}
     return Start(model, tokenizer, tuple(new), checkpoint, initial)
+
+
+@contextmanager
+def faults_of_configuration() -> Iterator[None]:
+    """Raise what a configuration says of its values as a `RecipeError`; the cause says it without a frame around."""
+    try:
+        yield
+    except (StrictDataclassError, ValueError) as error:
+        raise RecipeError(str(error.__cause__ or error)) from error
 
 
 def translate_once(start: Start, args: TrainingArguments, lines: list[str]) -> list[str]:
@@ -169,17 +176,17 @@ def load_initial_model(
     arguments = recipe.model
     changes = arguments.config_fields()
     free = {name: changes[name] for name in changes if name in FREE_FIELDS}
+    with faults_of_configuration():  # while loading they would read as faults of the folder
+        VanillaTransformerConfig.from_preset(arguments.preset, **free)
     auto_class = auto_class_of(task.model_class.__name__)
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # transformers' table of new parts, which we tell in a line
     foreign = find_source(folder)
-    if foreign is None:
-        model, tokenizer, new = load_parts(folder, auto_class, **task.config_fields(text), **free)
-    elif task.model_class is VanillaTransformerForConditionalGeneration:
-        (model, tokenizer), new = import_model(foreign, **task.config_fields(text), **free), []
-    else:
+    if foreign is not None and task.model_class is not VanillaTransformerForConditionalGeneration:
         raise RecipeError(f"`task` must be translation or summarization to start from {folder}, but is {task.name}.")
-    logging.set_verbosity(verbosity)
+    with quiet_transformers():  # its table of new parts, which we tell in a line
+        if foreign is None:
+            model, tokenizer, new = load_parts(folder, auto_class, **task.config_fields(text), **free)
+        else:
+            (model, tokenizer), new = import_model(foreign, **task.config_fields(text), **free), []
     if not isinstance(model, task.model_class):
         raise RecipeError(
             f"`init_from` {folder} is a model of type {model.config.model_type!r}. Name a folder that "
@@ -214,10 +221,8 @@ def check_initial_model(
         RecipeError: naming the field.
     """
     arguments, changes = recipe.model, recipe.model.config_fields()
-    try:
+    with faults_of_configuration():
         model.config.validate_architecture()
-    except ValueError as error:
-        raise RecipeError(str(error)) from error
     fixed = {name: value for name, value in changes.items() if name not in FREE_FIELDS}
     if "preset" in recipe.given:
         preset = VanillaTransformerConfig.from_preset(arguments.preset)

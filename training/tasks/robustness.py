@@ -6,10 +6,10 @@ import unicodedata
 from collections.abc import Callable, Sequence
 
 from tabulate import tabulate
-from transformers.utils import logging
 
 from training.data.everyday import KINDS, Everyday, Pair, lower, no_stop, title, upper
 from training.data.parallel import ParallelText
+from training.log import quiet_transformers
 from training.metrics.translation import bleu
 from training.recipe.augmentation import DEFAULT_SHARES
 from vanilla_transformer import VanillaTransformerTranslationPipeline
@@ -34,12 +34,8 @@ def measure(
     translator: VanillaTransformerTranslationPipeline, text: ParallelText, target_lang: str | None = None
 ) -> list[Robustness]:
     """Translate a text and its copies, each with and without what the pipeline does for everyday input."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # no word of each text that a copied thing makes long
-    try:
+    with quiet_transformers():  # no word of each text that a copied thing makes long
         return [*scores_of_copies(translator, text, target_lang), *shares_of_items(translator, text)]
-    finally:
-        logging.set_verbosity(verbosity)
 
 
 def scores_of_copies(
