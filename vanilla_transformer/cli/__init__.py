@@ -30,6 +30,7 @@ VERBS: dict[str, tuple[ModuleType, str]] = {
     "export": (export, "write a model for another implementation"),
     "import": (importing, "take a model of another implementation"),
 }
+WRITE_ASIDE = ("export", "import")  # verbs that give their folder its name when it is whole
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -56,4 +57,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
 
-    return run_command(run)
+    return run_command(run, "interrupted: nothing was written" if options.verb in WRITE_ASIDE else "interrupted")

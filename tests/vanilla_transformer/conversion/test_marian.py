@@ -5,7 +5,7 @@ import os
 
 import pytest
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, MarianMTModel
 
 from tests.conftest import DATA
 from vanilla_transformer import VanillaTransformerForMaskedLM
@@ -136,3 +136,13 @@ def test_a_full_disk_leaves_nothing_behind(model_folder, tmp_path, full_disk):
         export_marian(model_folder, tmp_path / "native")
     assert {path.name: path.read_bytes() for path in model_folder.iterdir()} == before
     assert not [path.name for path in tmp_path.iterdir() if "native" in path.name]
+
+
+def test_ctrl_c_leaves_no_folder_and_says_so(model_folder, tmp_path, capsys, monkeypatch):
+    def interrupt(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MarianMTModel, "save_pretrained", interrupt)
+    assert main(["export", str(model_folder), str(tmp_path / "native"), "--to", "marian"]) == 130
+    assert capsys.readouterr().err == "interrupted: nothing was written\n"
+    assert not list(tmp_path.glob("native*"))
