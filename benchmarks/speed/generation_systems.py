@@ -22,7 +22,7 @@ Translate = Callable[[torch.Tensor, int, int], list[list[int]]]
 
 
 class Unchanged(LogitsProcessor):
-    """Changes nothing, and keeps `generate` on transformers' own loop."""
+    """Changes nothing, but may look at where rows are in the batch, so that they stay there."""
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         return scores
@@ -56,7 +56,7 @@ def ours_int8(model: VanillaTransformerForConditionalGeneration) -> Translate:
 
 
 def ours_plain(model: VanillaTransformerForConditionalGeneration) -> Translate:
-    """Our model in the loop of transformers."""
+    """Our model with a processor of the caller's: finished sentences stay in the batch, and no beam in its place."""
     return by_generate(model, logits_processor=LogitsProcessorList([Unchanged()]), **SEARCH)
 
 
