@@ -31,7 +31,9 @@ LIBRARIES = {
 }
 MOST_LINES = {"file": 500, "class": 250, "function": 60}
 MODEL = ("vanilla_transformer/modeling_vanilla_transformer.py", 1_300)  # one page, from top to bottom as the paper
-MOST_PARAMETERS = 8
+MOST_PARAMETERS = 7
+# Whose last ones say each by itself what to draw.
+MORE_PARAMETERS = {("vanilla_transformer.plots", "plot_attention"): 8}
 SPINE = 120
 
 
@@ -180,7 +182,8 @@ def test_files_classes_and_functions_fit_a_reader(module):
             assert lines <= MOST_LINES[kind], f"{node.name} has {lines} lines"
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
             count = len([each for each in (*node.args.args, *node.args.kwonlyargs) if each.arg not in ("self", "cls")])
-            assert count <= MOST_PARAMETERS, f"{node.name} has {count} parameters"
+            most = MORE_PARAMETERS.get((module, node.name), MOST_PARAMETERS)
+            assert count <= most, f"{node.name} has {count} parameters"
 
 
 def test_the_spine_is_short():
