@@ -16,7 +16,8 @@ from training.data.texts import read_two_files
 from training.engine.averaging import average_weights
 from training.engine.checkpoints import regular_checkpoints
 from training.metrics.translation import bleu
-from training.score import Domain, add_model_options, apply_model, check_model_options, language_of
+from training.publish.score_table import Domain
+from training.score import add_model_options, apply_model, check_model_options, language_of
 from vanilla_transformer.errors import RecipeError, run_command
 from vanilla_transformer.loading import load_model
 from vanilla_transformer.scores import write_score
