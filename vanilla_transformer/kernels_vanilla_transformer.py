@@ -35,7 +35,7 @@ from torch import nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 
-from .configuration_vanilla_transformer import CACHE_NAME, VanillaTransformerConfig
+from .configuration_vanilla_transformer import CACHE_NAME, VanillaTransformerConfig, refuse_lost_cache
 
 DRAWS = 1 << 16  # 16 random bits decide on an element
 ADDED_ROWS = 2048  # of a product that is added to something: its memory is used again
@@ -673,6 +673,16 @@ def check_length(
             f"A sequence has {int(longest)} positions and `max_position_embeddings` is {limit}: shorten it "
             "or use sinusoidal positions, which have no limit."
         )
+
+
+def check_one_stack(cache: Cache | None, **of_both: object) -> None:
+    """Refuse what only a model of both stacks reads, and the `cache` that an encoder is given."""
+    refuse_lost_cache(CACHE_NAME, cache)
+    for name, value in of_both.items():
+        if value is not None:
+            raise ValueError(
+                f"`{name}` must be None for a model of one stack, which reads `input_ids`, but is given. Leave it out."
+            )
 
 
 def check_source_mask(attention_mask: torch.Tensor | None) -> None:

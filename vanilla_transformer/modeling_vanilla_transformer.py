@@ -52,7 +52,6 @@ from .configuration_vanilla_transformer import (
     CACHE_NAMES,
     VanillaTransformerConfig,
     accept_keywords,
-    refuse_lost_cache,
     with_cache_names,
 )
 from .generation_vanilla_transformer import VanillaTransformerCausalGenerationMixin, VanillaTransformerGenerationMixin
@@ -65,6 +64,7 @@ from .kernels_vanilla_transformer import (
     check_labels,
     check_length,
     check_mask,
+    check_one_stack,
     check_one_vocabulary,
     check_padding_side,
     check_source,
@@ -777,8 +777,8 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
             (B, S, D).
         """
         if self.decoder is None or self.encoder is None:
-            if self.decoder is None:
-                refuse_lost_cache(CACHE_NAME, cache)
+            of_both = {"decoder_input_ids": decoder_input_ids, "decoder_inputs_embeds": decoder_inputs_embeds}
+            check_one_stack(None if self.decoder is not None else cache, encoder_outputs=encoder_outputs, **of_both)
             of_decoder = {} if self.decoder is None else {"cache": cache, "use_cache": use_cache}
             return self.stacks()[0](
                 input_ids=input_ids,
@@ -995,7 +995,7 @@ class VanillaTransformerForCausalLM(VanillaTransformerCausalGenerationMixin, Van
         super().__init__(config)
         self.model = VanillaTransformerModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=config.output_bias)
-        # In training mode: `label_smoothed_loss`, for one, which needs no logits, so that none are made.
+        # If it is set, the loss in training mode, without logits: `label_smoothed_loss`, for one.
         self.training_loss: Callable[..., torch.Tensor] | None = None
         self.generation_config = self.default_generation_config(config)
         self.post_init()

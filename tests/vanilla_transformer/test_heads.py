@@ -401,6 +401,10 @@ def test_what_a_model_cannot_read_is_refused(model, small_config, batch):
     causal = VanillaTransformerForCausalLM(small_config())
     with pytest.raises(ValueError, match="without attention to a source"):
         causal(batch["input_ids"], encoder_hidden_states=torch.zeros(3, 4, 32))
+    for one_stack in (causal.model, VanillaTransformerEncoderModel(small_config())):
+        for name in ("decoder_input_ids", "decoder_inputs_embeds", "encoder_outputs"):
+            with pytest.raises(ValueError, match=f"`{name}` must be None for a model of one stack"):
+                one_stack(batch["input_ids"], **{name: batch["input_ids"]})
 
 
 @pytest.mark.parametrize(
