@@ -91,8 +91,8 @@ Penalty = Callable[[int | torch.Tensor], float | torch.Tensor]
 # Of a step: scores, logits, or the states or attentions of all layers.
 Recorded = torch.Tensor | tuple[torch.Tensor, ...]
 LENGTH_PENALTY_TYPES = ("gnmt", "power")
-# Source tokens that raise the limit of a translation: more than sentences have, few enough that what no training had,
-# such as thousands of letters without a space, does not take minutes. Training on longer sources raises it.
+# Source tokens that raise the limit of a translation: more than sentences have, and so few that a text unlike any in
+# training, such as thousands of letters without a space, does not take minutes. Training on longer sources raises it.
 COUNTED_SOURCE_LENGTH = 512
 # Settings that transformers refuses to save where there is one beam.
 BEAM_SETTINGS = ("early_stopping", "length_penalty")
@@ -116,7 +116,7 @@ ROW_PROCESSORS = (
     SuppressTokensAtBeginLogitsProcessor,
     SuppressTokensLogitsProcessor,
 )
-PACKAGE = f"{__name__.rpartition('.')[0]}."
+PACKAGE = f"{__name__.rpartition('.')[0]}."  # of this file, also where it is remote code
 RECORDED = ("decoder_attentions", "cross_attentions", "decoder_hidden_states")
 
 
@@ -808,9 +808,9 @@ def has_hook(module: nn.Module) -> bool:
 @contextmanager
 def fast_steps(model: PreTrainedModel, settings: GenerationConfig, keeps_tensors: bool) -> Iterator[None]:
     """
-    Packed weights, in the precision that is asked for or in that of autocast, which does not know them.
+    Pack weights in the precision that is asked for, or in that of autocast, which leaves packed weights as they are.
 
-    Inference mode takes a tenth off each step; who keeps tensors may want to train on them.
+    Inference mode takes a tenth off each step. It is left out where a caller keeps tensors, to train on them perhaps.
     """
     precision, kind = getattr(settings, "weight_precision", None), model.device.type
     if precision is None and autocast_dtype(model.device) == torch.bfloat16:
@@ -822,7 +822,7 @@ def fast_steps(model: PreTrainedModel, settings: GenerationConfig, keeps_tensors
 
 @contextmanager
 def called_steps(model: PreTrainedModel, settings: GenerationConfig) -> Iterator[None]:
-    """Packed weights for a model that is called: in the precision that is asked for, or where they are faster."""
+    """Pack the weights of a model that is called: in the precision that is asked for, or where that is faster."""
     precision = getattr(settings, "weight_precision", None)
     is_plain = model.device.type == "cpu" and not model.training and autocast_dtype(model.device) is None
     # Accelerate puts autocast only around `forward`, in which states have another precision than packed weights.
@@ -974,7 +974,7 @@ def next_tokens(
     for name in RECORDED:
         if outputs is not None and outputs.get(name) is not None:
             recorded[name].append(outputs[name])
-    if settings.do_sample or settings.return_dict_in_generate:  # where dead beams tie, all of transformers' order
+    if settings.do_sample or settings.return_dict_in_generate:  # the whole table: dead beams tie in its order
         return scores, torch.arange(logits.shape[-1], device=logits.device).expand_as(logits)
     return highest(scores, candidates)
 
