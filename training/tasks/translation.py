@@ -233,8 +233,8 @@ class Translation(Task[ParallelText]):
             return self.check_and_clean(read_one_file(files[0], self.data), name)
         if len(files) != 2:
             raise RecipeError(
-                f"`test_sets` has {len(files)} file under {name!r}. Name two: {{{name}: [SOURCE, TARGET]}}, or one "
-                "with both sides: .jsonl, .csv, .tsv, .tmx or .xliff."
+                f"`test_sets` has {len(files)} file{'s' if len(files) > 1 else ''} under {name!r}. Name two: "
+                f"{{{name}: [SOURCE, TARGET]}}, or one with both sides: .jsonl, .csv, .tsv, .tmx or .xliff."
             )
         return self.check_and_clean(read_two_files(*files), name)
 
