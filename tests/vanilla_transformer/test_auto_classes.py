@@ -22,7 +22,9 @@ def test_auto_classes_load_the_packages_own(model_folder):
 
 
 def test_a_folder_carries_its_code(model_folder, fresh_python):
-    """Every Auto class, in a process where the package cannot be imported; what is saved there loads again."""
+    """
+    Every Auto class, in a process where the package cannot be imported. What is trained and saved there loads again.
+    """
     again = model_folder.parent / "again"
     code = f"""
 import torch
@@ -35,12 +37,17 @@ for folder in ({str(model_folder)!r}, {str(again)!r}):
     inputs = tokenizer(["the house", "the red car is new"], return_tensors="pt", padding=True)
     print(type(model).__module__.split(".")[0], model.generate(**inputs).tolist())
     if folder != {str(again)!r}:
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+        labels = tokenizer(text_target=["la casa", "el coche"], return_tensors="pt", padding=True).input_ids
+        model.train()(**inputs, labels=labels.masked_fill(labels == 1, -100)).loss.backward()
+        optimizer.step()
+        print(model.eval().generate(**inputs).tolist())
         model.save_pretrained({str(again)!r})
         tokenizer.save_pretrained({str(again)!r})
 """
-    first, second = fresh_python(code, installed=False).splitlines()
-    assert first == second
-    assert first.startswith("transformers_modules")
+    first, trained, second = fresh_python(code, installed=False).splitlines()
+    assert second.split(" ", 1)[1] == trained and trained not in first
+    assert first.startswith("transformers_modules") and second.startswith("transformers_modules")
     model = AutoModelForSeq2SeqLM.from_pretrained(model_folder)
     inputs = AutoTokenizer.from_pretrained(model_folder)(
         ["the house", "the red car is new"], return_tensors="pt", padding=True
