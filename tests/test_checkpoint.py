@@ -78,7 +78,7 @@ def test_the_tutorials_sentence_is_translated(model, tokenizer):
 @pytest.mark.slow
 @pytest.mark.parametrize("num_beams", [1, 4])
 def test_the_fast_search_translates_real_sentences_as_the_plain_one_does(model, tokenizer, num_beams):
-    """100 sentences, in batches as they come, and in others by length."""
+    """100 sentences of many lengths, one by one and in batches, as they come and by length."""
     sentences = [line.partition("\t")[0] for line in read_lines(DATA / "tatoeba_en_es.tsv")]
 
     def translate(order, size, **arguments):
@@ -93,7 +93,8 @@ def test_the_fast_search_translates_real_sentences_as_the_plain_one_does(model, 
     with plain_loop():
         plain = translate(range(len(sentences)), 25)
     by_length = sorted(range(len(sentences)), key=lambda i: len(sentences[i]))
-    assert translate(range(len(sentences)), 25) == plain
+    for size in (1, 16, 64):
+        assert translate(range(len(sentences)), size) == plain, size
     assert translate(by_length, 17) == plain
 
 
