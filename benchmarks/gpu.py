@@ -54,7 +54,7 @@ LEAST = 10.0  # seconds that must be left to begin a part
 @dataclass(frozen=True)
 class Part:
     """
-    What one process measures.
+    The work of one process.
 
     Attributes:
         work: "training" or "translating", or "product" for the fastest product.
@@ -72,7 +72,7 @@ class Part:
         return ", ".join(filter(None, (self.work, self.shape, self.system, "compiled" if self.is_compiled else "")))
 
 
-# What may take longest comes last.
+# Parts that may take longest come last.
 PARTS = (
     Part("product"),
     *(Part("training", shape, system) for shape in ("base", "big") for system in ("ours", "MarianMTModel")),
@@ -188,7 +188,7 @@ def measure_training(part: Part, sizes: Sizes) -> dict[str, str]:
     loss_of = make_loss_of_ours(called) if part.system == "ours" else make_loss_of_marian(called)
     step = learn(model, "bfloat16", loss_of)
     placed = [Batch(batch.source.to(sizes.device), batch.target.to(sizes.device)) for batch in batches]
-    for batch in placed[: 6 if part.is_compiled else 3]:
+    for batch in placed[: 6 if part.is_compiled and not sizes.is_smoke else 3]:
         step(batch)
     wait(sizes.device)
     speeds: list[float] = []

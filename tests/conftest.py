@@ -26,7 +26,7 @@ from vanilla_transformer import (
 )
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-# What a program imports that loads a model of transformers.
+# The imports of a program that loads a model of transformers.
 TRANSFORMERS = (
     "torch",
     "transformers.modeling_utils",
@@ -69,20 +69,23 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callab
     return make
 
 
+# Encoder and decoder differ in depth, so that nothing passes that mixes them up.
+SMALL_SIZES = {
+    "vocab_size": 60,
+    "hidden_size": 32,
+    "encoder_layers": 2,
+    "decoder_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+}
+
+
 @pytest.fixture
 def small_config() -> Callable[..., VanillaTransformerConfig]:
-    """Build a small configuration: encoder and decoder differ in depth, so that nothing passes that mixes them up."""
+    """Build a small configuration."""
 
     def build(**changes: object) -> VanillaTransformerConfig:
-        sizes = {
-            "vocab_size": 60,
-            "hidden_size": 32,
-            "encoder_layers": 2,
-            "decoder_layers": 3,
-            "num_attention_heads": 4,
-            "intermediate_size": 48,
-        }
-        return VanillaTransformerConfig(**{**sizes, **changes})
+        return VanillaTransformerConfig(**{**SMALL_SIZES, **changes})
 
     return build
 
@@ -120,20 +123,24 @@ def tokenizer() -> VanillaTransformerTokenizer:
     return VanillaTransformerTokenizer.train(lines * 4, vocab_size=320)
 
 
-@pytest.fixture
-def model_folder(tmp_path: Path, config: VanillaTransformerConfig, tokenizer: VanillaTransformerTokenizer) -> Path:
-    """A saved model with its tokenizer."""
-    config.vocab_size = len(tokenizer)
+def save_small_model(folder: Path, tokenizer: VanillaTransformerTokenizer) -> None:
+    """Save a small model with its tokenizer."""
+    config = VanillaTransformerConfig(**{**SMALL_SIZES, "vocab_size": len(tokenizer)})
     torch.manual_seed(0)
-    folder = tmp_path / "model"
     VanillaTransformerForConditionalGeneration(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return folder
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path, tokenizer: VanillaTransformerTokenizer) -> Path:
+    """A saved model with its tokenizer."""
+    save_small_model(tmp_path / "model", tokenizer)
+    return tmp_path / "model"
 
 
 @pytest.fixture
 def messages() -> Iterator[list[str]]:
-    """What the package logs, each message once, whatever verbosity a test before has left."""
+    """The messages that the package logs, each once, whatever verbosity a test before has left."""
     logger = configuration_vanilla_transformer.logger
     logger.warning_once.__func__.cache_clear()
     configuration_vanilla_transformer.warned_of.clear()
@@ -149,7 +156,7 @@ def messages() -> Iterator[list[str]]:
 
 @pytest.fixture
 def full_disk() -> Callable[..., contextlib.AbstractContextManager[None]]:
-    """A context in which no file can grow past 20 kB, as on a disk with no more space; of Unix alone."""
+    """A context in which no file can grow past 20 kB, as on a disk with no more space; on Unix only."""
     resource = pytest.importorskip("resource")
 
     @contextlib.contextmanager

@@ -36,6 +36,7 @@ from vanilla_transformer.text import check_plain_text, split_lines, write_whole
 
 PART_SIZE = 1_000  # lines that one process translates, and a run that goes on need not do again
 PLAN = "plan.json"
+START = "spawn"  # how processes begin: a GPU does not survive a fork
 MODEL_FILES = ("*.safetensors", "tokenizer.json", "config.json", "generation_config.json")
 
 
@@ -58,7 +59,7 @@ class Job:
 @dataclass(frozen=True)
 class Work:
     """
-    What there is to translate, and how.
+    The texts to translate, and how.
 
     Attributes:
         jobs: one after the other.
@@ -269,7 +270,7 @@ def translate_all(work: Work, lines: list[int], devices: list[str]) -> None:
     parts = [(index, number) for index, count in enumerate(lines) for number in range(-(-count // work.part_size))]
     todo = [(index, number) for index, number in parts if not work.path_of_part(work.jobs[index], number).is_file()]
     left = sum(min(work.part_size, lines[index] - number * work.part_size) for index, number in todo)
-    context = multiprocessing.get_context("spawn")
+    context: Any = multiprocessing.get_context(START)
     counter: multiprocessing.Queue[int] = context.Queue()
     devices = devices[: max(1, min(len(devices), len(todo)))]
     workers = []

@@ -99,7 +99,7 @@ def test_search_finds_the_same_with_a_cache_and_without(model, source, beams, mo
     recorded = model.generate(**source, **settings, return_dict_in_generate=True, output_scores=True)
     torch.testing.assert_close(recorded.sequences, fast)
     assert len({tuple(row) for row in fast.tolist()}) > 1
-    cached = model.generate(**source, **settings, output_hidden_states=True)  # which the fast search has not
+    cached = model.generate(**source, **settings, output_hidden_states=True)  # which the fast search lacks
     torch.testing.assert_close(cached, fast)
 
 
@@ -161,8 +161,14 @@ def test_an_architecture_that_there_is_not_is_refused(capsys):
 SMALL = ["--hidden_size", "16", "--intermediate_size", "16", "--encoder_layers", "1", "--decoder_layers", "1"]
 
 
+@pytest.fixture
+def two(monkeypatch):
+    """Two of the three architectures, of which a table has a row each."""
+    monkeypatch.delitem(ARCHITECTURES, "convolutional")
+
+
 @pytest.mark.slow
-def test_a_table_of_cost(tmp_path, capsys):
+def test_a_table_of_cost(tmp_path, capsys, two):
     output = tmp_path / "cost.md"
     words = [*SMALL, "--vocab_size", "30", "--lengths", "4", "8", "--longest_without_cache", "4", "--repeats", "1"]
     assert main(["--task", "cost", "--work", str(tmp_path / "work"), *words, "--output", str(output)]) == 0
@@ -187,20 +193,20 @@ def made(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_table_of_copying_whose_trainings_are_found_again(tmp_path, made, capsys):
+def test_a_table_of_copying_whose_trainings_are_found_again(tmp_path, made, capsys, two):
     work, output = tmp_path / "work", tmp_path / "distance.md"
     words = [*SMALL, "--trained", "3", "6", "--distances", "4", "9", "--steps", "5", "--seeds", "2", "--rates", "1e-3"]
     for _ in range(2):
         assert main(["--task", "distance", "--work", str(work), *words, "--output", str(output)]) == 0
         assert sorted(made) == sorted(f"{name}-{seed}" for name in ARCHITECTURES for seed in (1, 2))
     text = output.read_text(encoding="utf-8")
-    assert text.count(" ± ") == 9 and "| right over 9, % |" in text
+    assert text.count(" ± ") == 6 and "| right over 9, % |" in text
     tokenizer = VanillaTransformerTokenizer.from_pretrained(work / "tokenizer")
     assert len(tokenizer("A....?A").input_ids) == len("A....?A") + 1
 
 
 @pytest.mark.slow
-def test_a_table_of_translation(tmp_path, made, monkeypatch, capsys):
+def test_a_table_of_translation(tmp_path, made, monkeypatch, capsys, two):
     monkeypatch.setattr("benchmarks.architectures.translate.EVALUATIONS", 2)
     write_recipe(tmp_path)
     for split, new in (("train", "train"), ("validation", "val"), ("validation", "test_2016_flickr")):
@@ -210,8 +216,8 @@ def test_a_table_of_translation(tmp_path, made, monkeypatch, capsys):
     words = [*SMALL, "--steps", "8", "--tokens_per_step", "200", "--vocab_size", "300", "--seeds", "1"]
     words += ["--rates", "0.001", "0.002", "--tune_steps", "2", "--decoded", "2", "--data", str(tmp_path)]
     assert main(["--task", "translate", "--work", str(work), *words, "--output", str(output)]) == 0
-    assert len(made) == 6 + 3
+    assert len(made) == 4 + 2
     scores = [json.loads(file.read_text(encoding="utf-8")) for file in work.rglob("scores.json")]
-    assert 4 <= len(scores) <= 6  # equal time is equal steps for the fastest
+    assert 2 <= len(scores) <= 4  # equal time is equal steps for the fastest
     assert output.read_text(encoding="utf-8").count("| LSTM |") == 1
     assert output.with_suffix(".png").is_file()

@@ -1,5 +1,6 @@
 """The measurements of a GPU run on a CPU too, each fails by itself, and what was measured is kept."""
 
+import dataclasses
 import os
 import sys
 import time
@@ -9,23 +10,36 @@ import pytest
 
 from benchmarks import gpu
 from benchmarks.gpu import PARTS, SMOKE, Part, draw_batches, find_peak, main, run_part
+from benchmarks.speed.systems import SHAPES
 
 forking = pytest.mark.skipif(sys.platform != "linux", reason="the processes of a trial are forked on Linux only")
 
 
 @pytest.mark.slow
-def test_every_part_gives_a_figure(tmp_path, capsys):
+def test_every_part_gives_a_figure(tmp_path, capsys, monkeypatch):
+    """Those of the big model would do the same again: a trial has a shape of its own."""
+    parts = [part for part in PARTS if part.shape != "big"]
+    monkeypatch.setattr(gpu, "PARTS", parts)
     assert main(["--smoke", "--output", str(tmp_path / "gpu.md")]) == 0
     assert "failed" not in capsys.readouterr().out
     table = (tmp_path / "gpu.md").read_text(encoding="utf-8")
     rows = [line for line in table.splitlines() if line.startswith("| ")][2:]
-    assert len(rows) == len(PARTS) + 2  # two sizes of a batch in each of two parts
+    assert len(rows) == len(parts) + 2  # two sizes of a batch in each of two parts
     assert all("tokens/s" in row or "sentences/s" in row or "TFLOP/s" in row for row in rows)
     assert "nothing but a trial on a CPU" in table
 
 
+def test_the_parts_of_the_big_model_are_those_of_the_base_model():
+    assert {part.shape for part in PARTS} == {"", "base", "big"} and set(SHAPES) > {"base", "big"}
+    base, big = (
+        [dataclasses.replace(part, shape="") for part in PARTS if part.work == "training" and part.shape == shape]
+        for shape in ("base", "big")
+    )
+    assert base == big and len(set(PARTS)) == len(PARTS)
+
+
 @forking
-def test_what_was_measured_is_written_before_the_next_part(tmp_path, monkeypatch):
+def test_a_measurement_is_written_before_the_next_part(tmp_path, monkeypatch):
     seen = []
 
     def run(part, sizes, seconds):

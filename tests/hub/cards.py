@@ -64,7 +64,7 @@ def card_tags(data: dict[str, Json]) -> list[str]:
 
 
 def check_card(content: str) -> tuple[list[str], list[str]]:
-    """What is wrong with a page's front matter, and what is merely odd."""
+    """Return the errors of a page's front matter, and what is merely odd."""
     match = FRONT_MATTER.search(content)
     if match is None:
         return [], ["empty or missing yaml metadata in repo card"]

@@ -1,5 +1,6 @@
 """A model that a training pushed to the test Hub, and processes that know nothing but that Hub."""
 
+import json
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from tests.training.small import write_recipe
 from tests.warm import WarmPrograms
 from training.train import main
 
-# What programs import, but for the libraries that read the address of the Hub when they are imported.
+# The imports of programs, but for the libraries that read the address of the Hub when they are imported.
 LIBRARIES = (
     "torch",
     "pandas",
@@ -29,7 +30,7 @@ LIBRARIES = (
     "tokenizers",
     "safetensors.torch",
 )
-# A process that cannot import the package, as on a machine that has transformers alone.
+# A process that cannot import the package, as on a machine that has only transformers.
 NOT_INSTALLED = "import sys; sys.modules['vanilla_transformer'] = None\n"
 
 
@@ -93,6 +94,37 @@ def fresh_process(tmp_path_factory: pytest.TempPathFactory, warm: Callable[..., 
         result = program.complete()
         assert result.returncode == 0, result.stderr
         return result.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_together(fresh_process: Callable[..., str]) -> Callable[..., list[subprocess.CompletedProcess[str]]]:
+    """Run a program with several command lines, each with its token, one after the other in one process."""
+
+    def run(
+        hub: HubServer, module: str, commands: list[list[str]], tokens: list[str | None] | None = None
+    ) -> list[subprocess.CompletedProcess[str]]:
+        cases = [
+            ([str(word) for word in words], token)
+            for words, token in zip(commands, tokens or ["hf_alice"] * len(commands), strict=True)
+        ]
+        code = f"""
+import json, os
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from {module} import main
+results = []
+for words, token in {cases!r}:
+    os.environ.pop("HF_TOKEN", None)
+    if token is not None:
+        os.environ["HF_TOKEN"] = token
+    with redirect_stderr(StringIO()) as errors, redirect_stdout(StringIO()) as output:
+        results.append([main(words), output.getvalue(), errors.getvalue()])
+print("RESULTS", json.dumps(results))
+"""
+        printed = fresh_process(hub, code, installed=True).rpartition("RESULTS ")[2]
+        return [subprocess.CompletedProcess([], *result) for result in json.loads(printed)]
 
     return run
 

@@ -1,4 +1,4 @@
-"""What the Hub keeps: repositories with their commits, references and large files, all in memory."""
+"""The content of the Hub: repositories with their commits, references and large files, all in memory."""
 
 import base64
 import codecs
@@ -23,7 +23,7 @@ LARGEST_REGULAR = 1_000_000
 
 
 class HubError(Exception):
-    """What the Hub refuses, with the HTTP status and the code by which clients tell the reasons apart."""
+    """A refusal of the Hub, with the HTTP status and the code by which clients tell the reasons apart."""
 
     def __init__(self, status: int, message: str, code: str | None = None, commit: str | None = None) -> None:
         super().__init__(message)
@@ -66,7 +66,7 @@ class File:
 
 @dataclass(frozen=True)
 class Commit:
-    """A state of a repository: `files` holds all of it, not the changes alone."""
+    """A state of a repository: `files` holds all of it, not only the changes."""
 
     oid: str
     title: str
@@ -103,7 +103,7 @@ class Commit:
         }
 
     def tree(self, folder: str, recursive: bool) -> list[dict[str, Json] | None]:
-        """What a folder holds, the folders in it too."""
+        """The content of a folder, the folders in it too."""
         paths = set()
         for path in self.entries:
             if is_inside(path, folder):
@@ -201,7 +201,7 @@ def shard_files(shard: bytes) -> Iterator[tuple[str, str, int]]:
 
 class Repository:
     """
-    A repository. It starts as on the Hub with one commit that holds .gitattributes alone.
+    A repository. It starts as on the Hub with one commit that holds only .gitattributes.
 
     Args:
         kind: "models", "datasets" or "spaces".

@@ -40,7 +40,7 @@ class HubServer:
     A Hub on 127.0.0.1. It answers one request at a time, in memory, and forgets everything at the end.
 
     Args:
-        users: the user of each token. Everyone writes in the own namespace alone.
+        users: the user of each token. Everyone writes in the own namespace only.
         read_only: tokens that cannot write.
         xet: whether there is Xet, beside the LFS protocol.
 
@@ -97,7 +97,7 @@ class HubServer:
         }
 
     def commits(self, name: str, revision: str = "main", kind: str = "models") -> list[Commit]:
-        """The commits of a repository, oldest first. The first one is the Hub's own, with .gitattributes alone."""
+        """The commits of a repository, oldest first. The first one is the Hub's own, with .gitattributes only."""
         with self.lock:
             return self.repositories[f"{kind}/{name}"].history(revision)
 
@@ -381,7 +381,7 @@ class _Handler(BaseHTTPRequestHandler):
         url = f"{self.page(repo.kind, repo.name)}/commit/{commit.oid}"
         return Reply({"commitOid": commit.oid, "commitUrl": url})
 
-    # What a repository holds.
+    # The content of a repository.
 
     def info(self, repo: Repository, revision: str = "main") -> Reply:
         commit = repo.resolve(revision)

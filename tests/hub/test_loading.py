@@ -1,4 +1,4 @@
-"""A pushed model, loaded by those who have transformers alone; each in a process of its own."""
+"""A pushed model, loaded by those who have only transformers; each in a process of its own."""
 
 import json
 import re
@@ -29,7 +29,7 @@ CODE = {
 
 
 def translate(folder: Path) -> list[str]:
-    """What the installed package makes of the texts."""
+    """Translate the texts by the installed package."""
     model, tokenizer = load_model(folder)
     return [
         tokenizer.decode(model.generate(**tokenizer(text, return_tensors="pt"))[0], skip_special_tokens=True)
@@ -122,7 +122,7 @@ def test_a_classifier_is_pushed_and_its_card_runs(pushed, fresh_process, run_mod
 
 
 @pytest.mark.slow
-def test_a_pinned_revision_stays_what_it_was(pushed, fresh_process, run_module, tmp_path):
+def test_a_pinned_revision_stays_what_it_was(pushed, fresh_process, run_together, tmp_path):
     folder = tmp_path / "later"
     shutil.copytree(pushed.folder, folder, ignore=shutil.ignore_patterns("checkpoint-*"))
     weights = load_file(folder / "model.safetensors")
@@ -130,10 +130,10 @@ def test_a_pinned_revision_stays_what_it_was(pushed, fresh_process, run_module, 
     with open(folder / "modeling_vanilla_transformer.py", "a") as code:
         code.write("\nVanillaTransformerPreTrainedModel.is_later = True\n")
     save_file(later, folder / "model.safetensors", metadata={"format": "pt"})
-    for version in (pushed.folder, folder):
-        result = run_module(pushed.hub, "training.push", "--model", str(version), "--repo", "alice/pinned")
-        assert result.returncode == 0, result.stderr
-    assert "alice/pinned, v2" in result.stdout
+    commands = [["--model", version, "--repo", "alice/pinned"] for version in (pushed.folder, folder)]
+    results = run_together(pushed.hub, "training.push", commands)
+    assert [result.returncode for result in results] == [0, 0], results
+    assert "alice/pinned, v2" in results[1].stdout
     oid = pushed.hub.commits("alice/pinned")[1].oid
     fresh_process(
         pushed.hub,
@@ -221,16 +221,21 @@ torch.save((dict(batch), model(**batch).logits.detach()), {str(tmp_path / "logit
 @pytest.mark.slow
 def test_the_code_on_both_cards_runs_as_printed(pushed, fresh_process):
     model, tokenizer = load_model(pushed.folder)
+    snippets, expected = [], []
     for repo, number, form in ((pushed.repo, 2, model), (pushed.native, 1, to_marian(model))):
         card = pushed.hub.commits(repo)[-1].files["README.md"].decode()
-        snippets = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
-        assert len(snippets) == number
-        for snippet in snippets:
+        found = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+        assert len(found) == number
+        for snippet in found:
             assert f'"{repo}", revision="v1"' in snippet
             asked = re.search(r'(?:translator|tokenizer)\("(.*?)"', snippet)[1]
             inputs = tokenizer(asked, return_tensors="pt")
-            expected = tokenizer.decode(form.generate(**inputs)[0], skip_special_tokens=True)
-            assert expected and expected in fresh_process(pushed.hub, snippet)
+            expected.append(tokenizer.decode(form.generate(**inputs)[0], skip_special_tokens=True))
+        snippets += found
+    code = f"for snippet in {snippets!r}:\n    exec(snippet, {{}})\n    print('END OF SNIPPET')"
+    printed = fresh_process(pushed.hub, code).split("END OF SNIPPET")[:-1]
+    assert len(printed) == 3
+    assert all(text and text in shown for text, shown in zip(expected, printed, strict=True))
 
 
 @pytest.mark.slow

@@ -67,14 +67,15 @@ def test_cards_hold_what_was_measured_and_pass_the_hub(pushed, fresh_process):
         assert f"{results['validation_bleu']:.2f}" in card and results["bleu_signature"] in card
         assert "![" in card and "(attention.png)" in card
         assert not re.search(r"\{\{|\{%|None|More Information|TODO", card)
-        valid = f"from huggingface_hub import ModelCard; ModelCard.load({repo!r}).validate()"
-        fresh_process(pushed.hub, valid, token="hf_alice")
+    names = (pushed.repo, pushed.native)
+    valid = f"from huggingface_hub import ModelCard\nfor name in {names!r}: ModelCard.load(name).validate()"
+    fresh_process(pushed.hub, valid, token="hf_alice")
     assert pushed.native in pushed.hub.commits(pushed.repo)[-1].files["README.md"].decode()
     measured = pushed.hub.commits(pushed.repo)[-1].files["README.md"].decode()
     assert measured.count("signature: BLEU|nrefs:1") == 1
 
 
-# What `training.push` is asked for, with which token, and what it answers.
+# Words for `training.push`, the token, and the answer.
 REFUSED = [
     (["--repo", "new"], "hf_nobody", "does not know the token"),
     (["--repo", "new"], None, "There is no token for the Hub. Run `hf auth login`"),
@@ -88,7 +89,7 @@ REFUSED = [
     (["--repo", "new", "--native", "alice/new"], "hf_alice", "Both forms of the model would go to alice/new"),
     (["--repo", "new", "--native", "bob/new"], "hf_alice", "The token may not write to bob/new"),
 ]
-# And what `training.train` is.
+# And for `training.train`.
 REFUSED_RECIPES = [
     (["--hub_model_id", "bob/new"], "hf_alice", "may not write to bob/new"),
     (["--source_lang", "EN"], "hf_alice", "`source_lang` is 'EN'"),
@@ -100,46 +101,28 @@ REFUSED_RECIPES = [
 ]
 
 
-def refuse(fresh_process, hub, module, cases):
-    """Run a program with each of the words and tokens, all in one process; the statuses and what was said."""
-    code = f"""
-import json, os
-from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
-from {module} import main
-results = []
-for words, token in {cases!r}:
-    os.environ.pop("HF_TOKEN", None)
-    if token is not None:
-        os.environ["HF_TOKEN"] = token
-    with redirect_stderr(StringIO()) as errors, redirect_stdout(StringIO()):
-        results.append([main(words), errors.getvalue()])
-print("RESULTS", json.dumps(results))
-"""
-    return json.loads(fresh_process(hub, code, installed=True).partition("RESULTS ")[2])
-
-
-def test_what_cannot_be_pushed_is_refused_in_words(hub, folder, fresh_process):
+def test_a_push_that_cannot_be_is_refused_in_words(hub, folder, run_together):
     put(hub, "alice/bert", "config.json", b'{"model_type": "bert"}')
     put(hub, "alice/notes", "notes.txt", b"a note")
     put(hub, "alice/empty", "README.md", b"a page")
     put(hub, "bob/theirs", "README.md", b"a page")
     before = content(folder)
     commits = {name: len(repo.commits) for name, repo in hub.repositories.items()}
-    cases = [(["--model", str(folder), *words], token) for words, token, _ in REFUSED]
-    for (status, error), (_, _, said) in zip(refuse(fresh_process, hub, "training.push", cases), REFUSED, strict=True):
-        assert status == 2 and error.startswith("error: ") and said in error
+    words, tokens, messages = zip(*REFUSED, strict=True)
+    results = run_together(hub, "training.push", [["--model", folder, *each] for each in words], tokens)
+    for result, said in zip(results, messages, strict=True):
+        assert result.returncode == 2 and result.stderr.startswith("error: ") and said in result.stderr
     assert {name: len(repo.commits) for name, repo in hub.repositories.items()} == commits
     assert content(folder) == before
 
 
 @pytest.mark.slow
-def test_a_recipe_that_cannot_be_pushed_is_refused_before_the_first_step(hub, fresh_process, tmp_path):
-    always = [str(write_recipe(tmp_path)), "--push_to_hub", "true", "--report_to", "none"]
-    cases = [([*always, *words], token) for words, token, _ in REFUSED_RECIPES]
-    results = refuse(fresh_process, hub, "training.train", cases)
-    for (status, error), (_, _, said) in zip(results, REFUSED_RECIPES, strict=True):
-        assert status == 2 and said in error
+def test_a_recipe_that_cannot_be_pushed_is_refused_before_the_first_step(hub, run_together, tmp_path):
+    always = [write_recipe(tmp_path), "--push_to_hub", "true", "--report_to", "none"]
+    words, tokens, messages = zip(*REFUSED_RECIPES, strict=True)
+    results = run_together(hub, "training.train", [[*always, *each] for each in words], tokens)
+    for result, said in zip(results, messages, strict=True):
+        assert result.returncode == 2 and said in result.stderr
     assert not list(tmp_path.glob("run/checkpoint-*"))
 
 
@@ -166,16 +149,16 @@ def test_a_folder_that_others_could_not_load_is_refused(folder, capsys, file, co
 
 
 @pytest.mark.slow
-def test_a_push_replaces_what_the_last_one_brought(hub, folder, run_module):
+def test_a_push_replaces_what_the_last_one_brought(hub, folder, run_together, tmp_path):
+    later = shutil.copytree(folder, tmp_path / "later" / folder.name)
+    (later / "attention.png").unlink()
     for name in ("model-00001-of-00002.safetensors", "model.safetensors.index.json", "LICENSE"):
         (folder / name).write_bytes(b"{}")
     shutil.copy(folder / "model.safetensors", folder / "model-00001-of-00002.safetensors")
-    assert run_module(hub, "training.push", "--model", folder, "--repo", "new", "--private").returncode == 0
+    commands = [["--model", each, "--repo", "new", "--private"] for each in (folder, later)]
+    first_push, second_push = run_together(hub, "training.push", commands)
+    assert first_push.returncode == 0 and "alice/new, v2" in second_push.stdout
     assert hub.repositories["models/alice/new"].private
-    for name in ("model-00001-of-00002.safetensors", "model.safetensors.index.json", "attention.png", "LICENSE"):
-        (folder / name).unlink()
-    result = run_module(hub, "training.push", "--model", folder, "--repo", "new", "--private")
-    assert "alice/new, v2" in result.stdout
     _, first, second = hub.commits("alice/new")
     gone = {"model-00001-of-00002.safetensors", "model.safetensors.index.json", "attention.png"}
     assert set(first.files) - set(second.files) == gone  # a licence stays

@@ -1,7 +1,6 @@
 """A run goes on from checkpoints that it has pushed, after its disk is gone, as if nothing had happened."""
 
 import json
-import shutil
 
 import pytest
 
@@ -27,24 +26,19 @@ def history(run):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["checkpoint", "all_checkpoints"])
-def test_a_run_whose_disk_is_gone_goes_on_from_the_hub(hub, run_module, tmp_path, strategy):
-    recipe, run = write_recipe(tmp_path), tmp_path / "run"
-    settings = ["--hub_model_id", "alice/kept", "--hub_strategy", strategy, "--report_to", "none"]
-    settings += ["--save_steps", "2", "--average_checkpoints", "3", "--push_to_hub", "true"]
-    result = run_module(hub, "training.train", recipe, *settings)
-    assert result.returncode == 0, result.stderr
-    expected, log = (run / "model.safetensors").read_bytes(), history(run)
-    shutil.rmtree(run)
-    result = run_module(hub, "training.train", recipe, *settings, "--resume_from_checkpoint", "hub:alice/kept@8")
-    assert result.returncode == 0, result.stderr
-    assert "fetched step 8 from alice/kept" in result.stdout
-    assert (run / "model.safetensors").read_bytes() == expected
-    assert history(run) == log
-    shutil.rmtree(run)
-    result = run_module(hub, "training.train", recipe, *settings, "--resume_from_checkpoint", "hub:alice/kept@7")
-    assert result.returncode == 2 and "has checkpoints of steps 2, 4, 6, 8, 10, 12 only" in result.stderr
-    result = run_module(hub, "training.train", recipe, *settings, "--resume_from_checkpoint", "hub:alice/none")
-    assert result.returncode == 2 and "hub:alice/none cannot be fetched: RepositoryNotFoundError" in result.stderr
+def test_a_run_whose_disk_is_gone_goes_on_from_the_hub(hub, run_together, tmp_path, strategy):
+    settings = [write_recipe(tmp_path), "--hub_model_id", "alice/kept", "--hub_strategy", strategy]
+    settings += ["--save_steps", "2", "--average_checkpoints", "3", "--push_to_hub", "true", "--report_to", "none"]
+    resume = [*settings, "--output_dir", tmp_path / "resumed", "--resume_from_checkpoint"]
+    commands = [settings, [*resume, "hub:alice/kept@8"], [*resume, "hub:alice/none"]]
+    whole, resumed, unknown = run_together(hub, "training.train", commands)
+    assert whole.returncode == 0, whole.stderr
+    assert resumed.returncode == 0, resumed.stderr
+    assert "fetched step 8 from alice/kept" in resumed.stdout
+    first, second = (tmp_path / name for name in ("run", "resumed"))
+    assert (second / "model.safetensors").read_bytes() == (first / "model.safetensors").read_bytes()
+    assert history(second) == history(first)
+    assert unknown.returncode == 2 and "hub:alice/none cannot be fetched: RepositoryNotFoundError" in unknown.stderr
 
 
 REMOTES = [Remote(step, f"checkpoint-{step}", "main") for step in (2, 4, 6, 8)]

@@ -117,7 +117,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_a_folder_comes_back_as_it_was_pushed(client: Client, folder: Path, tmp_path: Path) -> None:
-    """Also: what has not changed is neither uploaded nor committed again, and a change uploads what changed alone."""
+    """Also: what has not changed is neither uploaded nor committed again, and a change uploads only what changed."""
     local = content(folder)
     with HubServer() as hub:
         first, again, changed = client(
@@ -152,7 +152,7 @@ show([first, again, push()])
 
 
 @pytest.mark.slow
-def test_what_a_repository_tells(client: Client, folder: Path) -> None:
+def test_a_repository_tells_its_content(client: Client, folder: Path) -> None:
     """Sizes, ids, tags and parts of files as the real client reads them. git itself gives the ids to compare with."""
     with HubServer() as hub:
         told = client(
@@ -434,7 +434,6 @@ show(refused(api.upload_file, repo_id="alice/model", path_in_repo="a.bin", path_
     kept.close()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("field", "message"),
     [

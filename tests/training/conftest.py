@@ -1,6 +1,7 @@
 """A recipe on a corpus of a few sentences, and the program in processes of its own."""
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 from torch.distributed import TCPStore
 
 from tests.training.small import write_recipe
-from tests.warm import Program, WarmPrograms
+from tests.warm import CAN_FORK, Program, WarmPrograms
 from training.engine.checkpoints import find_checkpoints, step_of
 from training.train import main
 
@@ -24,10 +25,18 @@ def recipe(tmp_path):
     return write_recipe(tmp_path)
 
 
+@pytest.fixture
+def model_folder(model_folder: Path) -> Path:
+    """A saved model whose translations, which end nowhere by random weights, end at |X| + 12 tokens."""
+    settings = model_folder / "generation_config.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "source_length_offset": 12}))
+    return model_folder
+
+
 @pytest.fixture(scope="session")
 def finished(made_once: Callable[..., Path]) -> Path:
     """
-    What the recipe gives, all 12 steps: `run`, and `output.txt` with what was printed.
+    The result of the recipe, all 12 steps: `run`, and `output.txt` with what was printed.
 
     Nobody may write into it.
     """
@@ -85,6 +94,13 @@ def launch(start) -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.CompletedProcess([], status, output, errors)
 
     return run
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork the processes that translate: one that is spawned spends seconds on imports."""
+    if CAN_FORK:
+        monkeypatch.setattr("training.translate.START", "fork")
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from vanilla_transformer import VanillaTransformerForConditionalGeneration
 from vanilla_transformer.errors import SettingsError
 from vanilla_transformer.loading import load_model
 
+pytestmark = pytest.mark.usefixtures("forked")
+
 SOURCES = ["the house is red", "the car is new", "the house is red", "the red car", "the new house", "a test"]
 TARGETS = ["la casa es roja", "el coche es nuevo", "la casa es roja", "el coche rojo", "la casa nueva", "una prueba"]
 
@@ -134,7 +136,7 @@ def test_translations_by_other_settings_of_a_model_are_not_taken(model_folder, t
         prepare(work)
 
 
-def test_what_is_left_out():
+def test_pairs_that_are_left_out():
     dropped = {}
     pairs = [
         ("", "la casa"),

@@ -21,7 +21,7 @@ from vanilla_transformer import VanillaTransformerForConditionalGeneration
 
 # How often the run of the first test is killed.
 KILLS = int(os.environ.get("KILLS", "3"))
-SETTINGS = ["--max_steps", "30", "--save_steps", "5", "--logging_steps", "3", "--eval_steps", "15"]
+SETTINGS = ["--max_steps", "20", "--save_steps", "5", "--logging_steps", "3", "--eval_steps", "10"]
 SETTINGS += ["--augmentation", "{upper: 0.1, lower: 0.2, no_stop: 0.3, copies: 0.3}"]
 
 
@@ -38,7 +38,7 @@ def wait_for_moment(number: int, run: Path, process: Program, chance: random.Ran
     if number % 3 == 2:
         time.sleep(chance.uniform(0, 2))
         return
-    wait_for_step(run, min(25, step_of(found[-1]) + 5 if found else 5), process)
+    wait_for_step(run, min(15, step_of(found[-1]) + 5 if found else 5), process)
     if number % 3 == 1:  # while the next one is written
         deadline = time.monotonic() + 60
         while not (run / "unfinished").exists() and process.poll() is None and time.monotonic() < deadline:
@@ -181,7 +181,7 @@ def test_a_damaged_checkpoint_takes_no_part_in_the_mean(recipe, run_until, capsy
     assert "averaged 3 checkpoints: checkpoint-2, checkpoint-6, checkpoint-8" in shown
 
 
-def test_a_loss_that_is_no_number_stops_with_the_rows(recipe, tmp_path, capsys, monkeypatch):
+def test_a_loss_that_is_not_a_number_stops_with_the_rows(recipe, tmp_path, capsys, monkeypatch):
     forward = VanillaTransformerForConditionalGeneration.forward
     sizes = []
 

@@ -293,7 +293,7 @@ def test_models_are_compared_on_one_text(texts, model_folder, capsys):
         (["--hypothesis", "a.es", "--reference", "a.es", "--target_lang", "spanish"], "spanish"),
     ],
 )
-def test_what_cannot_be_scored_is_named(texts, arguments, message, capsys, monkeypatch):
+def test_files_that_cannot_be_scored_are_named(texts, arguments, message, capsys, monkeypatch):
     monkeypatch.chdir(texts)
     (texts / "short.es").write_text("una\n")
     assert main(arguments) == 2

@@ -60,7 +60,7 @@ def test_the_last_line_counts_with_and_without_its_end(tmp_path, content):
     assert list(read_parts(str(tmp_path / "text"), 2)) == [["a", "b"]]
 
 
-def test_what_is_no_text_is_named_with_its_line(tmp_path):
+def test_bytes_that_are_not_text_are_named_with_their_line(tmp_path):
     (tmp_path / "text").write_bytes(b"a\nb\nc\n\xff\n")
     with pytest.raises(TextError, match=r"text after line 2, line 2 is not UTF-8"):
         list(read_parts(str(tmp_path / "text"), 2))
@@ -98,8 +98,10 @@ def test_a_part_is_what_the_pipeline_gives(text, model_folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_lines_of_one(text, model_folder, tmp_path, capsys):
-    for processes in (1, 2):
+def test_two_processes_give_the_lines_of_one(text, model_folder, tmp_path, capsys, forked, monkeypatch):
+    for processes in (2, 1):
+        if processes == 1:
+            monkeypatch.setattr(translate, "START", "spawn")  # as it is without the fixture
         output = tmp_path / f"{processes}.es"
         assert main(words(model_folder, text, output, "--num_processes", processes)) == 0
         assert f"37 lines: {output}" in capsys.readouterr().out
@@ -111,40 +113,42 @@ def test_two_processes_give_the_lines_of_one(text, model_folder, tmp_path, capsy
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_goes_on_with_the_same_lines(text, model_folder, tmp_path, warm, capsys):
-    text.write_text("".join(f"{line}\n" for line in LINES * 8), encoding="utf-8")
+def test_a_run_that_is_killed_goes_on_with_the_same_lines(text, model_folder, tmp_path, warm, forked, capsys):
+    text.write_text("".join(f"{line}\n" for line in LINES * 6), encoding="utf-8")
     whole, killed = tmp_path / "whole.es", tmp_path / "killed.es"
     assert main(words(model_folder, text, whole, "--num_processes", 1)) == 0
     command = words(model_folder, text, killed, "--num_processes", 2)
     folder = tmp_path / "killed.es.parts"
     kept = {}
+    code = f"import sys; from training import translate; translate.START = {translate.START!r}; "
     for kill in range(2):
-        program = warm("training.translate").start(["-m", "training.translate", *command], tmp_path)
+        program_words = ["-c", code + "sys.exit(translate.main(sys.argv[1:]))", *command]
+        program = warm("training.train").start(program_words, tmp_path)
         wanted, deadline = len(list(folder.glob("part-*.json"))) + 3, time.monotonic() + 300
         while len(list(folder.glob("part-*.json"))) < wanted:
             assert program.poll() is None and time.monotonic() < deadline
-            time.sleep(0.05)
+            time.sleep(0.01)
         program.kill()
         assert not killed.exists()
         kept |= {path: path.stat().st_mtime_ns for path in folder.glob("part-*.json") if path not in kept}
-        assert 3 * (kill + 1) <= len(kept) < 60
+        assert 3 * (kill + 1) <= len(kept) < 45
     assert main(command) == 0
     assert killed.read_bytes() == whole.read_bytes()
-    assert len(killed.read_text(encoding="utf-8").split("\n")) == 297
+    assert len(killed.read_text(encoding="utf-8").split("\n")) == 223
 
 
 @pytest.mark.slow
-def test_what_another_run_has_left_is_not_taken(text, model_folder, tmp_path, capsys, monkeypatch):
+def test_parts_of_another_run_are_not_taken(text, model_folder, tmp_path, capsys, monkeypatch, forked):
     output = tmp_path / "text.es"
 
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(translate, "read_translations", stop)
     command = words(model_folder, text, output, "--num_processes", 1)
-    assert main(command) == 130
+    with monkeypatch.context() as patch:
+        patch.setattr(translate, "read_translations", stop)
+        assert main(command) == 130
     assert "repeat the command to go on" in capsys.readouterr().err
-    monkeypatch.undo()
     for others in (["--num_beams", "2"], ["--part_size", "6"]):
         assert main([*command, *others]) == 2
         assert "has translations of another text, model or search" in capsys.readouterr().err

@@ -20,7 +20,7 @@ from vanilla_transformer import (
 )
 from vanilla_transformer.kernels_vanilla_transformer import label_smoothed_loss
 
-# What each class has besides the matrix that all share.
+# The parameters of each class besides the matrix that all share.
 PARTS = {
     VanillaTransformerModel: {"encoder", "decoder", "cross"},
     VanillaTransformerForConditionalGeneration: {"encoder", "decoder", "cross"},
@@ -51,7 +51,7 @@ def folders(small_config, tmp_path):
     return tmp_path
 
 
-def test_every_head_loads_from_every_other_with_the_new_keys_alone(folders):
+def test_every_head_loads_from_every_other_with_only_the_new_keys(folders):
     for written, read in itertools.product(HEADS, HEADS):
         model, info = read.from_pretrained(folders / written.__name__, output_loading_info=True)
         case = f"{written.__name__} -> {read.__name__}"
@@ -91,7 +91,7 @@ def test_through_the_causal_head_and_back(small_config, batch, tmp_path, tied):
     again, info = VanillaTransformerForConditionalGeneration.from_pretrained(
         tmp_path / "causal", output_loading_info=True
     )
-    # What the causal head has not comes from the first; all else has come through.
+    # The tensors that the causal head lacks come from the first; all others have come through.
     new = {key: tensor for key, tensor in first.state_dict().items() if key in info["missing_keys"]}
     again.load_state_dict(new, strict=False)
     for key, tensor in first.state_dict().items():
@@ -197,7 +197,7 @@ def examples():
 @pytest.mark.slow
 def test_every_head_overfits_50_examples(small_config, examples):
     torch.manual_seed(0)
-    config = small_config(dropout=0.0, num_labels=3)
+    config = small_config(dropout=0.0, num_labels=3, encoder_layers=1, decoder_layers=2)
     generator = torch.Generator().manual_seed(4)
     ids, mask = examples["input_ids"], examples["attention_mask"]
 
@@ -253,7 +253,7 @@ def test_a_loss_without_logits_is_that_of_logits(head, number, small_config):
     assert model.eval()(**batch).logits.shape == (3, 9, model.config.vocab_size)
 
 
-def test_padding_is_no_answer(small_config):
+def test_padding_is_not_an_answer(small_config):
     torch.manual_seed(0)
     model = VanillaTransformerForQuestionAnswering(small_config()).eval()
     ids = torch.randint(3, 50, (2, 7))
@@ -276,7 +276,7 @@ def test_padding_is_no_answer(small_config):
 
 @pytest.mark.slow
 def test_the_masked_head_reads_both_sides_and_the_causal_one_only_the_left(small_config):
-    """The hidden token stands again two places to its right, and nothing to its left tells of it."""
+    """The hidden token is again two places to its right, and nothing to its left tells of it."""
     torch.manual_seed(0)
     hidden = torch.randint(4, 60, (400,))
     ids = torch.stack(
@@ -285,11 +285,11 @@ def test_the_masked_head_reads_both_sides_and_the_causal_one_only_the_left(small
     labels = torch.full_like(ids, -100)
     labels[:, 1] = hidden
     train = {"input_ids": ids[:300], "labels": labels[:300]}
-    config = small_config(dropout=0.0)
+    config = small_config(dropout=0.0, encoder_layers=1, decoder_layers=1)
     masked = overfit(VanillaTransformerForMaskedLM(config), train, 400)
     accuracy = (masked(ids[300:]).logits[:, 1].argmax(-1) == hidden[300:]).float().mean()
     assert accuracy > 0.9
-    # The causal head predicts the token after its position: at the first it has seen the left side alone.
+    # The causal head predicts the token after its position: at the first it has seen only the left side.
     causal = overfit(VanillaTransformerForCausalLM(config), train, 400)
     accuracy = (causal(ids[300:]).logits[:, 0].argmax(-1) == hidden[300:]).float().mean()
     assert accuracy < 0.2
@@ -395,7 +395,7 @@ def test_two_inputs_and_masks_of_another_shape_are_refused(head, small_config, b
             model(input_ids=ids, attention_mask=torch.ones(shape, dtype=torch.long), **rest)
 
 
-def test_what_a_model_cannot_read_is_refused(model, small_config, batch):
+def test_inputs_that_a_model_cannot_read_are_refused(model, small_config, batch):
     with pytest.raises(ValueError, match="AutoModelForTextEncoding"):
         model.model(batch["input_ids"])
     causal = VanillaTransformerForCausalLM(small_config())
@@ -447,7 +447,7 @@ print(type(model).__name__, model(input_ids=torch.tensor([[5, 6, 2]]), **extra)[
         assert f"{head.__name__} 1" in shown
 
 
-def test_every_public_class_stands_in_the_table_or_is_no_head():
+def test_every_public_class_is_in_the_table_or_not_a_head():
     others = {
         "VanillaTransformerConfig",
         "VanillaTransformerPreTrainedModel",

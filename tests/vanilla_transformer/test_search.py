@@ -102,7 +102,7 @@ MODELS = {
     "pre-norm, other seed": ("pre-norm with biases", 0),
 }
 RECORDED = {"return_dict_in_generate": True, "output_scores": True}
-# What each asks for besides, and whether the steps are fast.
+# The settings of each, and whether the steps are fast.
 FURTHER = {
     "unchanged": ({"logits_processor": LogitsProcessorList([Unchanged()])}, True),
     "repetition penalty": ({"repetition_penalty": 1.3}, True),
@@ -170,17 +170,18 @@ def combinations(configurations, requests):
 
 
 @pytest.mark.parametrize(("configuration", "request_name"), combinations(CONFIGURATIONS, REQUESTS))
-def test_tokens_are_those_of_the_plain_loop(small_config, steps, configuration, request_name):
-    different = 0
-    request = REQUESTS[request_name]
-    for seed in (0, 2):
+def test_tokens_are_those_of_the_plain_loop(small_config, steps, configuration, request_name, request):
+    is_slow = request.node.get_closest_marker("slow") is not None
+    asked, different = REQUESTS[request_name], 0
+    for seed in (2,) if is_slow else (0, 2):
         model = ending_model(small_config(**CONFIGURATIONS[configuration]), seed)
-        own, expected = both_ways(model, ragged_source(), **request)
+        own, expected = both_ways(model, ragged_source(), **asked)
         assert steps
         steps.clear()
         assert torch.equal(own, expected)
         different += len({tuple(row) for row in own.tolist()})
-    assert different > 5 or "max_new_tokens" in request  # where those of some models still begin alike
+    # Where those of some models still begin alike.
+    assert different > (2 if is_slow else 5) or "max_new_tokens" in asked
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -265,7 +266,7 @@ def test_new_weights_are_seen(config, steps):
     assert torch.equal(stepped, plain(model, **source))
     model.lm_head.weight.data[5:9] *= 1.5
     assert torch.equal(model.generate(**source), plain(model, **source))
-    # Neither do a new order of rows, of which the sums are the same, and a bias that the others have not.
+    # Neither do a new order of rows, of which the sums are the same, and a bias that the others lack.
     before = model.generate(**source)
     model.lm_head.weight.data.copy_(model.lm_head.weight.data.flip(0))
     exchanged = model.generate(**source)
@@ -426,7 +427,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("beams", [4, 1])
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_is_changed_inside_takes_effect_in_fast_steps(config, steps, change, beams):
+def test_a_change_inside_takes_effect_in_fast_steps(config, steps, change, beams):
     model = ending_model(config)
     before = model.generate(**ragged_source(), num_beams=beams)
     CHANGES[change](model)
@@ -435,7 +436,7 @@ def test_what_is_changed_inside_takes_effect_in_fast_steps(config, steps, change
     assert steps and same(own, expected) and not same(own, before)
 
 
-def test_what_is_changed_outside_is_called(config, steps):
+def test_a_change_outside_is_called(config, steps):
     calls = []
 
     class Own(VanillaTransformerForConditionalGeneration):
@@ -680,7 +681,7 @@ def test_a_look_at_a_model_leaves_it_as_it_was(config, steps, look):
 
 
 def test_a_model_whose_call_is_in_autocast_translates_outside_of_it(model, batch):
-    """As after a training in bfloat16, where Accelerate has put autocast around `forward` alone."""
+    """As after a training in bfloat16, where Accelerate has put autocast around `forward` only."""
     model.forward = torch.autocast("cpu", torch.bfloat16)(model.forward)
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     generated = model.generate(**inputs)

@@ -1,6 +1,7 @@
-"""What `export --to onnx` writes: the graphs beside the model, and what is refused."""
+"""The folder of `export --to onnx`: the graphs beside the model, and refusals."""
 
 import json
+import sys
 
 import pytest
 import torch
@@ -14,6 +15,24 @@ from vanilla_transformer.errors import ConversionError
 from vanilla_transformer.modeling_vanilla_transformer import VanillaTransformerSinusoidalPositions
 
 ONNX_CONFIGURATIONS = {**CONFIGURATIONS, "mish": {"hidden_act": "mish"}}  # an activation that CTranslate2 lacks
+# An export takes seconds a layer: the same values of fields, several at a time.
+EXPORTED = {
+    "pre-norm": {
+        **{"norm_first": True, "attention_bias": True, "v_head_dim": 16, "hidden_act": "gelu_new"},
+        **{"output_bias": True, "layer_norm_eps": 1e-3},
+    },
+    "learned": {**CONFIGURATIONS["untied, learned, gelu"], **CONFIGURATIONS["small keys"]},
+    "large keys": {
+        **CONFIGURATIONS["large keys"],
+        **{"hidden_act": "silu", "scale_embedding": False, "decoder_vocab_size": 64},
+    },
+    "small heads": {
+        **CONFIGURATIONS["small heads"],
+        **CONFIGURATIONS["sinusoids of tensor2tensor"],
+        "hidden_act": "mish",
+    },
+    "one head": {**CONFIGURATIONS["other ids"], "num_attention_heads": 1, "hidden_act": "quick_gelu"},
+}
 
 
 def decode_step_by_step(decode, config, encoded, mask, targets):
@@ -57,7 +76,7 @@ def test_all_padding_gives_numbers(model):
     assert bool(states.isfinite().all())
 
 
-def test_what_cannot_be_exported_is_refused(model_folder, tmp_path, capsys):
+def test_an_export_that_cannot_be_is_refused(model_folder, tmp_path, capsys):
     with pytest.raises(ConversionError, match="`precision` must be one of float32, int8 for ONNX, but is 'int4'"):
         export_onnx(model_folder, tmp_path / "out", "int4")
     (tmp_path / "taken").mkdir()
@@ -84,27 +103,20 @@ def test_the_command_says_which_part_it_writes_and_what_differs(model_folder, tm
     assert "ONNX: 1 of 2 parts done; writing the decoder's graph ..." in capsys.readouterr().err
 
 
-@pytest.mark.slow
-def test_without_the_libraries_the_command_says_what_to_install(model_folder, tmp_path, fresh_python):
-    shown = fresh_python(
-        f"""
-import contextlib, io
-from vanilla_transformer.cli import main
-errors = io.StringIO()
-with contextlib.redirect_stderr(errors):
-    assert main(["export", {str(model_folder)!r}, {str(tmp_path / "out")!r}, "--to", "onnx"]) == 2
-print(errors.getvalue())
-""",
-        blocked=("onnxscript",),
+def test_without_the_libraries_the_command_says_what_to_install(model_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    assert main(["export", str(model_folder), str(tmp_path / "out"), "--to", "onnx"]) == 2
+    assert (
+        'onnxscript is not installed. Install it: pip install "vanilla-transformer[onnx]"' in capsys.readouterr().err
     )
-    assert 'onnxscript is not installed. Install it: pip install "vanilla-transformer[onnx]"' in shown
+    assert not list(tmp_path.glob("out*"))
 
 
 @pytest.mark.slow
-def test_the_folder_is_one_that_transformers_js_loads(model_folder, tmp_path):
-    onnx = pytest.importorskip("onnx", reason='needs pip install "vanilla-transformer[onnx]"')
-    output = tmp_path / "onnx"
-    export_onnx(model_folder, output)
+def test_the_folder_is_one_that_transformers_js_loads(exported):
+    import onnx
+
+    output = exported / "onnx"
     config = json.loads((output / "config.json").read_text())
     assert (config["model_type"], config["d_model"], config["decoder_attention_heads"]) == ("marian", 32, 4)
     assert json.loads((output / "tokenizer_config.json").read_text())["tokenizer_class"] == "PreTrainedTokenizerFast"
@@ -123,14 +135,21 @@ def test_the_folder_is_one_that_transformers_js_loads(model_folder, tmp_path):
     assert "--engine onnxruntime" in card and 'dtype: "fp32"' in card and "library_name: transformers.js" in card
 
 
+def test_each_value_of_a_field_is_exported():
+    values = [{(name, value) for name, value in each.items()} for each in EXPORTED.values()]
+    for changes in ONNX_CONFIGURATIONS.values():
+        for change in changes.items():
+            assert any(change in each for each in values), change
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ONNX_CONFIGURATIONS)
+@pytest.mark.parametrize("name", EXPORTED)
 @torch.no_grad()
 def test_onnxruntime_computes_what_the_model_does_step_by_step(name, small_config, batch, tmp_path):
+    """Those of the paper's configuration with all its layers: test_onnxruntime_engine.py."""
     onnxruntime = pytest.importorskip("onnxruntime", reason='needs pip install "vanilla-transformer[onnx]"')
     pytest.importorskip("onnxscript", reason='needs pip install "vanilla-transformer[onnx]"')
-    layers = {} if name == "paper" else {"encoder_layers": 1, "decoder_layers": 1}  # an export takes seconds a layer
-    model = build_model(small_config, **layers, **ONNX_CONFIGURATIONS[name])
+    model = build_model(small_config, encoder_layers=1, decoder_layers=1, **EXPORTED[name])
     write_graphs(model, tmp_path)
     encoder, decoder = (
         onnxruntime.InferenceSession(str(tmp_path / f"{each}.onnx"), providers=["CPUExecutionProvider"])

@@ -101,7 +101,7 @@ def test_a_long_source_is_not_cut(model_folder, tmp_path, ours):
     assert not torch.equal(theirs._score_tokens(inputs, sequences), found)
 
 
-def test_what_it_does_not_have_is_refused_by_name(theirs, folder):
+def test_settings_that_it_lacks_are_refused_by_name(theirs, folder):
     for settings in ({"do_sample": True}, {"weight_precision": "int8"}, {"repetition_penalty": 1.2}):
         with pytest.raises(SettingsError, match=f"`{next(iter(settings))}` must be left out"):
             theirs.translate(["the"], settings)
@@ -185,7 +185,7 @@ def test_an_export_refuses_settings_that_the_engine_does_not_have(model_folder, 
     assert not (tmp_path / "refused").exists()
 
 
-def test_what_it_has_in_the_place_of_a_setting_is_said(model_folder, tmp_path, ours):
+def test_its_replacement_of_a_setting_is_said(model_folder, tmp_path, ours):
     settings = GenerationConfig.from_pretrained(model_folder)
     settings.update(early_stopping=True, suppress_tokens=[1, 5])
     settings.save_pretrained(model_folder)
