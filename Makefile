@@ -50,11 +50,12 @@ format: $(ENVIRONMENT)  ## let ruff put the code in order
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
 
-lint: $(ENVIRONMENT)  ## ruff, mypy, codespell and the conventions of transformers' models
+lint: $(ENVIRONMENT)  ## ruff, mypy, codespell, the words of docs/style.md and the conventions of transformers' models
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/codespell
+	$(VENV)/bin/python tests/words.py
 	$(VENV)/bin/python tests/conformance/lint.py
 
 conformance: $(ENVIRONMENT)  ## the tests that transformers has for all of its models

@@ -1,7 +1,7 @@
 """
-What is to happen before torch is loaded, and the console script `vanilla-transformer`.
+The settings before torch is loaded, and the console script `vanilla-transformer`.
 
-It stands beside the package, since importing anything in that loads torch.
+It lies beside the package, since importing anything in that loads torch.
 """
 
 import os
@@ -17,7 +17,7 @@ def limit_spinning() -> None:
 
     Otherwise they spin, and where other programs keep the cores busy each spins away the time that the others need. It
     has no effect once torch is loaded, nor on other OpenMP libraries (Windows, macOS), which do not read this setting.
-    What the environment says already stays.
+    Settings that are in the environment already stay.
     """
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
         os.environ["GOMP_SPINCOUNT"] = str(SPIN_COUNT)

@@ -52,7 +52,7 @@ TMX = """<?xml version="1.0" encoding="UTF-8"?>
 {}</body></tmx>
 """
 UNIT = '<tu><tuv xml:lang="en"><seg>{}</seg></tuv><tuv xml:lang="es"><seg><ph x="1">b</ph>{}</seg></tuv></tu>\n'
-# What tends to break programs.
+# Texts that tend to break programs.
 TOKENS = (
     *(b"\0", b"\r", b"\n\n", b"\xff\xfe", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"\xe2\x80\xa8", b"\x1f\x8b\x08"),
     *(b'"', b"'", b"\t", b",", b"{", b"}", b"[" * 2000, b"<", b"&a;", b"]]>", b"*a", b"!!x", b": ", b"- ", b"%"),

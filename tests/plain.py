@@ -92,6 +92,6 @@ def plain_loop():
 
 @torch.no_grad()
 def plain(model, *arguments, **kwargs):
-    """What `model.generate` gives by transformers' own loop."""
+    """Return the tokens of `model.generate` by transformers' own loop."""
     with plain_loop():
         return model.generate(*arguments, **kwargs)

@@ -139,7 +139,7 @@ def test_its_card_says_what_it_is_made_of_and_what_it_cannot_do():
 
 @pytest.mark.slow
 def test_a_plain_trainer_goes_on_from_it(model, tokenizer, tmp_path):
-    """What it learns in three epochs helps with sentences of the same subject that it was not shown."""
+    """Three epochs help with sentences of the same subject that it was not shown."""
 
     def encode(pairs):
         return [dict(tokenizer(source, text_target=target)) for source, target in pairs]

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.words import STYLE, find_words, list_files
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 MODELING = "vanilla_transformer/modeling_vanilla_transformer.py"
 NAMES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md", "CHANGELOG.md", "examples/README.md"]
@@ -166,14 +168,39 @@ def test_reports_have_the_same_head():
 OLDER = {"multi30k.md", "multi30k_half_hour.md"}
 
 
-def test_pages_use_the_words_of_the_style():
-    hooks = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
-    words = next(hook for repo in hooks for hook in repo["hooks"] if hook["id"] == "words")
-    card = (REPOSITORY / "model_card.md").read_text(encoding="utf-8")
-    for name, page in {**PAGES, "model_card.md": card}.items():
-        if not re.search(words["exclude"], name):
-            assert re.search(words["files"], name), name
-            assert not [line for line in page.splitlines() if re.search(words["entry"], line)], name
+def test_pages_and_code_use_the_words_of_the_style():
+    assert {STYLE.parent / "use.md", REPOSITORY / "model_card.md", REPOSITORY / MODELING} <= set(list_files())
+    assert [line for path in list_files() for line in find_words(path)] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("It is no folder.", True),
+        ("They are no words", True),
+        ("test_a_row_is_no_word", True),
+        ("the words alone", True),
+        ("It stands here", True),
+        ("which it has not", True),
+        ("What it does.", True),
+        ("test_what_it_does", True),
+        ("What does it do?", False),
+        ("where there is no word", False),
+        ("It is no longer.", False),
+        ("It has not ended yet", False),
+        ("a stand-in", False),
+    ],
+)
+def test_words_that_the_style_replaces_are_found(tmp_path, monkeypatch, text, found):
+    monkeypatch.setattr("tests.words.REPOSITORY", tmp_path)
+    codes = [f"x = 1  # {text}\n", f'"""{text}"""\n', f'def f():\n    """\n    {text}\n    """\n', f'x = "{text}"\n']
+    if "_" in text:
+        codes = [f"def {text}(): ...\n"] * 3 + [f"{text} = 1\n"]
+    names = []
+    for index, code in enumerate(codes):
+        (tmp_path / f"{index}.py").write_text(code)
+        names += [line.partition(":")[0] for line in find_words(tmp_path / f"{index}.py")]
+    assert names == (["0.py", "1.py", "2.py"] if found else [])  # a text of the program is not for readers of the code
 
 
 def test_the_version_has_one_home():

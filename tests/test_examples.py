@@ -1,4 +1,4 @@
-"""What examples/ shows runs, and its changes of the model train, save, load and decode on the fast steps."""
+"""The examples run, and their changes of the model train, save, load and decode on the fast steps."""
 
 import re
 import runpy
@@ -16,7 +16,7 @@ from vanilla_transformer import generation_vanilla_transformer
 README = (REPOSITORY / "examples" / "README.md").read_text(encoding="utf-8")
 EXAMPLES = sorted((REPOSITORY / "examples").glob("*.py"))
 SLOW = {"finetune_with_trainer"}
-# What each prints, among other lines.
+# A line that each prints.
 PRINTED = {
     "attention_picture": r"^picture: runs/attention\.png$",
     "embeddings": r"^1\.00 -?\d\.\d\d -?\d\.\d\d Where is the house\?$",

@@ -44,7 +44,7 @@ def test_a_number_makes_the_same_damage():
         (lambda folder: [None for _ in iter(int, 1)], "it took more than 1 seconds of a core"),
     ],
 )
-def test_what_is_no_clear_error_is_a_fault(monkeypatch, behave, said):
+def test_an_error_that_is_not_clear_is_a_fault(monkeypatch, behave, said):
     monkeypatch.setattr(fuzz, "SECONDS", 1)
     monkeypatch.setattr(fuzz, "prepare", lambda folder: (folder / "file").write_bytes(b"a"))
     monkeypatch.setitem(fuzz.KINDS, "bad", Kind("file", behave))

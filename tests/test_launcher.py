@@ -14,7 +14,7 @@ LAUNCHER = ["-c", "from vanilla_transformer_launcher import main; main()"]
 
 @pytest.fixture
 def settings_when_torch_is_loaded(tmp_path):
-    """What a program has in its environment when it first imports torch; a module in its place tells."""
+    """The environment of a program when it first imports torch; a module in its place prints it."""
     (tmp_path / "torch.py").write_text(
         f"import os\nprint(*(os.environ.get(name) for name in {OPENMP}), flush=True)\nos._exit(0)\n"
     )

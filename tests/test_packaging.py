@@ -1,4 +1,4 @@
-"""The wheel: what is in it, and that it works beside torch and transformers alone."""
+"""The wheel: what is in it, and that it needs only torch and transformers."""
 
 import subprocess
 import sys

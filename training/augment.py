@@ -66,7 +66,7 @@ class Origin:
 
 
 def find_origins(options: argparse.Namespace, real: ParallelText) -> list[Origin]:
-    """What there is to translate, by which model."""
+    """Text to translate, and its model."""
     texts = [
         ("forward", options.forward, real.sources, False),
         ("backward", options.backward, real.targets, True),
@@ -109,7 +109,7 @@ def pairs_of(translations: Iterable[tuple[str, str]], is_target: bool) -> Iterat
 
 
 def key(text: str) -> str:
-    """What two texts have in common that differ in case and white space only."""
+    """Return a key that two texts share which differ in case and white space only."""
     return " ".join(text.lower().split())
 
 

@@ -1,4 +1,4 @@
-"""What a run says on the screen: once, however many processes it has."""
+"""The messages of a run on the screen: once, however many processes it has."""
 
 import logging
 import os

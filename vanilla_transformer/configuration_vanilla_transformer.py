@@ -215,7 +215,7 @@ def with_cache_names(output_class: type[Output], module: str) -> type[Output]:
     return type(output_class.__name__, (output_class,), body)
 
 
-# What each preset changes in the defaults, which are the paper's base model. Names A to E are the rows of Table 3.
+# The changes of each preset to the defaults, which are the paper's base model. Names A to E are the rows of Table 3.
 PRESETS: dict[str, dict[str, str | float]] = {
     "tiny": {
         "encoder_layers": 4,
@@ -257,7 +257,7 @@ NO_POSITION_LIMIT = 2**31 - 1
 # Beyond these a file is damaged: building such a model would not come to an end.
 MOST_LAYERS, MOST_SIZE = 1_000, 1 << 24
 
-# What the paper, torch and other models call fields of the configuration, where one name cannot replace the other.
+# Names of fields in the paper, torch and other models, where one name cannot replace the other.
 OTHER_NAMES = {
     **dict.fromkeys(("N", "n_layer", "n_layers", "num_layers"), "encoder_layers` and `decoder_layers"),
     **dict.fromkeys(("h", "n_head", "n_heads", "nhead"), "num_attention_heads"),
@@ -307,7 +307,7 @@ AUTO_MAP = {
     "AutoModelForTokenClassification": f"{MODELING}.VanillaTransformerForTokenClassification",
 }
 
-# What `transformers.pipeline` finds in a repository of a model that translates.
+# The pipelines that transformers finds in a repository of a model that translates.
 CUSTOM_PIPELINES = {
     "translation": {
         "impl": "pipeline_vanilla_transformer.VanillaTransformerTranslationPipeline",

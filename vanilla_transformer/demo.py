@@ -44,7 +44,7 @@ if __name__ == "__main__":
 
 class Demo:
     """
-    What the app does, without its looks.
+    The work of the app, without its looks.
 
     Args:
         model, tokenizer: of a translation model.

@@ -1,4 +1,4 @@
-"""What a folder for another engine says of itself, in a file beside the engine's own."""
+"""The facts about a folder for another engine, in a file beside the engine's own."""
 
 import dataclasses
 import json
@@ -20,7 +20,7 @@ ENGINES_OF_FORMATS = {"ctranslate2": "ctranslate2", "onnx": "onnxruntime"}
 @dataclass(frozen=True)
 class Exported:
     """
-    What an exported model is, and how it translates.
+    Facts about an exported model, and its settings of the search.
 
     Attributes:
         format: the name of the target, a key of `ENGINES_OF_FORMATS`.

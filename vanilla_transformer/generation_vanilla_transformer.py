@@ -86,7 +86,7 @@ GenerateDecoderOnlyOutput = with_cache_names(GenerateDecoderOnlyOutput, __name__
 GenerateEncoderDecoderOutput = with_cache_names(GenerateEncoderDecoderOutput, __name__)
 
 Generated = torch.Tensor | ModelOutput
-# What log P(Y|X) is divided by, of a length |Y| or a tensor of lengths.
+# The divisor of log P(Y|X), of a length |Y| or a tensor of lengths.
 Penalty = Callable[[int | torch.Tensor], float | torch.Tensor]
 # Of a step: scores, logits, or the states or attentions of all layers.
 Recorded = torch.Tensor | tuple[torch.Tensor, ...]
@@ -327,7 +327,7 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
 
     @staticmethod
     def _requested(generation_config: GenerationConfig | None, kwargs: Named, name: str) -> Any:
-        """What this call asks for, by argument or else by the configuration passed to it."""
+        """Return the setting of this call, by argument or else by the configuration passed to it."""
         value = kwargs.get(name)
         return value if value is not None else getattr(generation_config, name, None)
 
@@ -374,7 +374,7 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
         cache.self_attention_cache.reorder_cache(beam_idx)
         return cache
 
-    # What an engine besides torch overrides: whether its steps are all that a request needs, and these.
+    # An engine besides torch overrides two methods: whether its steps are all that a request needs, and the steps.
 
     def _can_be_fast(
         self, input_ids: torch.Tensor, settings: GenerationConfig, synced_gpus: bool, model_kwargs: Named
@@ -459,7 +459,7 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
 @dataclass
 class Request:
     """
-    What a search is asked for.
+    The request to a search.
 
     Attributes:
         encoded (`torch.Tensor` of shape (B, S, D)), mask (`torch.Tensor` of shape (B, S) or `None`): the source.
@@ -566,7 +566,7 @@ def find_forbidden(processors: LogitsProcessorList, device: torch.device) -> For
 
 
 class Steps(Protocol):
-    """What a search needs of a decoder: the next logits of every row, and rows that move."""
+    """The interface of a decoder for the search: the next logits of every row, and rows that move."""
 
     def step(self, ids: torch.Tensor) -> Iterable[torch.Tensor]:
         """All tokens so far of every row (N, L) -> float32 logits of the next in chunks of rows (R, V)."""
@@ -1104,7 +1104,7 @@ def beam_search(
 
 
 def length_penalty(alpha: float, is_gnmt: bool) -> Penalty:
-    """What log P(Y|X) is divided by: ((5 + |Y|) / 6)^α of GNMT, or |Y|^α."""
+    """Return the divisor of log P(Y|X): ((5 + |Y|) / 6)^α of GNMT, or |Y|^α."""
     if is_gnmt:
         return lambda length: ((5 + length) / 6) ** alpha
     return lambda length: length**alpha

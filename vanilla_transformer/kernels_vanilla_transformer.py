@@ -45,7 +45,7 @@ HAS_ONEDNN: bool = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_p
 
 
 def autocast_dtype(device: torch.device) -> torch.dtype | None:
-    """What autocast computes in on a device; `None` where it is off."""
+    """Return the type in which autocast computes on a device; `None` where it is off."""
     return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
 
 
@@ -55,7 +55,7 @@ def autocast_dtype(device: torch.device) -> torch.dtype | None:
 
 
 class Dropout16BitContext(FunctionCtx):
-    """What `Dropout16Bit` keeps for the way back."""
+    """The state that `Dropout16Bit` keeps for the way back."""
 
     saved_tensors: tuple[torch.Tensor]
     scale: float
@@ -117,7 +117,7 @@ def is_for_onednn(*matrices: torch.Tensor) -> bool:
         and is_amd_with_avx512()
         and torch.backends.mkldnn.enabled
         and torch.backends.mkl.is_available()
-        # What records or transforms operations knows those of torch.
+        # Tools that record or transform operations know those of torch.
         and torch._C._get_tracing_state() is None
         and not torch._C._len_torch_dispatch_stack()
         and not torch._C._len_torch_function_stack()
@@ -159,7 +159,7 @@ def add_matmul(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> 
 
 
 class ProductContext(FunctionCtx):
-    """What is kept for the way back of a product."""
+    """The state that is kept for the way back of a product."""
 
     saved_tensors: tuple[torch.Tensor, torch.Tensor]
     needs_input_grad: tuple[bool, ...]
@@ -294,14 +294,14 @@ class PackedWeights:
         return known[key][1]
 
 
-# What changes with a parameter, if there is one: its address, version, type and sums.
+# The stamp of a parameter, if there is one: its address, version, type and sums.
 Stamp = tuple[int, int, torch.dtype, tuple[int, float]] | None
 Stamps = tuple[Stamp, ...]
-# What was packed for a layer, by precision and number of layers, with a stamp of its weights.
+# The packed weights of a layer, by precision and number of layers, with a stamp of its weights.
 KNOWN: "weakref.WeakKeyDictionary[nn.Module, dict[tuple[str | None, int], tuple[Stamps, Product | None]]]" = (
     weakref.WeakKeyDictionary()
 )
-# What this thread multiplies by, and what it holds for the next `packed` blocks.
+# The weights that this thread multiplies by, and those that it holds for the next `packed` blocks.
 PACKED: ContextVar[PackedWeights | None] = ContextVar("PACKED", default=None)
 HELD: ContextVar[dict[str | None, PackedWeights] | None] = ContextVar("HELD", default=None)
 
@@ -461,7 +461,7 @@ class LabelSmoothedCrossEntropy(torch.autograd.Function):
         is_real, targets = is_real.unsqueeze(-1), labels.unsqueeze(-1)  # (N, 1)
         real_states = hidden_states * is_real
 
-        # What does not depend on the logits: h · (w_y - mean_v w_v), and its gradients with those of -z_y.
+        # The part that does not depend on the logits: h · (w_y - mean_v w_v), and its gradients with those of -z_y.
         target_rows, mean_row = F.embedding(labels, weight), weight.mean(dim=0)
         total = label_smoothing * (real_states * (target_rows - mean_row)).sum()
         hidden_gradient = weight_gradient = None

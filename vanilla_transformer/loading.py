@@ -174,7 +174,7 @@ def load_parts(
 
 def read_generation_config(folder: Path) -> Named | None:
     """
-    What `generate` goes by in a folder; none without the file.
+    Return the settings of `generate` in a folder; none without the file.
 
     Raises:
         ModelFolderError: if it is damaged.

@@ -46,7 +46,7 @@ LICENSES = frozenset(
         """,
     )
 )
-# What the Hub calls the library of an exported model.
+# Names that the Hub has for the library of an exported model.
 LIBRARIES = {"ctranslate2": "ctranslate2", "onnx": "onnx"}
 # Tasks by the Hub's names: what a model of each is, and what its training text is counted in.
 TASKS = {
@@ -64,7 +64,7 @@ HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 @dataclass
 class ModelCardFacts:
     """
-    What a card says of a model and its configuration does not. Nothing is guessed: what is `None` is left out.
+    Facts about a model that its card has and its configuration lacks. Nothing is guessed: `None` is left out.
 
     Attributes:
         task: one of `TASKS`.
@@ -124,7 +124,7 @@ class ModelCardFacts:
     @classmethod
     def load(cls, folder: str | Path) -> "ModelCardFacts":
         """
-        What a folder says of its model; a folder without the file says nothing.
+        Read the facts in the folder of a model; a folder without the file says nothing.
 
         Raises:
             ModelCardError: for a file that is damaged or has fields of another version.
@@ -270,7 +270,7 @@ def folder_card(folder: str | Path, place: ModelPlace) -> ModelCard:
 
 
 def card_metadata(facts: ModelCardFacts, place: ModelPlace) -> ModelCardData:
-    """What the Hub reads of a card."""
+    """Return the part of a card that the Hub reads."""
     native = place.original is not None
     measured = [
         EvalResult(

@@ -102,7 +102,7 @@ class VanillaTransformerScaledEmbedding(nn.Embedding):
 
     @property
     def embed_scale(self) -> float:
-        """What rows of the weight are multiplied by; PEFT's adapters of embeddings ask for it by this name."""
+        """The factor of the rows of the weight; PEFT's adapters of embeddings ask for it by this name."""
         return math.sqrt(self.embedding_dim) if self.is_scaled else 1.0
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
@@ -310,7 +310,7 @@ class VanillaTransformerAttention(nn.Module):
 
 class VanillaTransformerLayer(GradientCheckpointingLayer):
     """
-    What encoder and decoder layers share: the feed-forward network and the residual connection with its norm.
+    The common part of encoder and decoder layers: the feed-forward network and the residual connection with its norm.
 
     The feed-forward network is max(0, x W1 + b1) W2 + b2 at every position (§3.3).
     """
@@ -468,7 +468,7 @@ class VanillaTransformerPreTrainedModel(PreTrainedModel):
 
 # trf-ignore: TRF013 (the encoder and the decoder end with `post_init`)
 class VanillaTransformerStack(VanillaTransformerPreTrainedModel):
-    """What encoder and decoder share: embeddings plus positions at the bottom, with `norm_first` a norm on top."""
+    """The common part of both stacks: embeddings plus positions at the bottom, with `norm_first` a norm on top."""
 
     reads_target = False
 
@@ -1057,7 +1057,7 @@ class VanillaTransformerForCausalLM(VanillaTransformerCausalGenerationMixin, Van
 
 # trf-ignore: TRF013 (its heads end with `post_init`)
 class VanillaTransformerEncoderHead(VanillaTransformerPreTrainedModel):
-    """What the heads on the encoder share (the line of BERT)."""
+    """The common part of the heads on the encoder (the line of BERT)."""
 
     def __init__(self, config: VanillaTransformerConfig):
         config = config.with_stacks(encoder=True, decoder=False)

@@ -39,7 +39,7 @@ FIRST_CHUNK, LARGEST_CHUNK = 32, 1024
 
 # A source with more than so many times the tokens of the longest one of the training is far from all that was learned.
 FAR_LONGER = 2
-# What counts as the longest one where a model does not say: few sentences have more tokens.
+# The length of the longest one where a model does not say: few sentences have more tokens.
 UNKNOWN_LONGEST_SOURCE = 128
 
 # Marks that end a sentence before a space and what may begin another. They occur in numbers and names too.
@@ -100,7 +100,7 @@ AFTER_ORDINAL = re.compile(
 )
 LOOK = 40  # characters to either side of a mark in which what decides is looked for
 
-# What a translation copies. A mark at the end of an address belongs to the sentence.
+# Things that a translation copies. A mark at the end of an address belongs to the sentence.
 EMOJI = "[\U0001f1e6-\U0001f1ff\U0001f300-\U0001faff\u2600-\u27bf\u2b50\u2b55\u203c\u2049]"
 # The ends of addresses without "www", but those that are words.
 TOP_LEVELS = "com|org|net|edu|gov|info|io|dev|app|ai|tv|eu|uk|de|fr|es|mx|ar|br|pt|nl|ch|ca|au|jp|cn|ru|pl|se|dk|fi"
@@ -302,7 +302,7 @@ class VanillaTransformerTranslationPipeline(Pipeline):
             Whether a text in capitals, or with a capital in each word, is translated in small letters; capitals become
             capitals again. Without it `model.generation_config.restore_case` holds.
         prefix (`str`, *optional*):
-            What every translation begins with; the search goes on from there. A score counts it too.
+            The beginning of every translation; the search goes on from there. A score counts it too.
         return_alignments (`bool`, defaults to `False`):
             Adds `"alignment"`: pairs of words, "0-0 1-2", as `align_words` finds them.
         progress (`bool` or `tqdm`, defaults to `False`):
@@ -486,7 +486,7 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         """
         The translations of sentences, in the order given, with what they copy and the white space around them.
 
-        What the model loses of that is hidden behind symbols, and the sentence translated again.
+        Things that the model loses are hidden behind symbols, and the sentence is translated again.
         """
         if return_scores and generate_arguments.get("decoder_input_ids") is not None:
             raise ValueError(
@@ -635,7 +635,7 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         return {"sequences": sequences, "scores": scores}
 
     def _setting(self, generate_arguments: Named, name: str, default: Any) -> Any:
-        """What `generate` goes by: an argument, or the configuration passed to it, or the model's own."""
+        """Return a setting of `generate`: an argument, or the configuration passed to it, or the model's own."""
         given = generate_arguments.get("generation_config")
         places = [generate_arguments, {} if given is None else vars(given), vars(self.model.generation_config)]
         return next((place[name] for place in places if place.get(name) is not None), default)

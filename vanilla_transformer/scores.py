@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# What JSON writes.
+# The values that JSON writes.
 Json = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 # All that is measured, with the names of what has no signature, in the order in which they are shown.
 MEASURES = {
@@ -26,7 +26,7 @@ MEASURES = {
     "f1": "F1",
 }
 COUNTED = ("unanswered",)  # kept beside them, and not shown
-# What is kept of a BLEU score beside its value, by the names of its fields: the names in results end with them.
+# The parts of a BLEU score beside its value, by the names of its fields: the names in results end with them.
 LENGTHS = ("brevity_penalty", "length_ratio")
 # Scores of translations. Each has a signature, which begins with its name.
 SIGNED = ("bleu", "chrf", "ter", "meteor", "compound_bleu")
@@ -145,7 +145,7 @@ class Robustness:
 @dataclass(frozen=True)
 class Results:
     """
-    What a run measured.
+    The measurements of a run.
 
     Attributes:
         splits: the scores of each text, by its name: "validation", "test" and others.

@@ -1,4 +1,4 @@
-"""What the recurrent and the convolutional model share: memories that do not grow, and how weights begin."""
+"""Parts of the recurrent and of the convolutional model: memories that do not grow, and how weights begin."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from vanilla_transformer.modeling_vanilla_transformer import own_cache
 
 class StateLayer(DynamicLayer):
     """
-    What a layer remembers of all tokens so far: tensors of one size, which each call replaces.
+    The memory of a layer of all tokens so far: tensors of one size, which each call replaces.
 
     Attributes:
         keys, values (`torch.Tensor` of shape (N, ...)): the memory of each row.

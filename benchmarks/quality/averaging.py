@@ -1,5 +1,5 @@
 """
-What averaging checkpoints is worth, and which length penalty: NLL and BLEU of a validation text for several of both.
+The worth of averaging checkpoints and of length penalties: NLL and BLEU of a validation text for several of both.
 
     python -m benchmarks.quality.averaging runs/multi30k_en_de --source val.en --reference val.de --tokenize none \
         --windows 1 5 10 20 --length_penalties 0 0.6 1

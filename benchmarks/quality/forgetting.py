@@ -1,5 +1,5 @@
 """
-What each remedy against forgetting gives: BLEU on new and on old text after a fine-tuning with and without it.
+The gain of each remedy against forgetting: BLEU on new and on old text after a fine-tuning with and without it.
 
     python -m benchmarks.quality.forgetting --init_from runs/own_files --old train.en train.es \
         --old_test test.en test.es --seeds 1 2 3 --output_dir runs/forgetting \

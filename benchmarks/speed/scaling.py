@@ -33,7 +33,7 @@ MODULE = "benchmarks.speed.scaling"
 @dataclass(frozen=True)
 class Point:
     """
-    What is done at one point of a curve.
+    The work at one point of a curve.
 
     Attributes:
         length: tokens of a source, and of its target.
@@ -94,7 +94,7 @@ CURVES = {
 
 
 def prepare(point: Point) -> Callable[[], object]:
-    """What a point does, ready to be timed."""
+    """The work of a point, ready to be timed."""
     torch.manual_seed(0)
     shape = replace(SHAPES["tiny"], layers=point.layers)
     model = VanillaTransformerForConditionalGeneration(our_config(shape))

@@ -1,5 +1,5 @@
 """
-What `benchmarks.speed.trees` measures, in a process that has the package of one tree: CPU seconds of whole calls.
+The work of `benchmarks.speed.trees`, in a process that has the package of one tree: CPU seconds of whole calls.
 
 It is run as a file and imports nothing of its own tree, so that it works for any state of the package.
 """

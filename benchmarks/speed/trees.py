@@ -1,5 +1,5 @@
 """
-What a change costs: CPU seconds of translating and training with the package of two trees, side by side, in turn.
+The cost of a change: CPU seconds of translating and training with the package of two trees, side by side, in turn.
 
     git worktree add ../before COMMIT
     python -m benchmarks.speed.trees ../before . --output benchmarks/results/trees.md

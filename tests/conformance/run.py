@@ -28,8 +28,8 @@ REPOSITORY = HERE.parents[1]
 WORK = REPOSITORY / ".conformance"
 RESULTS = REPOSITORY / "benchmarks" / "results"
 
-# What the common tests import and the source distribution leaves out. No test of ours is taken out by them: the mixins
-# behind these names are not published.
+# Modules that the common tests import and the source distribution leaves out. No test of ours is taken out by them:
+# the mixins behind these names are not published.
 STUBS = {
     "__init__.py": "",
     "generation/__init__.py": "",

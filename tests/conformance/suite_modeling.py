@@ -73,7 +73,7 @@ class CausalTester(Tester):
 
 
 class EncoderTester(Tester):
-    """It has no loss to train with, and its class stands in no table of those that have none."""
+    """It has no loss to train with, and its class is in none of the tables of those that have none."""
 
     def __init__(self, parent, is_encoder_decoder):
         super().__init__(parent, is_encoder_decoder)

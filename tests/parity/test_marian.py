@@ -68,7 +68,7 @@ def test_greedy_translations_equal_marians(model, batch):
         ),
     ],
 )
-def test_what_marian_cannot_hold_is_refused_by_name(small_config, changes, named):
+def test_fields_that_marian_cannot_hold_are_refused_by_name(small_config, changes, named):
     model = VanillaTransformerForConditionalGeneration(small_config(**changes))
     with pytest.raises(ConversionError, match=named):
         to_marian(model)

@@ -60,7 +60,7 @@ def test_help_needs_no_library():
     assert done.stdout == "set()\n"
 
 
-def test_what_fields_may_be_is_what_the_libraries_know():
+def test_fields_may_have_the_values_that_the_libraries_know():
     assert tuple(configuration_vanilla_transformer.PRESETS) == PRESETS
     assert tuple(generation_vanilla_transformer.LENGTH_PENALTY_TYPES) == LENGTH_PENALTY_TYPES
     assert sorted(HUB_STRATEGIES) == sorted(HubStrategy)
@@ -370,7 +370,7 @@ def test_the_trainers_schedules_are_open_without_the_papers(recipe):
         ("noam: false\nlearning_rate: 0.001\nlr_scheduler_type: linear\n", []),
         ("learning_rate: 0.001\nlr_scheduler_type: linear\n", ["--noam", "false"]),
         ("learning_rate: 0.001\nlr_scheduler_type: linear\n", ["--no_noam"]),
-        # What the recipe says of the schedule that the command line leaves is idle.
+        # Fields of the schedule that the command line leaves are idle.
         ("noam_scale: 2\n", ["--noam", "false", "--learning_rate", "0.001", "--lr_scheduler_type", "linear"]),
     ):
         training = parse_recipe([recipe(content), *arguments]).training

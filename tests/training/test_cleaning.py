@@ -16,7 +16,7 @@ from training.recipe.fields import DataFields
 from vanilla_transformer.errors import RecipeError
 
 
-def test_what_is_left_out_is_counted_by_reason():
+def test_pairs_that_are_left_out_are_counted_by_reason():
     pairs = [(f"sentence number {i}", f"la frase número {i}") for i in range(20)]
     pairs += [
         ("", "x"),
@@ -56,7 +56,7 @@ def test_the_held_out_part_shares_no_side_and_does_not_depend_on_the_order():
 
 
 @pytest.mark.parametrize("pairs", [[("a", "b")], [("a", "b"), ("a", "c")]])
-def test_what_cannot_be_parted_is_refused(pairs):
+def test_a_text_that_cannot_be_parted_is_refused(pairs):
     with pytest.raises(RecipeError, match="none that could be held out"):
         hold_out(ParallelText.from_pairs(pairs), at_most=2000)
 

@@ -76,7 +76,7 @@ def test_a_text_from_the_cache_is_the_text_that_is_read(sides, tmp_path, monkeyp
     assert [path.suffix for path in (tmp_path / "cache" / "vanilla_transformer").iterdir()].count(".part") == 0
 
 
-def test_what_matters_gives_another_text_and_what_does_not_the_same(sides, cached, tmp_path):
+def test_settings_that_matter_give_another_text_and_others_the_same(sides, cached, tmp_path):
     named = sides("")
     first = load_clean(DataFields(**named, **FIELDS), "train")[0]
     moved = {name: shutil.copy(path, f"{path}.moved") for name, path in named.items()}
@@ -113,7 +113,7 @@ def test_a_damaged_entry_is_made_anew(sides, cached, damage, capsys):
     assert "is damaged, and is made anew" in capsys.readouterr().out
 
 
-def test_what_a_killed_run_left_is_cleared_and_a_failed_one_leaves_nothing(sides, cached, monkeypatch):
+def test_files_of_a_killed_run_are_cleared_and_a_failed_one_leaves_none(sides, cached, monkeypatch):
     cached.mkdir(parents=True)
     arguments = DataFields(**sides(""), **FIELDS)
     key = load_clean(arguments, "train")[0].key

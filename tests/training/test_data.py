@@ -299,7 +299,7 @@ def test_a_table_as_excel_writes_it_is_read_whatever_its_encoding_and_separator(
     assert text.rows == [2, 3]
 
 
-def test_what_was_found_of_a_table_is_said(write, capsys):
+def test_findings_about_a_table_are_said(write, capsys):
     arguments = DataFields(source_column="English", target_column="Spanish")
     path = write("excel.csv", write_excel(";").encode("cp1252"))
     load_split(dataclasses.replace(arguments, train_file=path), "train")

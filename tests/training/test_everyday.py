@@ -38,7 +38,7 @@ def test_shares_are_those_of_the_pairs():
     assert sum(pair == (source, target) for pair in shown) / 5000 == pytest.approx(0.4, abs=0.03)
 
 
-def test_what_a_pair_becomes_depends_on_seed_epoch_and_row_only():
+def test_the_change_of_a_pair_depends_on_seed_epoch_and_row_only():
     first, again, other = (Everyday(PAIRS, DEFAULT_SHARES, seed) for seed in (1, 1, 2))
     rows = range(400)
     shown = [first(*PAIRS[row % 5], row, epoch=3) for row in rows]
@@ -48,7 +48,7 @@ def test_what_a_pair_becomes_depends_on_seed_epoch_and_row_only():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_copies_stand_on_both_sides(kind):
+def test_copies_are_on_both_sides(kind):
     everyday = Everyday(PAIRS, {**NOTHING, "copies": 1.0}, seed=1)
     for number in range(300):
         pair, item = everyday.with_copy(Pair(*PAIRS[number % 5]), random.Random(number), kind)

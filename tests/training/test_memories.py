@@ -1,4 +1,4 @@
-"""What translators have: TMX and XLIFF."""
+"""The files that translators have: TMX and XLIFF."""
 
 import gzip
 import os
@@ -141,7 +141,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
-# What begins a file, a unit of it, and what ends it.
+# The beginning of a file, a unit of it, and its end.
 LARGE = {
     "large.tmx": (
         '<tmx version="1.4"><header/><body>\n',

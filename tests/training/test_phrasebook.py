@@ -47,7 +47,7 @@ def test_an_english_sentence_has_one_translation(sentences):
         assert pairs.setdefault(sentence.english, sentence.spanish) == sentence.spanish
 
 
-def test_test_sentences_are_those_with_a_combination_that_training_has_not(corpus, sentences):
+def test_test_sentences_are_those_with_a_combination_that_training_lacks(corpus, sentences):
     combinations = {sentence.english: sentence.combinations for sentence in sentences}
     seen = {
         combination
@@ -79,7 +79,7 @@ def test_the_grammar(english, spanish):
     assert pairs[english] == spanish
 
 
-def test_adjectives_agree_and_buen_stands_before_its_noun():
+def test_adjectives_agree_and_buen_is_before_its_noun():
     assert [agree("rojo", gender, plural) for gender in "mf" for plural in (False, True)] == [
         "rojo",
         "rojos",

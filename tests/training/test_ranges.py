@@ -1,4 +1,4 @@
-"""What a field may be: both ends of every range."""
+"""Values that a field may have: both ends of every range."""
 
 import dataclasses
 import math

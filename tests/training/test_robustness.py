@@ -40,7 +40,7 @@ def test_each_copy_is_scored_with_and_without_what_the_pipeline_does():
     ]
 
 
-def test_what_is_not_copied_is_seen():
+def test_a_thing_that_is_not_copied_is_seen():
     rows = measure(Echo({}, copies=False), ParallelText.from_pairs(PAIRS), "es")
     assert all(row.pipeline == 0 for row in rows if row.copy not in COPIES)
     assert share_copied(["a {x}", "b {y}", "{z} c"], ["{x}", "{y}", "{z}"], ["{x}", "{y} {y}", ""]) == pytest.approx(

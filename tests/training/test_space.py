@@ -15,7 +15,7 @@ class Gradio:
 
 @pytest.fixture
 def calls(monkeypatch):
-    """What the client is asked for, and the files that a push has."""
+    """The requests to the client, and the files that a push has."""
     noted = {}
 
     class Api:

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("training", "vanilla_transformer")
-# Each imports only what stands before it; the names are those of rooms and of modules beside them.
+# Each imports only rooms before it; the names are those of rooms and of modules beside them.
 TRAINING = ("log", "recipe", "metrics", "data", "engine", "tasks", "publish")
 GROUND = ("errors", "scores", "text")
 # Libraries, and where they are imported.
@@ -107,7 +107,7 @@ def test_no_imports_run_in_a_circle():
 
 
 @pytest.mark.parametrize("module", TRAINED)
-def test_a_room_imports_only_what_stands_before_it(module):
+def test_a_room_imports_only_rooms_before_it(module):
     room = find_room(module)
     if room in TRAINING:
         later = TRAINING[TRAINING.index(room) + 1 :]
@@ -128,7 +128,7 @@ def test_the_ground_imports_nothing_of_ours(name):
     assert set(find_own_imports(f"vanilla_transformer.{name}")) <= {"vanilla_transformer.errors"}
 
 
-def test_what_goes_to_the_hub_imports_only_what_goes_with_it():
+def test_files_that_go_to_the_hub_import_only_each_other():
     for module in filter(is_remote, read_modules()):
         assert all(map(is_remote, find_own_imports(module))), module
 

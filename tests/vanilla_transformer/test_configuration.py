@@ -82,7 +82,7 @@ def test_the_papers_names_are_aliases():
     assert VanillaTransformerConfig.from_preset("big", d_model=512).hidden_size == 512
 
 
-def test_the_layers_of_a_decoder_alone_have_the_common_name():
+def test_the_layers_of_a_model_without_an_encoder_have_the_common_name():
     alone = {"is_encoder_decoder": False, "is_decoder": True, "encoder_layers": 2}
     for config in (
         VanillaTransformerConfig(**alone, num_hidden_layers=3),

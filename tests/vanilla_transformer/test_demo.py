@@ -1,4 +1,4 @@
-"""What the demo does, without gradio; and the files of a Space."""
+"""The work of the demo, without gradio; and the files of a Space."""
 
 import re
 

@@ -27,7 +27,7 @@ def test_an_endless_word_is_cut_and_others_are_not():
     assert str(pickle.loads(pickle.dumps(UserError("as it is")))) == "as it is"
 
 
-def test_what_the_machine_says_is_one_line(capsys):
+def test_an_error_of_the_machine_is_one_line(capsys):
     assert run_command(fail(FileNotFoundError(2, "No such file or directory", "x"))) == 2
     assert capsys.readouterr().err == "error: [Errno 2] No such file or directory: 'x'\n"
 
@@ -43,7 +43,7 @@ def test_an_interruption_has_its_own_line_and_status(capsys):
     assert capsys.readouterr().err == "interrupted. Repeat the command.\n"
 
 
-def test_what_a_library_says_of_settings_is_the_user_s():
+def test_an_error_of_a_library_about_settings_is_the_user_s():
     with pytest.raises(SettingsError, match="num_beams"), settings_of_the_user(ValueError):
         raise ValueError("num_beams")
     with pytest.raises(ConversionError), settings_of_the_user(ValueError):

@@ -1,4 +1,4 @@
-"""What the pipeline does for text as people type it: white space, letter case, and what a translation copies."""
+"""The pipeline on text as people type it: white space, letter case, and things that a translation copies."""
 
 import pytest
 
@@ -26,7 +26,7 @@ from vanilla_transformer.pipeline_vanilla_transformer import Shown, find_items, 
         ("100% sure, and 3 < 4 > 2", ["100%", "3", "4", "2"]),
     ],
 )
-def test_what_is_copied(text, items):
+def test_things_that_are_copied(text, items):
     assert [item.text for item in find_items(text)] == items
     assert all(text[item.start : item.end] == item.text for item in find_items(text))
 

@@ -263,7 +263,7 @@ def test_cache_kinds_give_the_same_tokens(model, inputs, beams):
 
 
 @pytest.mark.parametrize("cache", [None, "static"])
-def test_a_left_padded_prefix_equals_the_prefix_alone(model, inputs, cache):
+def test_a_left_padded_prefix_equals_the_prefix_by_itself(model, inputs, cache):
     source = {name: tensor[:1] for name, tensor in inputs.items()}
     settings = {"max_new_tokens": 6, "cache_implementation": cache}
     alone = model.generate(**source, decoder_input_ids=torch.tensor([[0, 7]]), **settings)

@@ -143,7 +143,7 @@ def test_layers_that_do_something_else_do_it(products, change):
     assert not products
 
 
-def test_what_is_not_plain_float32_goes_to_torch(products):
+def test_products_of_other_types_than_float32_go_to_torch(products):
     layer, states = nn.Linear(11, 5), torch.randn(6, 11)
     assert linear(layer.double(), states.double()).dtype == torch.float64
     layer.float()

@@ -148,7 +148,7 @@ def test_transforms_of_functions_train(model, batch):
     model(**batch).loss.backward()
     for name, parameter in parameters.items():
         torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-4, atol=1e-6)
-    model.model.encoder.layers[0].dropout.p = 0.3  # its own kernel stands aside
+    model.model.encoder.layers[0].dropout.p = 0.3  # its own kernel is not used
     assert torch.isfinite(torch.func.grad(loss)(parameters)["model.encoder.layers.0.fc1.weight"]).all()
 
 

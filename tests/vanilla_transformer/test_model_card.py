@@ -146,7 +146,7 @@ def test_both_forms_of_a_model_name_each_other(facts):
     assert not {"model-index", "metrics", "model_name", "base_model"} & set(metadata)  # its scores are the original's
 
 
-def test_what_is_not_known_is_left_out():
+def test_facts_that_are_not_known_are_left_out():
     text = str(render_model_card(ModelCardFacts(), CONFIG, 1, REPOSITORY))
     assert "This model was not scored." in text
     assert all(
@@ -156,7 +156,7 @@ def test_what_is_not_known_is_left_out():
     assert not {"language", "license", "datasets", "base_model", "metrics", "model-index"} & set(metadata_of(text))
 
 
-def test_a_folder_that_training_started_from_is_no_repository(facts):
+def test_a_folder_that_training_started_from_is_not_a_repository(facts):
     facts.base_model = "runs/own_files"
     text = str(render_model_card(facts, CONFIG, 1, REPOSITORY))
     assert "fine-tuned from `runs/own_files`" in text and "base_model" not in metadata_of(text)
@@ -218,7 +218,7 @@ def test_only_the_papers_decoding_is_called_that(model_folder):
 
 
 @pytest.mark.parametrize("code", ["german", "xx", "e", "", "EN", "EN-us", "zzz1"])
-def test_what_is_no_language_is_refused(code, facts):
+def test_a_word_that_is_not_a_language_is_refused(code, facts):
     with pytest.raises(ModelCardError, match=f"`target_lang` is '{code}'"):
         check_language(code, "target_lang")
     facts.source_lang = code or "none"
@@ -231,7 +231,7 @@ def test_languages_are_known(code):
     check_language(code)
 
 
-def test_what_is_no_licence_or_data_set_is_refused(facts):
+def test_a_word_that_is_not_a_licence_or_data_set_is_refused(facts):
     with pytest.raises(ModelCardError, match=r"`license` is 'Apache-2', .* Did you mean apache-2.0\?"):
         check_license("Apache-2")
     facts.license = "mine"

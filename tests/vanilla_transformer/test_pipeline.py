@@ -20,8 +20,8 @@ def translator(model_folder):
     return VanillaTransformerTranslationPipeline(model=model, tokenizer=tokenizer, device="cpu")
 
 
-def alone(translator, text, **settings):
-    """What `generate` makes of one text."""
+def translate_one(translator, text, **settings):
+    """Translate one text by `generate`."""
     inputs = translator.tokenizer(text, return_tensors="pt", split_special_tokens=True)
     return translator.tokenizer.batch_decode(translator.model.generate(**inputs, **settings), skip_special_tokens=True)
 
@@ -39,8 +39,8 @@ def calls(translator, monkeypatch):
     return shapes
 
 
-def test_each_text_as_if_it_were_alone_and_in_its_place(translator):
-    expected = [alone(translator, text)[0] if text.strip() else text for text in TEXTS]
+def test_each_text_is_translated_as_by_itself_and_in_its_place(translator):
+    expected = [translate_one(translator, text)[0] if text.strip() else text for text in TEXTS]
     assert [result["translation_text"] for result in translator(TEXTS)] == expected
     assert translator(TEXTS[0]) == [{"translation_text": expected[0]}]
     streamed = translator(text for text in TEXTS)
@@ -61,7 +61,7 @@ def test_batches_hold_similar_lengths_within_their_budget(translator, calls):
 
 def test_generate_arguments_of_constructor_and_call(translator):
     settings = {"num_beams": 1, "max_new_tokens": 2}
-    expected = [{"translation_text": alone(translator, TEXTS[0], **settings)[0]}]
+    expected = [{"translation_text": translate_one(translator, TEXTS[0], **settings)[0]}]
     assert translator(TEXTS[0], **settings) == expected != translator(TEXTS[0])
     fixed = VanillaTransformerTranslationPipeline(
         model=translator.model, tokenizer=translator.tokenizer, device="cpu", max_new_tokens=9, num_beams=1
@@ -93,7 +93,7 @@ def test_scores_are_those_of_beam_search(translator, penalty):
 
 
 def test_a_generation_config_counts_as_it_does_in_generate(translator):
-    """What it leaves open is the model's; what it or the model says of several translations holds too."""
+    """A setting that it leaves open is the model's; the number of translations of either holds too."""
     settings = GenerationConfig(max_new_tokens=7, num_beams=4, num_return_sequences=2)
     results = translator(TEXTS, generation_config=settings, return_scores=True)
     inputs = translator.tokenizer(TEXTS[0], return_tensors="pt")
@@ -274,10 +274,10 @@ def test_long_text_is_translated_sentence_by_sentence_on_request(translator):
     text = "The house. The red car?\n\n\nThe car is new!  Red."
     result = translator([text, "", "Red"], split_sentences=True)
     first, second, third, fourth = (
-        alone(translator, part)[0] for part in ("The house.", "The red car?", "The car is new!", "Red.")
+        translate_one(translator, part)[0] for part in ("The house.", "The red car?", "The car is new!", "Red.")
     )
     assert result[0] == {"translation_text": f"{first} {second}\n\n\n{third}  {fourth}"}
-    assert result[1:] == [{"translation_text": ""}, {"translation_text": alone(translator, "Red")[0]}]
+    assert result[1:] == [{"translation_text": ""}, {"translation_text": translate_one(translator, "Red")[0]}]
     assert translator(text) != [result[0]]
 
 
@@ -325,7 +325,7 @@ def test_a_text_far_longer_than_any_of_the_training_is_warned_of_once_a_call(
         ({"a": "b"}, {}, "`inputs` is {'a': 'b'}"),
     ],
 )
-def test_what_does_not_work_is_refused(translator, inputs, settings, named):
+def test_calls_that_do_not_work_are_refused(translator, inputs, settings, named):
     with pytest.raises(ValueError, match=named):
         translator(inputs, **settings)
 

@@ -65,7 +65,7 @@ def test_a_picture_with_a_cell_for_every_weight(model_folder, tmp_path, kind, mo
     assert min(width, height) > 100
 
 
-def test_dollar_signs_are_no_formula(model_folder, tmp_path):
+def test_dollar_signs_are_not_a_formula(model_folder, tmp_path):
     model, _ = load_model(model_folder)
     tokenizer = VanillaTransformerTokenizer.train(["a $$ b", "$x^2$ $$ $_$"] * 8, vocab_size=280)
     plot_attention(model, tokenizer, "a $$ b", tmp_path / "attention.png", target="a $$ b")
@@ -80,7 +80,7 @@ def test_dollar_signs_are_no_formula(model_folder, tmp_path):
         ({"head": 4}, "`head` must be .* is 4"),
     ],
 )
-def test_what_the_model_has_not_is_refused(model_folder, tmp_path, settings, named):
+def test_layers_and_heads_that_the_model_lacks_are_refused(model_folder, tmp_path, settings, named):
     model, tokenizer = load_model(model_folder)
     with pytest.raises(ValueError, match=named):
         plot_attention(model, tokenizer, "the house", tmp_path / "attention.png", **settings)

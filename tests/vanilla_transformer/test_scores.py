@@ -64,7 +64,7 @@ def test_shares_have_four_places(key, value, shown):
     assert write_score(key, Score(value)) == shown
 
 
-def test_what_trainer_measures_besides_is_left_out():
+def test_further_measurements_of_trainer_are_left_out():
     metrics = {"eval_loss": 1.0, "eval_f1": 0.5, "eval_accuracy": 1.0, "eval_runtime": 3.0, "epoch": 1.0}
     scores = SplitScores.from_metrics(metrics, "eval", rows=3)
     assert scores == SplitScores(1.0, {"f1": Score(0.5), "accuracy": Score(1.0)}, 3)

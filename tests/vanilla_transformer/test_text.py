@@ -17,14 +17,14 @@ from vanilla_transformer.text import check_plain_text, read_lines, read_plain_te
 LINES = "El niño dijo que sí.\n" * 40
 
 
-def test_lines_end_at_newline_alone(tmp_path):
+def test_lines_end_at_newline_only(tmp_path):
     path = tmp_path / "text"
     path.write_bytes("one\rstill one\ntwo\u0085still two\nthree\u2028still three\n".encode())
     assert read_lines(path) == ["one\rstill one", "two\u0085still two", "three\u2028still three"]
 
 
 @pytest.mark.parametrize("content", ["a\nb\n", "a\nb", "a\r\nb\r\n", "\ufeffa\nb\n"])
-def test_line_ends_of_any_system_and_byte_order_marks_are_no_text(tmp_path, content):
+def test_line_ends_of_any_system_and_byte_order_marks_are_not_text(tmp_path, content):
     path = tmp_path / "text"
     path.write_bytes(content.encode())
     assert read_lines(path) == ["a", "b"]
@@ -198,7 +198,7 @@ ROWS = [{"source": "a", "target": "x"}, {"source": "b", "target": "y"}]
         ('msgid ""\nmsgstr ""\n', "a gettext"),
     ],
 )
-def test_other_formats_are_no_plain_text(tmp_path, content, named):
+def test_other_formats_are_not_plain_text(tmp_path, content, named):
     path = tmp_path / "text"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(TextError, match=rf"text is {named}"):

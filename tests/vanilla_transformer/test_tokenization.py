@@ -23,7 +23,7 @@ SAMPLES = [
 ]
 
 
-# A machine with other work to do is no reason to fail.
+# A machine with other work to do is not a reason to fail.
 PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 
 
@@ -104,7 +104,7 @@ def test_special_tokens_in_a_text_are_text_when_asked(tokenizer):
     assert tokenizer("a</s>b").input_ids.count(2) == 2, "the request stuck"
 
 
-def test_a_mask_stands_for_a_word_with_the_space_before_it(tokenizer, tmp_path):
+def test_a_mask_is_a_word_with_the_space_before_it(tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path)
     for some in (tokenizer, AutoTokenizer.from_pretrained(tmp_path)):
         expected = some("the red car").input_ids

@@ -1,4 +1,4 @@
-"""What was made of a large text, kept on disk for the next run and for the other processes of this one."""
+"""The products of a large text, kept on disk for the next run and for the other processes of this one."""
 
 import errno
 import hashlib
@@ -54,7 +54,7 @@ def digest_lines(*sides: Iterable[str]) -> str:
 
 def keep(name: str, write: Callable[[Path], None], read: Callable[[Path], T]) -> T:
     """
-    What `read` finds in a folder of the cache, which `write` fills first where it is absent or damaged.
+    Return what `read` finds in a folder of the cache, which `write` fills first if it is absent or damaged.
 
     The folder gets its name when it is whole. One process at a time works on it, and the others find it.
 

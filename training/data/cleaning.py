@@ -1,4 +1,4 @@
-"""What of a parallel text is kept, why the rest is not, and which part is held out for validation."""
+"""Filter parallel text, count the pairs that are left out by reason, and hold out a part for validation."""
 
 import hashlib
 import heapq

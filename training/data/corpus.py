@@ -83,7 +83,7 @@ def unpacked_size(file: Path) -> int:
 
 
 def name_choices(arguments: DataFields, split: str) -> list[object]:
-    """What else a text follows from than the content of its files."""
+    """Return all that a text follows from besides the content of its files."""
     cleaning = (arguments.drop_duplicates, arguments.max_length_ratio) if split == "train" else ()
     sources = [
         {name: value for name, value in vars(each).items() if name not in ("source", "target", "file", "dataset_name")}

@@ -67,7 +67,7 @@ def encode(
 
 
 def make_encoder(tokenizer: VanillaTransformerTokenizer) -> Callable[[pa.Table], pa.Table]:
-    """What gives pairs their ids and lengths, in a process of its own or in this one."""
+    """Gives pairs their ids and lengths, in a process of its own or in this one."""
     encode_words = WordEncoder(tokenizer)
 
     def encode_table(table: pa.Table) -> pa.Table:

@@ -193,7 +193,7 @@ class Everyday:
     """
     Changes some training pairs, others in each epoch, so that a model learns what people type.
 
-    What becomes of a pair depends on the seed, the epoch and the number of its row only: a run that goes on from a
+    The change of a pair depends on the seed, the epoch and the number of its row only: a run that goes on from a
     checkpoint, and one on another number of processes, sees the same text.
 
     Args:

@@ -26,7 +26,7 @@ def strip_packing(path: str | Path) -> str:
 
 
 def find_packer(path: str | Path) -> str | None:
-    """What has packed a file, by its name."""
+    """Return the program that has packed a file, by its name."""
     return PACKERS.get(Path(str(path).lower()).suffix)
 
 

@@ -1,4 +1,4 @@
-"""What translators have: translation memories (TMX) and XLIFF, read one unit at a time, in flat memory."""
+"""The files of translators: translation memories (TMX) and XLIFF, read one unit at a time, in flat memory."""
 
 import re
 from collections import Counter

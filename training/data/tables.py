@@ -15,7 +15,7 @@ BYTE_ORDER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 LOOKED_AT = 100  # lines in which a separator shows
 
 
-def check_is_no_workbook(path: str, kind: str) -> None:
+def refuse_workbook(path: str, kind: str) -> None:
     """
     Raises:
         TextError: for a workbook, with the way to export it.
@@ -69,7 +69,7 @@ def find_encoding(content: bytes) -> str:
 
 def find_separator(path: str, lines: list[str]) -> tuple[str, list[str]]:
     """
-    What is between the cells of a table, which is said if it is not a comma, and its lines.
+    Return the separator of the cells of a table, which is said if it is not a comma, and its lines.
 
     It is the first of comma, semicolon and tab by which all rows have as many cells, or else the first in the first
     line. A first line "sep=;", as Excel reads it, names it and is left out.

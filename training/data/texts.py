@@ -22,11 +22,11 @@ from training.data.parallel import BATCH, ParallelText, Row
 from training.data.phrasebook import phrasebook
 from training.data.tables import (
     WORKBOOKS,
-    check_is_no_workbook,
     find_separator,
     name_columns,
     read_table_blocks,
     read_table_lines,
+    refuse_workbook,
 )
 from training.recipe.fields import DataFields
 from vanilla_transformer.errors import RecipeError, TextError
@@ -40,7 +40,7 @@ COLUMNED = (".jsonl", ".csv", ".tsv", ".parquet")
 # Rows of cells with tabs between them, of which none has a quote that neither delimits it nor is doubled.
 QUOTED_TABLE = re.compile(r'(?:(?:"(?:[^"]|"")*+"|[^"\t\n]*+)[\t\n])*+')
 
-# What becomes of rows that are read, one after the other: a text in memory, or in a file. The counts of what was left
+# The use of rows that are read, one after the other: a text in memory, or in a file. The counts of what was left
 # out may grow while they are read.
 Collect = Callable[[Iterable[Row], dict[str, int]], ParallelText]
 
@@ -111,7 +111,7 @@ def read_rows(path: str, source_column: str = "", target_column: str = "") -> It
         TextError, RecipeError: as `read_blocks`, and for another kind of file or a broken line.
     """
     kind = column_format(path)
-    check_is_no_workbook(path, kind)
+    refuse_workbook(path, kind)
     if kind not in COLUMNED:
         raise RecipeError(
             f"{path} ends in {kind!r}. Give .jsonl, .csv, .tsv, .parquet, .tmx or .xliff here, or text files."

@@ -13,7 +13,7 @@ from vanilla_transformer.errors import RecipeError, UserError
 
 class TrainingArguments(Seq2SeqTrainingArguments):
     """
-    What Trainer goes by.
+    The arguments of Trainer.
 
     Attributes:
         recipe: what it was made from, with the fields that Trainer does not know.

@@ -60,7 +60,7 @@ def write_mean(checkpoints: list[Path], output: Path) -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
         for file in checkpoints[-1].iterdir():
-            # What belongs to a model, and nothing of the training run.
+            # The files of a model, and nothing of the training run.
             if file.suffix in (".json", ".py") and file.name != "trainer_state.json":
                 shutil.copy(file, output)
         save_file(weights, unfinished, metadata={"format": "pt"})

@@ -1,4 +1,4 @@
-"""What happens between the steps of a training: epochs, patience, signals, the progress bar."""
+"""The work between the steps of a training: epochs, patience, signals, the progress bar."""
 
 import dataclasses
 import signal

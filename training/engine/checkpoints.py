@@ -25,7 +25,7 @@ from vanilla_transformer.text import read_json
 WEIGHTS = "model.safetensors"
 # Of a tokenizer of ours, of Marian's and of FSMT's.
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab-src.json")
-# What makes the shape of a model, which training does not change.
+# The fields that make the shape of a model, which training does not change.
 SHAPE = (
     "encoder_layers",
     "decoder_layers",
@@ -37,13 +37,13 @@ SHAPE = (
     "position_embedding_type",
     "norm_first",
 )
-# What a run goes on by; Trainer writes more.
+# The files that a run goes on by; Trainer writes more.
 STATE = ("global_step", "epoch", "max_steps", "num_train_epochs", "log_history")
 # Where a checkpoint is written before it gets its name: under that name there are only whole ones.
 UNFINISHED = "unfinished"
 # Where checkpoints wait for their push.
 PUSHING = "pushing"
-# What the model of `init_from` scored before it was trained.
+# The scores of the model of `init_from` before it was trained.
 RESULTS_BEFORE = "results_before.json"
 # A file in a checkpoint that was written on request, between those that the recipe asks for. It serves to go on from,
 # takes no part in a mean, and goes when the next one is written.
@@ -84,7 +84,7 @@ def count_processes(checkpoint: Path) -> int:
 
 
 def find_damage_of_weights(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint's weights, in a few words; `None` for whole ones."""
+    """Return the damage of a checkpoint's weights, in a few words; `None` for whole ones."""
     try:
         with safe_open(checkpoint / WEIGHTS, "pt") as weights:
             weights.keys()
@@ -96,7 +96,7 @@ def find_damage_of_weights(checkpoint: Path) -> str | None:
 
 
 def find_damage(checkpoint: Path) -> str | None:
-    """What keeps a run from going on from a checkpoint, in a few words; `None` for a whole one."""
+    """Return the damage that keeps a run from going on from a checkpoint, in a few words; `None` for a whole one."""
     name = ""
     try:
         vocabulary = next((each for each in VOCABULARIES if (checkpoint / each).is_file()), VOCABULARIES[0])

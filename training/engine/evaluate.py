@@ -27,7 +27,7 @@ EVALUATION_TOKENS = 4096
 @dataclass(frozen=True)
 class Evaluation:
     """
-    What was measured of a data set.
+    The measurements of a data set.
 
     Attributes:
         metrics: "loss" and scores.

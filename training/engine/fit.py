@@ -41,7 +41,7 @@ ENOUGH = 0.97
 @dataclass(frozen=True)
 class Choice:
     """
-    What the weights of a result are.
+    The choice of the weights of a result.
 
     Attributes:
         averaged: how many checkpoints they are the mean of.

@@ -1,4 +1,4 @@
-"""What watches losses and gradients: spikes are told; what is not finite is an error, or is skipped and counted."""
+"""A watch on losses and gradients: spikes are told; a number that is not finite is an error, or is skipped."""
 
 import math
 import statistics

@@ -1,4 +1,4 @@
-"""What a task hands to the trainer: how rows make a batch, and what is measured of one."""
+"""The part of a task that the trainer gets: how rows make a batch, and how one is measured."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Generic, Literal, TypedDict, TypeVar
@@ -28,8 +28,8 @@ Part = TypeVar("Part")  # what is measured of a batch
 
 class Objective(ABC, Generic[R, Part]):
     """
-    What is learned and measured, on data sets with the columns `row`, `source_length` and `target_length` beside those
-    of the task.
+    The loss, learned and measured on data sets with the columns `row`, `source_length` and `target_length` beside the
+    task's own.
 
     Attributes:
         loss_unit: of which the model gives the mean loss. Rows of a step count the same, however many a device has.

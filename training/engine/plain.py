@@ -13,7 +13,7 @@ class PlainTrainer(Seq2SeqTrainer):
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is not None and count_processes(Path(checkpoint)) != self.args.world_size:
-            # What one process drew does not continue in several: begin with a seed that no step before had.
+            # The draws of one process do not continue in several: begin with a seed that no step before had.
             set_seed((self.args.seed + self.state.global_step) % 2**32)
         else:
             super()._load_rng_state(checkpoint)

@@ -111,7 +111,7 @@ def end_process_group() -> None:
 
 def first_process(args: TrainingArguments, work: Callable[[], T]) -> T:
     """
-    What `work` returns in the first process, in all of them; the others do not run it.
+    Return in all processes the result of `work` in the first one; the others do not run it.
 
     Raises:
         Exception: whatever `work` raises. The other processes, which would wait for ever, raise the same for a user's

@@ -89,7 +89,7 @@ def fetch_checkpoint(args: TrainingFields) -> Path:
     """
     Bring the checkpoint that `resume_from_checkpoint` names, with those before it that the result may be a mean of.
 
-    What is in the output folder already, and whole, is not fetched again.
+    A checkpoint that is whole in the output folder already is not fetched again.
 
     Returns:
         the checkpoint in the output folder.

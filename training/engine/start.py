@@ -1,4 +1,4 @@
-"""What a training starts from: a model, its tokenizer and perhaps a checkpoint."""
+"""The start of a training: a model, its tokenizer and perhaps a checkpoint."""
 
 import dataclasses
 import json
@@ -42,7 +42,7 @@ OWN_TRANSLATIONS = "replay_translations.json"
 @dataclass(frozen=True)
 class Start:
     """
-    What a training starts from.
+    The start of a training.
 
     Attributes:
         model, tokenizer: new ones, or those of `init_from` or of the checkpoint.

@@ -1,4 +1,4 @@
-"""What the training program asks of a task."""
+"""The interface of a task for the training program."""
 
 import sys
 from abc import ABC, abstractmethod
@@ -35,7 +35,7 @@ def choose_short(dataset: datasets.Dataset) -> int:
 
 
 class Text(Protocol):
-    """What the texts of all tasks have: a length, and reasons and how many were left out for each."""
+    """The common part of the texts of all tasks: a length, and how many rows were left out for each reason."""
 
     @property
     def dropped(self) -> Mapping[str, int]: ...
@@ -48,7 +48,7 @@ T = TypeVar("T", bound=Text)
 
 class Task(ABC, Generic[T]):
     """
-    What text of type `T` a task reads, which model learns it, and how that is scored.
+    A task: the text of type `T` that it reads, the model that learns it, and how that is scored.
 
     Args:
         data, training: the recipe's.
@@ -141,12 +141,12 @@ class Task(ABC, Generic[T]):
         return describe(len(text), text.dropped, split, self.unit)
 
     def report(self, text: T) -> str | None:
-        """What the recipe's `report_only` prints besides."""
+        """Return the further lines of the recipe's `report_only`."""
         return None
 
     @abstractmethod
     def lines(self, text: T) -> Iterable[str]:
-        """What a tokenizer is learned from."""
+        """Return the lines that a tokenizer is learned from."""
 
     def name_lines(self, text: T) -> str | None:
         """A name for `lines`, by which the cache knows a tokenizer of them; `None` where it is not to be kept."""

@@ -1,4 +1,4 @@
-"""What the metrics of `evaluate` share here: they work without the Hub, and say what they take."""
+"""The common part of the metrics of `evaluate` here: they work without the Hub, and say what they take."""
 
 from typing import ClassVar
 

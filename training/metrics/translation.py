@@ -246,7 +246,7 @@ def compound_bleu(
 
 
 class NoSynonyms:
-    """Stands where NLTK asks for WordNet and there is none."""
+    """Takes the place of WordNet where NLTK asks for it and there is none."""
 
     @staticmethod
     def synsets(word: str) -> list[object]:

@@ -1,1 +1,1 @@
-"""What a run leaves, in a folder and on the Hub."""
+"""The result of a run, in a folder and on the Hub."""

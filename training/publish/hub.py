@@ -26,7 +26,7 @@ from vanilla_transformer.errors import HubError, ModelCardError, ModelFolderErro
 from vanilla_transformer.loading import TOKENIZER_FILES, auto_class_of, check_model_folder, load_model
 from vanilla_transformer.model_card import FACTS, PICTURES, RESULTS, ModelPlace, folder_card
 
-# What a repository gets of a folder. Checkpoints, logs, and settings, a token among them perhaps, stay where they are.
+# Files that a repository gets. Checkpoints, logs, and settings, a token among them perhaps, stay where they are.
 PUSHED = (
     "config.json",
     "generation_config.json",
@@ -40,9 +40,9 @@ PUSHED = (
     "LICENSE*",
     "NOTICE*",
 )
-# What is deleted of a repository when a push has no such file any more.
+# Files of a repository that are deleted when a push has no such file any more.
 REPLACED = ("*.safetensors", "*.safetensors.index.json", "*_vanilla_transformer.py", *PICTURES)
-# What a repository that holds no model may have.
+# Files that a repository without a model may have.
 HARMLESS = frozenset({".gitattributes", "README.md"})
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves: a folder for the Hub, a picture of its curves, and one screen of words."""
+"""The result of a run: a folder for the Hub, a picture of its curves, and one screen of words."""
 
 import json
 import os
@@ -79,7 +79,7 @@ def describe_run(
     example: str | list[str],
     choice: Choice | None = None,
 ) -> ModelCardFacts:
-    """What the model card says of a training."""
+    """Return the facts about a training for the model card."""
     args, training, data = course.args, recipe.training, recipe.data
     init_from, name = recipe.model.init_from, data.dataset_name
     folder = Path(name) if name is not None and Path(name).exists() else None

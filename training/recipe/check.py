@@ -1,4 +1,4 @@
-"""What the fields of a recipe say of each other."""
+"""Checks of the fields of a recipe against each other."""
 
 from collections.abc import Callable, Set
 from pathlib import Path

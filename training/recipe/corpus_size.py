@@ -9,7 +9,7 @@ from training.recipe.names import check_names
 from training.recipe.ranges import Value
 from vanilla_transformer.errors import RecipeError
 
-# What a row says besides fields.
+# Notes of a row besides fields.
 ROW_NOTES = ("up_to", "expect")
 
 

@@ -32,7 +32,7 @@ def setting(default: T, text: str) -> T:
 
 @dataclass(frozen=True)
 class ModelFields:
-    """What is trained."""
+    """The model that is trained."""
 
     task: str = setting(
         "translation",
@@ -63,7 +63,7 @@ class ModelFields:
     )
 
     def config_fields(self) -> dict[str, Value]:
-        """What the recipe changes in the preset."""
+        """Return the changes of the recipe to the preset."""
         named = {"dropout": self.dropout, "label_smoothing": self.label_smoothing}
         given: dict[str, Value] = {name: value for name, value in named.items() if value is not None}
         return {**given, **self.config_overrides} if isinstance(self.config_overrides, dict) else given
@@ -72,7 +72,7 @@ class ModelFields:
 @dataclass(frozen=True)
 class Replay:
     """
-    What of old text is mixed in.
+    The old text that is mixed in.
 
     Attributes:
         source, target: two files of old text; without the target the model's own translations of the source.
@@ -125,7 +125,7 @@ class TextSource:
 @dataclass(frozen=True)
 class DataFields:
     """
-    What it is trained on. For translation and summarization: two aligned text files, or one file with columns, or a
+    The training text. For translation and summarization: two aligned text files, or one file with columns, or a
     data set, or this project's corpus. For other tasks: a file, or a data set.
     """
 
@@ -237,7 +237,7 @@ class DataFields:
 
     @property
     def replayed(self) -> Replay | None:
-        """What of old text is mixed in, if any."""
+        """Return the old text that is mixed in, if any."""
         if not isinstance(self.replay, dict) or not self.replay:
             return None
         return Replay(**self.replay)  # type: ignore[arg-type]  # `read_replay` has checked them

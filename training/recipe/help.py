@@ -1,4 +1,4 @@
-"""What `--help` says: the fields that matter first, by what they are for. It loads no library, and answers at once."""
+"""The text of `--help`: the fields that matter first, by their purpose. It loads no library, and answers at once."""
 
 import dataclasses
 import textwrap

@@ -1,4 +1,4 @@
-"""What a recipe field may be, declared on the field: `stride: Annotated[int, at_least(1)]`."""
+"""The range of a recipe field, declared on the field: `stride: Annotated[int, at_least(1)]`."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""What can be trained, a module for each kind of text."""
+"""The tasks, a module for each kind of text."""
 
 from training.engine.task import Task
 from training.tasks.classification import TextClassification

@@ -30,7 +30,7 @@ from vanilla_transformer.scores import SplitScores
 # The mark of a missing label: the annotators of SNLI and its followers did not agree on every pair, and the labels of
 # some tests are not published.
 NO_LABEL = "-"
-# What makes inference hard, by words of either sentence (MacCartney 2009 and later diagnostic sets look at the same).
+# Causes of hard inference, by words of either sentence (MacCartney 2009 and later diagnostic sets look at the same).
 PHENOMENA = {
     "negation": {"not", "no", "never", "nobody", "noone", "nothing", "nowhere", "none", "nor", "neither", "n't",
                  "without", "cannot"},

@@ -197,7 +197,7 @@ class MaskedLanguageModelingObjective(CausalLanguageModelingObjective):
 
 
 class LanguageModeling(FileTask[PlainText]):
-    """What both kinds of language models share."""
+    """The common part of both kinds of language models."""
 
     objective_class: ClassVar[type[CausalLanguageModelingObjective]]
 

@@ -101,7 +101,7 @@ class TranslationObjective(Objective[PairRow, Measured]):
 
     @functools.cached_property
     def segment(self) -> BpeDropout:
-        """What segments training pairs anew."""
+        """Return the collator that segments training pairs anew."""
         return BpeDropout(self.tokenizer, self.training.bpe_dropout, self.longest)
 
     def find_changes(self, rows: list[PairRow], epoch: int) -> dict[int, PairRow]:

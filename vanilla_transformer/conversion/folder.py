@@ -1,4 +1,4 @@
-"""What all exports share: the model that is read, what is refused, and the folder that is written aside."""
+"""The common part of all exports: the model that is read, refusals, and the folder that is written aside."""
 
 import os
 import shutil

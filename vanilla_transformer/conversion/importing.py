@@ -47,7 +47,7 @@ class Source:
     entries: Named
 
     def describe(self) -> ModelCardFacts:
-        """What is known of it for the model card: where it came from, its languages and its licence."""
+        """Return the facts for the model card: where it came from, its languages and its licence."""
         words = read_object(self.folder / "tokenizer_config.json")
         named = self.entries.get("langs") or words.get("langs") or (words.get("source_lang"), words.get("target_lang"))
         source_lang, target_lang = map(language_or_none, named)
@@ -79,7 +79,7 @@ class Kind:
 
 def read_object(file: Path) -> Named:
     """
-    What a file of JSON holds; nothing where there is none.
+    Return the content of a file of JSON; nothing where there is none.
 
     Raises:
         ConversionError: if it is damaged.
@@ -203,7 +203,7 @@ def find_fairseq(path: Path) -> Source | None:
 
 def find_source(name: str | Path) -> Source | None:
     """
-    What there is under a name, if it is a model of another implementation that can be imported.
+    Return the model under a name, if it is one of another implementation that can be imported.
 
     Args:
         name: a folder, or a repository on the Hub, of which only the configuration is fetched unless it is one.

@@ -32,7 +32,7 @@ SET_BY_EXPORT = frozenset(
 )
 # The longest translation, where ours is as long as its source and 50 tokens.
 MARIAN_MAX_LENGTH = 512
-# What an exported model does differently.
+# Differences of an exported model.
 GNMT_DIFFERENCE = (
     "Beam search ranks by log P / |Y|^α instead of the paper's log P / ((5 + |Y|) / 6)^α: Marian has no other."
 )
@@ -179,7 +179,7 @@ def writes_residual(name: str) -> bool:
 
 
 def residual_factor(name: str, config: VanillaTransformerConfig, scale: float) -> float:
-    """What a weight is multiplied by, so that the residual stream inside a stack is `scale` times as large."""
+    """Return the factor of a weight, so that the residual stream inside a stack is `scale` times as large."""
     parts = name.split(".")
     if "layers" not in parts:
         return 1.0
@@ -198,7 +198,7 @@ def residual_factor(name: str, config: VanillaTransformerConfig, scale: float) -
 
 
 def marian_differences(settings: GenerationConfig) -> tuple[str, ...]:
-    """What a model exported from one with these settings does differently when it translates."""
+    """Return the differences in translation of a model that is exported from one with these settings."""
     if hasattr(settings, IMPORTED):
         return (IMPORTED_DIFFERENCE,)
     gnmt = (GNMT_DIFFERENCE,) if getattr(settings, "length_penalty_type", None) == "gnmt" else ()

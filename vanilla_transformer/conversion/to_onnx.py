@@ -29,7 +29,7 @@ from .folder import (
 from .onnx_graphs import BASE, DIGITS, PARTS, DecoderGraph, EncoderGraph
 
 PRECISIONS = ("float32", "int8")
-# What transformers.js puts at the end of a file's name.
+# The endings that transformers.js gives to a file's name.
 SUFFIXES = {"float32": "", "int8": "_quantized"}
 PARTS_OF_EXPORT = ("the encoder's graph", "the decoder's graph", "weights in int8")  # the last one for int8 only
 ENCODER, DECODER = "encoder_model", "decoder_model_merged"

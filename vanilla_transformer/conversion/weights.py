@@ -84,7 +84,7 @@ def damage_in_words(file: Path) -> Iterator[None]:
 
 def read_pickle(file: Path, known: tuple[type, ...] = ()) -> Any:
     """
-    What a file of torch holds.
+    Return the content of a file of torch.
 
     Args:
         known: classes that may be in it besides tensors and plain values.

@@ -154,7 +154,7 @@ class CTranslate2Model:
 
     @property
     def larger_table(self) -> str:
-        """What to do besides against a table of positions that is too short, where the original has sinusoids."""
+        """A further remedy for a table of positions that is too short, where the original has sinusoids."""
         return "" if self.config.position_limit is not None else ", or export with a larger `--max_positions`"
 
     def check_ends(self, hypotheses: Sequence[tuple[list[str], float]], most: int) -> None:

@@ -1,4 +1,4 @@
-"""What is known of a run of the model: its texts, its steps, its search."""
+"""Facts about a run of the model: its texts, its steps, its search."""
 
 from dataclasses import dataclass
 

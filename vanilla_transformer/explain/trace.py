@@ -50,7 +50,7 @@ class Attention:
 @dataclass
 class Sublayer:
     """
-    What surrounds an attention or a feed-forward network (§5.4).
+    The surroundings of an attention or a feed-forward network (§5.4).
 
     Attributes:
         input (T, D): x.

@@ -49,7 +49,7 @@ def test_each_remedy_is_trained_once_a_seed_and_its_mean_is_made_of_that(asked, 
     assert {"target" in json.loads(replay) for replay in replays} == {True, False}
 
 
-def test_what_was_measured_is_not_measured_again(asked, tmp_path):
+def test_a_measurement_is_not_made_again(asked, tmp_path):
     first = compare(tmp_path)
     asked.clear()
     assert compare(tmp_path) == first and not asked

@@ -1,4 +1,4 @@
-"""What is expected of a curve is fitted to what was measured, but for the last point."""
+"""The expected curve is fitted to the measured points, but for the last one."""
 
 import pytest
 

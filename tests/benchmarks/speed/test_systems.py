@@ -1,4 +1,4 @@
-"""What is compared learns the same batches and gives the same translations."""
+"""The systems that are compared learn the same batches and give the same translations."""
 
 import importlib.util
 
@@ -43,7 +43,7 @@ def test_operations_of_a_step_are_those_of_its_products(batch):
     encoder = 2 * rows * (4 * width**2 + 2 * width * inner) + scores
     decoder = 2 * rows * (8 * width**2 + 2 * width * inner) + 2 * scores
     forward = SHAPE.layers * (encoder + decoder)
-    real = int((batch.target != 1).sum())  # of these alone are there logits
+    real = int((batch.target != 1).sum())  # only of these are there logits
     backward = 2 * (forward + 2 * real * width * SHAPE.vocab_size)
     expected = forward + 2 * real * width * SHAPE.vocab_size + backward
     assert count_operations(SHAPE, batch) * batch.tokens == pytest.approx(expected, rel=0.01)

@@ -1,4 +1,4 @@
-"""Systems in processes of their own answer, fail alone, and come first in turn."""
+"""Systems in processes of their own answer, fail by themselves, and come first in turn."""
 
 import os
 import sys

@@ -121,7 +121,7 @@ def test_they_are_metrics_of_evaluate():
     assert results == {"exact_match": 50.0, "f1": pytest.approx(100 * (1 + 2 / 3) / 2)}
 
 
-def test_what_cannot_be_scored_is_named():
+def test_files_that_cannot_be_scored_are_named():
     with pytest.raises(ValueError, match="There are no questions"):
         score_answers({}, {})
     with pytest.raises(ValueError, match="'2', which is none of the questions"):

@@ -76,7 +76,7 @@ def test_missing_cells_are_counted(tmp_path):
         ('{"a": 1}', "the object {'a': 1}. A text has one label"),
     ],
 )
-def test_cells_that_are_no_class_are_refused_by_row_column_and_kind(tmp_path, label, named):
+def test_cells_without_a_class_are_refused_by_row_column_and_kind(tmp_path, label, named):
     path = write_rows(tmp_path / "t.jsonl", '{"text": "a", "class": 1}', f'{{"text": "b", "class": {label}}}')
     with pytest.raises(RecipeError, match=rf"t\.jsonl, line 2: column 'class' must be a class, .* but is {named}"):
         read_labelled(path, ("text",), "class")
@@ -86,7 +86,7 @@ def test_cells_that_are_no_class_are_refused_by_row_column_and_kind(tmp_path, la
     ("text", "named"),
     [("5", "the number 5"), ("false", "the boolean False"), ('["a", "b"]', r"the list \['a', 'b'\]\. Join its parts")],
 )
-def test_cells_that_are_no_text_are_refused_by_row_column_and_kind(tmp_path, text, named):
+def test_cells_without_text_are_refused_by_row_column_and_kind(tmp_path, text, named):
     path = write_rows(tmp_path / "t.jsonl", f'{{"sentence": {text}, "label": 1}}')
     with pytest.raises(RecipeError, match=f"line 1: column 'sentence' must be text, but is {named}"):
         read_labelled(path, ("sentence",))
@@ -102,7 +102,7 @@ def test_cells_of_a_data_set_are_read_alike(tmp_path):
         task.read_dataset(datasets.Dataset.from_list(rows), "set, train")
 
 
-def test_what_cannot_be_learned_is_named(pairs, tmp_path):
+def test_text_that_cannot_be_learned_is_named(pairs, tmp_path):
     text = read_labelled(pairs, ("premise", "hypothesis"))
     with pytest.raises(
         RecipeError, match=r"nli\.tsv, line 5 has the label '2', which is none of the training text: 0, 1"

@@ -90,7 +90,7 @@ def test_files_of_another_form_are_refused(tmp_path, content, message):
 
 
 @pytest.mark.parametrize("column", ["id", "question", "context"])
-def test_cells_of_a_data_set_that_are_no_text_are_refused(column):
+def test_cells_of_a_data_set_without_text_are_refused(column):
     row = {"id": "q", "question": "What?", "context": "a b", "answers": {"text": ["a"], "answer_start": [0]}}
     dataset = datasets.Dataset.from_list([{**row, column: None}])
     task = QuestionAnswering(DataFields(), TrainingFields())

@@ -233,7 +233,7 @@ def test_tasks_follow_each_other(train, trained, tmp_path):
         ("fill-mask", {"dataset_name": "some/texts"}, "named twice, by `train_file` and `dataset_name`"),
     ],
 )
-def test_what_cannot_work_is_one_line_before_training(train, task, changes, message):
+def test_a_recipe_that_cannot_work_is_one_line_before_training(train, task, changes, message):
     status, folder, _, errors = train(task, **changes)
     assert status == 2 and message in errors and errors.count("\n") == 1
     assert not list(folder.glob("checkpoint-*"))

@@ -81,7 +81,7 @@ def test_rows_of_a_step_count_the_same_in_batches_of_any_size(build, tokenizer):
 
 
 def test_question_answering(build, tokenizer):
-    """Which word comes after the one that is asked for; half of the answers stand in a second window."""
+    """Which word comes after the one that is asked for; half of the answers are in a second window."""
     questions = []
     for i, word in enumerate(["red", "new", "roja", "nuevo"] * 6):
         filler = "the car " * (12 if i % 2 else 1)

@@ -29,6 +29,6 @@ def test_texts_that_cannot_be_what_they_are_said_to_be_are_refused(recipe, tmp_p
     assert named in capsys.readouterr().err
 
 
-def test_what_is_doubtful_is_told_and_does_not_stop_a_run(recipe, capsys):
+def test_doubtful_text_is_told_and_does_not_stop_a_run(recipe, capsys):
     assert main([str(recipe), "--report_only", "true", "--source_lang", "de"]) == 0
     assert "`source_lang` is de, but the source of the train text reads like en" in capsys.readouterr().out

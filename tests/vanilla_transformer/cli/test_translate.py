@@ -48,7 +48,7 @@ class Terminal(io.TextIOWrapper):
 
 @pytest.fixture
 def expected(model_folder):
-    """Each sentence alone through the Auto classes."""
+    """Each sentence by itself through the Auto classes."""
     model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained(model_folder), AutoTokenizer.from_pretrained(model_folder)
     results = []
     for text in TEXTS:

@@ -1,4 +1,4 @@
-"""What all exports share: no field of a configuration is lost without a word."""
+"""All exports: no field of a configuration is lost without a word."""
 
 from tests.vanilla_transformer.conversion.configurations import CONFIGURATIONS
 from vanilla_transformer import VanillaTransformerConfig

@@ -87,7 +87,7 @@ def test_all_files_have_the_permissions_of_the_umask(model_folder, tmp_path, uma
     assert "model.safetensors" in modes and set(modes.values()) == {0o666 & ~umask}
 
 
-def test_the_penalty_that_marian_has_is_no_difference(model_folder, tmp_path):
+def test_the_penalty_that_marian_has_is_not_a_difference(model_folder, tmp_path):
     gnmt = "instead of the paper's log P"
     assert gnmt in " ".join(export_marian(model_folder, tmp_path / "gnmt"))
     settings = GenerationConfig.from_pretrained(model_folder)
@@ -115,7 +115,7 @@ def test_settings_that_marian_has_too_travel(model_folder, tmp_path):
     assert not torch.equal(ours.generate(**source, max_new_tokens=30, **settings), expected)
 
 
-def test_what_cannot_be_written_is_refused(model_folder, tmp_path, capsys):
+def test_a_model_that_cannot_be_written_is_refused(model_folder, tmp_path, capsys):
     (tmp_path / "taken").mkdir()
     for output in (tmp_path / "taken", tmp_path / "absent" / "deep" / "native"):
         if output.name == "native":

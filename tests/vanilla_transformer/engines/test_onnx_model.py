@@ -1,4 +1,4 @@
-"""What the engine for onnxruntime does around its graphs, over the same graphs in torch: no export is needed."""
+"""The work of the engine for onnxruntime around its graphs, over the same graphs in torch: no export is needed."""
 
 from types import SimpleNamespace
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.vanilla_transformer.conversion.configurations import build_model
+from vanilla_transformer import VanillaTransformerForConditionalGeneration
 from vanilla_transformer.conversion.onnx_graphs import PARTS, DecoderGraph, EncoderGraph
 from vanilla_transformer.engines.onnxruntime_engine import OnnxModel
 from vanilla_transformer.errors import SettingsError
@@ -51,6 +52,31 @@ class DecoderSession:
 
 def as_onnx(model):
     return OnnxModel(EncoderSession(model), DecoderSession(model), model.config, model.generation_config)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"num_beams": 1},
+        {"num_return_sequences": 3},
+        {"do_sample": True, "num_beams": 1},
+        {"num_beams": 2, "return_dict_in_generate": True},
+    ],
+    ids=str,
+)
+def test_the_search_over_graphs_gives_the_tokens_of_the_model(small_config, batch, settings):
+    torch.manual_seed(0)
+    model = VanillaTransformerForConditionalGeneration(small_config(qk_head_dim=4)).eval()
+    with torch.no_grad():
+        model.lm_head.weight.mul_(3)  # hypotheses that differ
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    results = []
+    for each in (model, as_onnx(model)):
+        torch.manual_seed(1)
+        found = each.generate(**inputs, max_new_tokens=8, **settings)
+        results.append(found if isinstance(found, torch.Tensor) else found.sequences)
+    assert torch.equal(*results) and len({tuple(row) for row in results[0].tolist()}) >= 3
 
 
 @pytest.mark.parametrize("beams", [1, 4])

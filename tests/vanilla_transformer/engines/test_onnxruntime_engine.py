@@ -1,21 +1,14 @@
 """onnxruntime as a translator: our own search over it gives the same lines, whatever the settings."""
 
 import shutil
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from vanilla_transformer import (
-    VanillaTransformerForConditionalGeneration,
-    VanillaTransformerTranslationPipeline,
-    load_translator,
-)
+from vanilla_transformer import VanillaTransformerTranslationPipeline, load_translator
 from vanilla_transformer.cli import main
 from vanilla_transformer.conversion import to_onnx
-from vanilla_transformer.conversion.onnx_graphs import PARTS, DecoderGraph, EncoderGraph
 from vanilla_transformer.conversion.to_onnx import export_onnx
-from vanilla_transformer.engines.onnxruntime_engine import OnnxModel
 from vanilla_transformer.errors import ModelFolderError
 from vanilla_transformer.loading import load_model
 
@@ -32,69 +25,6 @@ SETTINGS = [
     {"do_sample": True, "num_beams": 1},
     {"do_sample": True, "top_k": 10},
 ]
-
-
-class TorchSession:
-    """A session of onnxruntime in which torch computes the graph: an export takes some seconds."""
-
-    def __init__(self, graph, inputs, outputs):
-        self.graph, self.inputs, self.outputs = graph, inputs, outputs
-
-    def get_inputs(self):
-        return self.inputs
-
-    @torch.no_grad()
-    def run(self, wanted, feeds):
-        given = {name: torch.from_numpy(values) for name, values in feeds.items()}
-        past = [given[each.name] for each in self.inputs if each.name.startswith("past_key_values.")]
-        others = [given[each.name] for each in self.inputs if not each.name.startswith("past_key_values.")]
-        results = self.graph(*others, past) if past else (self.graph(*others),)
-        computed = dict(zip(self.outputs, results, strict=True))
-        return [computed[name].contiguous().numpy() for name in wanted or self.outputs]
-
-
-def open_in_torch(model):
-    """The engine's model over graphs that torch computes."""
-    config = model.config
-    names = [f"{layer}.{part}" for layer in range(config.decoder_layers) for part in PARTS]
-    sizes = [config.query_key_size, config.value_size] * 2 * config.decoder_layers
-    inputs = [SimpleNamespace(name=name) for name in ("encoder_attention_mask", "input_ids", "encoder_hidden_states")]
-    inputs += [
-        SimpleNamespace(
-            name=f"past_key_values.{name}", shape=["batch_size", config.num_attention_heads, "length", size]
-        )
-        for name, size in zip(names, sizes, strict=True)
-    ]
-    outputs = ["logits", *(f"present.{name}" for name in names)]
-    outputs += [f"cross_attentions.{layer}" for layer in range(config.decoder_layers)]
-    encoder_inputs = [SimpleNamespace(name=name) for name in ("input_ids", "attention_mask")]
-    encoder = TorchSession(EncoderGraph(model), encoder_inputs, ["last_hidden_state"])
-    return OnnxModel(encoder, TorchSession(DecoderGraph(model), inputs, outputs), config, model.generation_config)
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"num_beams": 1},
-        {"num_return_sequences": 3},
-        {"do_sample": True, "num_beams": 1},
-        {"num_beams": 2, "return_dict_in_generate": True},
-    ],
-    ids=str,
-)
-def test_the_search_over_graphs_gives_the_tokens_of_the_model(small_config, batch, settings):
-    torch.manual_seed(0)
-    model = VanillaTransformerForConditionalGeneration(small_config(qk_head_dim=4)).eval()
-    with torch.no_grad():
-        model.lm_head.weight.mul_(3)  # hypotheses that differ
-    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-    results = []
-    for each in (model, open_in_torch(model)):
-        torch.manual_seed(1)
-        found = each.generate(**inputs, max_new_tokens=8, **settings)
-        results.append(found if isinstance(found, torch.Tensor) else found.sequences)
-    assert torch.equal(*results) and len({tuple(row) for row in results[0].tolist()}) >= 3
 
 
 @pytest.mark.slow

@@ -71,6 +71,6 @@ def test_the_command_writes_the_page(model_folder, tmp_path, capsys):
     ("arguments", "said"),
     [([""], "The text must be a sentence"), (["the house", "--output", "/nowhere/page.html"], "cannot be written")],
 )
-def test_what_cannot_be_is_a_line(model_folder, capsys, arguments, said):
+def test_arguments_that_cannot_be_are_a_line(model_folder, capsys, arguments, said):
     assert main(["explain", *arguments, "--model", str(model_folder)]) == 2
     assert said in capsys.readouterr().err
