@@ -89,7 +89,7 @@ def test_the_pages_search_finds_what_ours_finds(tmp_path):
         for seed in range(SENTENCES)
         for beams, alpha, is_gnmt, limit in (
             *((4, 0.6, True, 12), (2, 1.0, False, 7), (3, 0.0, True, 5)),
-            *((1, 0.6, True, 12), (1, -1.0, False, 7)),  # greedy search, whatever the penalty would say
+            *((1, 0.6, True, 12), (1, 3.0, False, 12)),  # greedy search, whatever the penalty would say
         )
     ]
     script = tmp_path / "run.mjs"
@@ -129,12 +129,16 @@ def test_the_page_goes_by_the_settings_of_a_model_or_refuses_it(tmp_path):
     script.write_text(
         f"""
 import {{ limitOf }} from {json.dumps(str(BROWSER / "beam.mjs"))};
-import {{ checkSettings, NEUTRAL }} from {json.dumps(str(BROWSER / "model.mjs"))};
+import {{ checkSettings, NEUTRAL, translateWith }} from {json.dumps(str(BROWSER / "model.mjs"))};
 const {{ limits, refused }} = {json.dumps(settings)};
 const or = (call) => {{ try {{ return call() ?? null; }} catch ({{ message }}) {{ return message; }} }};
 const limit = ([length, generation_config, max_positions]) =>
   or(() => limitOf(Array(length), {{ generation_config, max_positions }}));
-console.log(JSON.stringify([limits.map(limit), refused.map((each) => or(() => checkSettings(each))), NEUTRAL]));
+const reader = {{ encode: () => Array(30).fill(5) }};
+const facts = {{ config: {{ eos_token_id: 2 }}, generation_config: {{}}, max_positions: 24 }};
+const longer = await translateWith({{ facts, reader }}, "a text").catch(({{ message }}) => message);
+const refusals = refused.map((each) => or(() => checkSettings(each)));
+console.log(JSON.stringify([limits.map(limit), refusals, NEUTRAL, longer]));
 """
     )
     found = json.loads(subprocess.run(["node", str(script)], capture_output=True, check=True, timeout=120).stdout)
@@ -144,6 +148,7 @@ console.log(JSON.stringify([limits.map(limit), refused.map((each) => or(() => ch
         *(f'the page has no `early_stopping` but "never", and it is {each}' for each in ("true", "false", "null")),
     ]
     assert found[2] == NEUTRAL
+    assert found[3] == "The text has 31 tokens, and this page takes at most 24. Shorten it."
 
 
 def test_the_page_names_no_other_host_and_its_files_are_there():
