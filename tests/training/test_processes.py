@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,9 +16,10 @@ from training.data.encoding import encode, lengths
 from training.data.parallel import ParallelText
 from training.engine.checkpoints import find_checkpoints
 from training.engine.processes import end_process_group, first_process
+from training.engine.processes import launch as start_here
 from training.train import main
 from vanilla_transformer import VanillaTransformerForConditionalGeneration, VanillaTransformerTokenizer
-from vanilla_transformer.errors import TextError
+from vanilla_transformer.errors import RecipeError, TextError
 
 
 def losses(run: Path) -> list[float]:
@@ -85,6 +87,21 @@ def test_fsdp_is_refused_with_what_works(recipe, monkeypatch, capsys):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     assert main([str(recipe)]) == 2
     assert "FSDP is not supported: it shards weights" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("seen", "started", "said"),
+    [
+        ({"n_gpu": 2}, "1", r"would drive 2 GPUs .* `accelerate launch -m training\.train recipe\.yaml --seed 3`"),
+        ({}, "2", r"2 processes were started and each sees 1\. .* `torchrun --nproc_per_node 2 -m .* --seed 3`"),
+    ],
+)
+def test_a_launch_that_would_not_do_as_it_seems_is_refused_with_the_line_that_works(monkeypatch, seen, started, said):
+    arguments = SimpleNamespace(**{"world_size": 1, "fsdp": "", "n_gpu": 1, **seen})
+    monkeypatch.setattr("training.engine.processes.make_arguments", lambda *fields: arguments)
+    monkeypatch.setenv("WORLD_SIZE", started)
+    with pytest.raises(RecipeError, match=said):
+        start_here(SimpleNamespace(training=None, others=None), ["recipe.yaml", "--seed", "3"])
 
 
 def train_plainly(folder: str) -> None:

@@ -42,3 +42,11 @@ def test_as_many_translations_as_sources(model_folder):
     assert force_decode(model, tokenizer, [], []) == []
     with pytest.raises(TextError, match="a text for each of the 3 sources, but has 1"):
         force_decode(model, tokenizer, SOURCES, TARGETS[:1])
+
+
+def test_a_model_in_training_stays_so_and_is_scored_without_dropout(model_folder):
+    model, tokenizer = load_model(model_folder)
+    expected = force_decode(model, tokenizer, SOURCES, TARGETS)
+    assert not model.training
+    assert force_decode(model.train(), tokenizer, SOURCES, TARGETS) == expected
+    assert model.training

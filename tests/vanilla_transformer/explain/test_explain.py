@@ -143,6 +143,17 @@ def test_the_beams_are_those_of_the_search(model, tokenizer, num_beams):
             assert hypothesis.ids[:-1] == parents[hypothesis.parent].ids
 
 
+@pytest.mark.parametrize("num_beams", [2, 4])
+def test_as_many_beams_go_on_when_one_ends(tokenizer, num_beams):
+    model = make_model(tokenizer, output_bias=True)
+    with torch.no_grad():
+        model.lm_head.bias[2] = 5.0  # `</s>` is one of the likeliest tokens at once
+    steps = explain(model, tokenizer, TEXT, num_beams=num_beams).beams
+    assert any(each.is_finished for each in steps[0][:num_beams])
+    for step in steps[:-1]:
+        assert sum(each.is_kept and not each.is_finished for each in step) == num_beams
+
+
 def test_a_given_translation_is_followed(model, tokenizer):
     explanation = explain(model, tokenizer, TEXT, translation="la casa roja")
     assert explanation.translation == "la casa roja" and not explanation.beams
