@@ -1,4 +1,4 @@
-"""What `training.score` tells of texts and systems: a table, and a folder with scores, translations and a picture."""
+"""The output of `training.score`: a table, and a folder with scores, translations and a picture."""
 
 import dataclasses
 import json
