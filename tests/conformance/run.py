@@ -9,6 +9,7 @@ conformance_skipped.md.
 """
 
 import datetime
+import functools
 import os
 import platform
 import re
@@ -86,13 +87,18 @@ def main() -> int:
     return status
 
 
+@functools.cache
+def describe_commit() -> str:
+    """Return the commit as it is before the first result is written, with "-dirty" where it is changed."""
+    git = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--exclude=*"]
+    return subprocess.run(git, capture_output=True, text=True).stdout.strip() or "unknown"
+
+
 def format_head(title: str) -> str:
     """Return the head that every file in benchmarks/results/ has."""
-    git = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--exclude=*"]
-    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip() or "unknown"
     versions = f"transformers {transformers.__version__}, torch {torch.__version__}"
     return (
-        f"# {title}\n\n- Date: {datetime.date.today()}\n- Commit: {commit}\n"
+        f"# {title}\n\n- Date: {datetime.date.today()}\n- Commit: {describe_commit()}\n"
         f"- Machine: {platform.system()} {platform.machine()}, {versions}\n- Command: `make conformance`\n\n"
     )
 
