@@ -17,7 +17,7 @@ from ..modeling_vanilla_transformer import (
     VanillaTransformerForConditionalGeneration,
     VanillaTransformerSinusoidalPositions,
 )
-from .marian import IMPORTED, MARIAN_LAYER_NORM_EPS, halves_order, writes_residual
+from .marian import IMPORTED, MARIAN_LAYER_NORM_EPS, carried_settings, halves_order, writes_residual
 from .weights import Weights, fill, read_weights
 
 # Entries of a configuration by which Marian would compute something else, and the value by which it does not.
@@ -145,21 +145,22 @@ def settings_from(entries: Named, settings: Named, config: VanillaTransformerCon
         "forced_eos_token_id": given.get("forced_eos_token_id"),
         "max_position_embeddings": entries.get("max_position_embeddings"),
     }
+    same = carried_settings(given) | {"num_beams": beams, "early_stopping": None, "forced_eos_token_id": None}
+    if beams > 1:
+        same["length_penalty"] = given.get("length_penalty", 1.0)
+        same["early_stopping"] = given.get("early_stopping", False)
     return GenerationConfig(
         bos_token_id=config.bos_token_id,
         pad_token_id=config.pad_token_id,
         eos_token_id=config.eos_token_id,
         decoder_start_token_id=config.decoder_start_token_id,
-        num_beams=beams,
-        length_penalty=given.get("length_penalty", 1.0) if beams > 1 else None,
-        early_stopping=given.get("early_stopping", False) if beams > 1 else None,
         length_penalty_type="power",
         source_length_offset=None,
         max_length=given.get("max_length") or 512,
-        renormalize_logits=given.get("renormalize_logits", False),
         suppress_tokens=single or None,
         bad_words_ids=[words for words in bad_words if len(words) > 1] or None,
         **{IMPORTED: {name: value for name, value in kept.items() if value is not None}},
+        **same,
     )
 
 

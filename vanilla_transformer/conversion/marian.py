@@ -144,7 +144,7 @@ def marian_settings(model: PreTrainedModel) -> GenerationConfig:
     if "bad_words_ids" not in hints:
         hints |= {"bad_words_ids": settings.bad_words_ids, "suppress_tokens": settings.suppress_tokens}
     ends_by_source = getattr(settings, "source_length_offset", None) is not None
-    same = carried_settings(settings)
+    same = carried_settings(vars(settings))
     if ends_by_source:
         same.pop("max_new_tokens", None)
     return GenerationConfig(
@@ -158,12 +158,12 @@ def marian_settings(model: PreTrainedModel) -> GenerationConfig:
     )
 
 
-def carried_settings(settings: GenerationConfig) -> Named:
-    """Return the settings that say the same to a stock model, such as `no_repeat_ngram_size`."""
+def carried_settings(settings: Named) -> Named:
+    """Return the settings that say the same to a stock model and to ours, such as `no_repeat_ngram_size`."""
     of_transformers = vars(GenerationConfig()).keys() - SET_BY_EXPORT
     return {
         name: value
-        for name, value in vars(settings).items()
+        for name, value in settings.items()
         if name in of_transformers and value is not None and not (name == "early_stopping" and value == "never")
     }
 

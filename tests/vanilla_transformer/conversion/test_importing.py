@@ -10,8 +10,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, MarianMTModel, MarianTokenizer, pipeline
 
 from tests.marian import write_marian
+from vanilla_transformer import VanillaTransformerConfig
 from vanilla_transformer import generation_vanilla_transformer as search
 from vanilla_transformer.cli import main
+from vanilla_transformer.conversion.from_marian import settings_from
 from vanilla_transformer.conversion.importing import find_source, import_folder
 from vanilla_transformer.conversion.marian import export_marian
 from vanilla_transformer.errors import ConversionError
@@ -187,3 +189,12 @@ def test_a_place_that_is_taken_or_full_is_refused(source, tmp_path, full_disk, c
 def test_only_foreign_models_are_sources(source, imported, tmp_path):
     assert find_source(source).kind == "marian"
     assert find_source(imported) is None and find_source(tmp_path) is None
+
+
+def test_settings_of_the_search_come_along():
+    entries = {"num_beams": 4, "no_repeat_ngram_size": 3, "d_model": 64, "forced_eos_token_id": 0}
+    settings = {"num_beams": 6, "repetition_penalty": 1.2, "max_new_tokens": 9, "early_stopping": "never"}
+    kept = settings_from(entries, settings, VanillaTransformerConfig())
+    assert (kept.num_beams, kept.no_repeat_ngram_size, kept.repetition_penalty) == (6, 3, 1.2)
+    assert (kept.max_new_tokens, kept.early_stopping, kept.forced_eos_token_id) == (9, "never", None)
+    assert not hasattr(kept, "d_model") and kept.length_penalty_type == "power"
