@@ -30,6 +30,11 @@ SET_BY_EXPORT = frozenset(
         *("suppress_tokens", "bad_words_ids", "transformers_version", "_from_model_config"),
     }
 )
+# Settings that a stock model takes only where it samples, and only where it gives more than the tokens.
+OF_SAMPLING = frozenset(
+    {"temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff"}
+)
+OF_OUTPUTS = frozenset(GenerationConfig.extra_output_flags)
 # The longest translation, where ours is as long as its source and 50 tokens.
 MARIAN_MAX_LENGTH = 512
 # Differences of an exported model.
@@ -39,10 +44,13 @@ GNMT_DIFFERENCE = (
 IMPORTED_DIFFERENCE = (
     "A translation that reaches the longest length ends with a forced `</s>`, as it did in the source."
 )
+LIMIT_DIFFERENCE = (
+    f"A translation has at most {MARIAN_MAX_LENGTH} tokens, whatever the length of its source, instead of |X| + "
+    "{offset}."
+)
+STOP_DIFFERENCE = "Beam search stops by transformers' heuristic, not when no beam can improve."
 MARIAN_DIFFERENCES = (
-    f"A translation has at most {MARIAN_MAX_LENGTH} tokens, whatever the length of its source, instead of |X| + 50.",
     f"A sentence has at most {MARIAN_POSITIONS:,} tokens. The original has no limit.",
-    "Beam search stops by transformers' heuristic, not when no beam can improve.",
     "CTranslate2's converter for Marian does not read it: it expects a decoder that starts from zeros, and this one "
     "starts from the embedding of `<s>`. Make a model for CTranslate2 from the original: "
     "`vanilla-transformer export ORIGINAL FOLDER --to ctranslate2`.",
@@ -152,20 +160,30 @@ def marian_settings(model: PreTrainedModel) -> GenerationConfig:
         pad_token_id=config.pad_token_id,
         eos_token_id=config.eos_token_id,
         decoder_start_token_id=config.decoder_start_token_id,
-        length_penalty=None if settings.num_beams == 1 else settings.length_penalty,
-        max_length=MARIAN_MAX_LENGTH if ends_by_source else settings.max_length or MARIAN_MAX_LENGTH,
+        length_penalty=None if (settings.num_beams or 1) == 1 else settings.length_penalty,
+        max_length=MARIAN_MAX_LENGTH if ends_by_source else settings.max_length,
         **{**same, **hints},
     )
 
 
 def carried_settings(settings: Named) -> Named:
-    """Return the settings that say the same to a stock model and to ours, such as `no_repeat_ngram_size`."""
-    of_transformers = vars(GenerationConfig()).keys() - SET_BY_EXPORT
-    return {
-        name: value
-        for name, value in settings.items()
-        if name in of_transformers and value is not None and not (name == "early_stopping" and value == "never")
-    }
+    """
+    Return the settings that say the same to a stock model and to ours, such as `no_repeat_ngram_size`.
+
+    Those that have no effect are left out, such as `temperature` without sampling: transformers writes no such file.
+    """
+    beams, samples = settings.get("num_beams") or 1, settings.get("do_sample") is True
+    dropped = set(SET_BY_EXPORT)
+    if not samples:
+        dropped |= OF_SAMPLING
+    if beams == 1 or settings.get("early_stopping") == "never":
+        dropped.add("early_stopping")
+    if (settings.get("num_return_sequences") or 1) > beams and not (samples and beams == 1):
+        dropped.add("num_return_sequences")
+    if not settings.get("return_dict_in_generate"):
+        dropped |= OF_OUTPUTS
+    of_transformers = vars(GenerationConfig()).keys() - dropped
+    return {name: value for name, value in settings.items() if name in of_transformers and value is not None}
 
 
 def halves_order(size: int) -> torch.Tensor:
@@ -199,10 +217,17 @@ def residual_factor(name: str, config: VanillaTransformerConfig, scale: float) -
 
 def marian_differences(settings: GenerationConfig) -> tuple[str, ...]:
     """Return the differences in translation of a model that is exported from one with these settings."""
-    if hasattr(settings, IMPORTED):
-        return (IMPORTED_DIFFERENCE,)
-    gnmt = (GNMT_DIFFERENCE,) if getattr(settings, "length_penalty_type", None) == "gnmt" else ()
-    return (*gnmt, *MARIAN_DIFFERENCES)
+    hints, offset = getattr(settings, IMPORTED, None), getattr(settings, "source_length_offset", None)
+    is_beam_search = (settings.num_beams or 1) > 1
+    is_gnmt = getattr(settings, "length_penalty_type", None) == "gnmt"
+    said = {
+        GNMT_DIFFERENCE: is_beam_search and is_gnmt,
+        STOP_DIFFERENCE: is_beam_search and settings.early_stopping == "never",
+        LIMIT_DIFFERENCE.format(offset=offset): offset is not None,
+        IMPORTED_DIFFERENCE: hints is not None and hints.get("forced_eos_token_id") is not None,
+        **dict.fromkeys(MARIAN_DIFFERENCES, hints is None),
+    }
+    return tuple(sentence for sentence, holds in said.items() if holds)
 
 
 def export_marian(folder: str | Path, output: str | Path) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from transformers import GenerationConfig, MarianMTModel
 from tests.conftest import DATA
 from vanilla_transformer import VanillaTransformerForMaskedLM
 from vanilla_transformer.cli import main
-from vanilla_transformer.conversion.marian import export_marian
+from vanilla_transformer.conversion.marian import carried_settings, export_marian, marian_differences
 from vanilla_transformer.errors import ConversionError
 from vanilla_transformer.loading import load_model
 from vanilla_transformer.model_card import ModelCardFacts
@@ -96,6 +96,55 @@ def test_the_penalty_that_marian_has_is_not_a_difference(model_folder, tmp_path)
     differences = export_marian(model_folder, tmp_path / "power")
     card = (tmp_path / "power" / "README.md").read_text(encoding="utf-8")
     assert gnmt not in card and all(difference in card for difference in differences)
+
+
+def test_only_differences_that_hold_for_the_settings_are_said():
+    paper = {"num_beams": 4, "early_stopping": "never", "length_penalty_type": "gnmt", "source_length_offset": 30}
+    every = marian_differences(GenerationConfig(**paper))
+    assert len(every) == 5 and "|X| + 30." in " ".join(every)
+    for changes, lost in (
+        ({"source_length_offset": None}, "whatever the length of its source"),
+        ({"early_stopping": True}, "transformers' heuristic"),
+        ({"length_penalty_type": "power"}, "the paper's log P"),
+        ({"num_beams": 1, "early_stopping": None}, "Beam search"),
+    ):
+        said = marian_differences(GenerationConfig(**{**paper, **changes}))
+        assert said == tuple(each for each in every if lost not in each) != every
+    of_imported = {"length_penalty_type": "power", "source_length_offset": None}
+    for hints, number in (({}, 0), ({"forced_eos_token_id": 2}, 1)):
+        assert len(marian_differences(GenerationConfig(**of_imported, imported=hints))) == number
+
+
+def test_settings_without_effect_are_left_out(model_folder, tmp_path):
+    """transformers refuses to write them."""
+    settings = GenerationConfig.from_pretrained(model_folder)
+    settings.update(num_beams=1, length_penalty=None, early_stopping=True, source_length_offset=None)
+    settings.update(temperature=0.7, top_k=5, output_scores=True, repetition_penalty=1.3)
+    (model_folder / "generation_config.json").write_text(settings.to_json_string(use_diff=False))
+    export_marian(model_folder, tmp_path / "native")
+    written = json.loads((tmp_path / "native" / "generation_config.json").read_text())
+    assert not {"temperature", "top_k", "early_stopping", "output_scores", "max_length"} & written.keys()
+    assert written["repetition_penalty"] == 1.3
+    _, tokenizer = load_model(model_folder)
+    source = tokenizer(["the house is red", "the"], return_tensors="pt", padding=True)
+    (ours, _), (theirs, _) = load_model(model_folder), load_model(tmp_path / "native")
+    assert torch.equal(theirs.generate(**source), ours.generate(**source))  # to transformers' own limit
+
+
+@pytest.mark.parametrize(
+    ("settings", "carried"),
+    [
+        ({"num_return_sequences": 3}, set()),
+        ({"num_return_sequences": 3, "num_beams": 2}, {"num_beams"}),
+        ({"num_return_sequences": 3, "num_beams": 4}, {"num_return_sequences", "num_beams"}),
+        ({"num_return_sequences": 3, "do_sample": True, "top_k": 5}, {"num_return_sequences", "do_sample", "top_k"}),
+        ({"num_beams": 4, "early_stopping": True, "top_k": 5}, {"num_beams", "early_stopping"}),
+    ],
+    ids=str,
+)
+def test_what_is_carried_is_valid(settings, carried):
+    assert carried_settings(settings).keys() == carried
+    GenerationConfig(**carried_settings(settings)).validate(strict=True)
 
 
 def test_settings_that_marian_has_too_travel(model_folder, tmp_path):
