@@ -396,7 +396,10 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
     ) -> Generated:
         is_plain = streamer is None and not (generation_config.do_sample or generation_config.return_dict_in_generate)
         if is_plain and self._can_be_fast(input_ids, generation_config, synced_gpus, kwargs):
-            request = build_request(input_ids, logits_processor, stopping_criteria, generation_config, 1, kwargs)
+            vocab_size = self.config.target_vocab_size
+            request = build_request(
+                input_ids, logits_processor, stopping_criteria, generation_config, 1, vocab_size, kwargs
+            )
             if not request.looks_at_rows:
                 with fast_steps(self, generation_config, keeps_tensors=False):
                     output = greedy_search(self._start_steps(request), request)
@@ -419,7 +422,10 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
         if penalty_type not in LENGTH_PENALTY_TYPES:
             raise ValueError(f"`length_penalty_type` is {penalty_type!r}. Choose one of: {LENGTH_PENALTY_TYPES}.")
         beams, is_recorded = generation_config.num_beams, generation_config.return_dict_in_generate
-        request = build_request(input_ids, logits_processor, stopping_criteria, generation_config, beams, kwargs)
+        vocab_size = self.config.target_vocab_size
+        request = build_request(
+            input_ids, logits_processor, stopping_criteria, generation_config, beams, vocab_size, kwargs
+        )
         search = functools.partial(
             beam_search,
             request=request,
@@ -495,6 +501,7 @@ def build_request(
     criteria: StoppingCriteriaList,
     settings: GenerationConfig,
     beams: int,
+    vocab_size: int,
     model_kwargs: Named,
 ) -> Request:
     """Build a request from what `generate` passes to its searches, where every sentence comes `beams` times."""
@@ -520,7 +527,7 @@ def build_request(
         limits=limits,
         criteria=StoppingCriteriaList(others),
         processors=processors,
-        never=find_forbidden(processors, start.device),
+        never=find_forbidden(processors, vocab_size, start.device),
         renormalizes=any(type(each) is LogitNormalization for each in processors),
     )
 
@@ -542,8 +549,11 @@ class Forbidden:
         return torch.cat([self.always, *(ids for shortest, ids in self.early if length < shortest)])
 
 
-def find_forbidden(processors: LogitsProcessorList, device: torch.device) -> Forbidden | None:
-    """Return the ids that processors forbid; `None` if one of them does more, besides a last one that normalizes."""
+def find_forbidden(processors: LogitsProcessorList, vocab_size: int, device: torch.device) -> Forbidden | None:
+    """
+    Return the ids that processors forbid; `None` if one of them does more, besides a last one that normalizes, or
+    forbids what is not in the vocabulary, which each of them treats in its own way.
+    """
     always: list[int] = []
     early: list[tuple[int, torch.Tensor]] = []
     for each in processors[:-1] if processors and type(processors[-1]) is LogitNormalization else processors:
@@ -557,6 +567,9 @@ def find_forbidden(processors: LogitsProcessorList, device: torch.device) -> For
             early.append((each.prompt_length_to_skip + each.min_new_tokens, each.eos_token_id.to(device)))
         else:
             return None
+    ids = [*always, *(index for _, ends in early for index in ends.tolist())]
+    if not all(0 <= index < vocab_size for index in ids):
+        return None
     return Forbidden(torch.tensor(sorted(set(always)), dtype=torch.long, device=device), early)
 
 
@@ -707,7 +720,7 @@ class FastSteps:
 
     def keep(self, order: torch.Tensor) -> None:
         self.cache.keep_sentences(order)
-        self.encoded = self.encoded[: len(order)]  # no longer read, since its keys and values are in the cache
+        self.encoded = self.encoded[order]  # which only a layer of others reads: keys and values are in the cache
         if self.mask is not None:
             self.mask = self.mask[order]
 
@@ -776,14 +789,16 @@ def is_called_as_written(model: PreTrainedModel) -> bool:
 
     The layers themselves may have hooks, adapters and methods of others: they are called.
     """
-    outer = (model, model.model, model.model.decoder)
+    decoder = model.model.decoder
+    outer = (model, model.model, decoder)
+    uncalled = (*outer, decoder.dropout, decoder.embed_positions)
     methods = (
         *("forward", "embed", "add_positions", "count_positions"),
         *("prepare_inputs_for_generation", "_update_model_kwargs_for_generation"),
     )
     return (
         not getattr(nn.modules.module, "_has_any_global_hook", bool)()
-        and not any(each.training or has_hook(each) for each in outer)
+        and not any(each.training or has_hook(each) for each in uncalled)
         and not any(name in vars(each) for each in outer for name in methods)
         and all(
             getattr(type(each), name).__module__.startswith((PACKAGE, "transformers."))
@@ -914,15 +929,15 @@ def most_probable(
     The ids of `never` are not among them, and keep their share of the probability unless it `renormalizes`. The logits
     are overwritten: another tensor of their size would cost more than what is computed in it.
     """
-    if not len(never):
-        best, ids = highest(logits, count)
-    else:
-        kept = logits[:, never]
+    if not len(never) or renormalizes:
         best, ids = highest(logits.index_fill_(1, never, -torch.inf), count)
-        if not renormalizes:
-            logits[:, never] = kept
-    probabilities = torch.softmax(logits, dim=-1, out=logits)
-    return best - best[:, :1] + probabilities.gather(1, ids[:, :1]).log(), ids
+        probabilities = torch.softmax(logits, dim=-1, out=logits)
+        return best - best[:, :1] + probabilities.gather(1, ids[:, :1]).log(), ids
+    kept = logits[:, never]
+    best, ids = highest(logits.index_fill_(1, never, -torch.inf), count)
+    logits[:, never] = kept
+    largest = logits.amax(dim=-1, keepdim=True)  # perhaps that of a forbidden id, beside which the others are 0
+    return best - largest - logits.sub_(largest).exp_().sum(dim=-1, keepdim=True).log(), ids
 
 
 def highest(logits: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:

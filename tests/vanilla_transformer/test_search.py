@@ -703,6 +703,27 @@ def test_ids_that_are_never_generated_keep_their_share_unless_it_is_dealt_out():
 @torch.no_grad()
 @pytest.mark.parametrize("beams", [1, 4])
 @pytest.mark.parametrize(
+    "settings", [{"suppress_tokens": [5, -1, 1000]}, {"eos_token_id": [2, 1000], "min_new_tokens": 4}]
+)
+def test_ids_outside_of_the_vocabulary_forbid_nothing(model, batch, settings, beams):
+    source = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    expected = plain(model, **source, **settings, num_beams=beams)
+    assert torch.equal(model.generate(**source, **settings, num_beams=beams), expected)
+
+
+def test_a_forbidden_id_may_have_all_of_the_probability():
+    logits = torch.full((1, 1000), -50.0)
+    logits[0, :3] = torch.tensor([120.0, 5.0, 4.0])
+    never = torch.tensor([0])
+    scores, ids = search.most_probable(logits.clone(), 2, never)
+    assert ids.tolist() == [[1, 2]] and scores.tolist() == [[-115.0, -116.0]]
+    scores, _ = search.most_probable(logits.clone(), 2, torch.arange(1000))
+    assert scores.tolist() == [[-torch.inf, -torch.inf]]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("beams", [1, 4])
+@pytest.mark.parametrize(
     "settings",
     [
         {"suppress_tokens": [5, 9]},
@@ -718,3 +739,33 @@ def test_forbidden_ids_are_those_of_transformers_processors(model, batch, settin
     expected = plain(model, **source, **settings, num_beams=beams)
     monkeypatch.setattr(LogitsProcessorList, "__call__", None)  # the search goes by the ids
     assert torch.equal(model.generate(**source, **settings, num_beams=beams), expected)
+
+
+@torch.no_grad()
+def test_hooks_on_the_sum_of_embeddings_and_positions_act_in_the_search(model):
+    """The fast steps do not call these modules at every token."""
+    expected = plain(model, **ragged_source(), max_new_tokens=6)
+    model.model.decoder.dropout.register_forward_hook(lambda module, inputs, output: torch.zeros_like(output))
+    changed = model.generate(**ragged_source(), max_new_tokens=6)
+    assert torch.equal(changed, plain(model, **ragged_source(), max_new_tokens=6))
+    assert not torch.equal(changed, expected)
+
+
+@torch.no_grad()
+def test_a_layer_that_reads_the_source_reads_that_of_its_sentence(model, steps):
+    """While sentences of different lengths leave the batch."""
+
+    class Gated(type(model.model.decoder.layers[0].encoder_attn)):
+        def forward(self, hidden_states, attention_mask=None, key_value_states=None, *args, **kwargs):
+            output, *rest = super().forward(hidden_states, attention_mask, key_value_states, *args, **kwargs)
+            gate = 2 * key_value_states[:, :1, :1].tanh()  # of the first token, which is not padding
+            return output * gate.repeat_interleave(len(output) // len(gate), dim=0), *rest
+
+    for layer in model.model.decoder.layers:
+        layer.encoder_attn.__class__ = Gated
+    source = ragged_source()
+    together = model.generate(**source, num_beams=1, source_length_offset=2)
+    assert min(steps) < max(steps)
+    for row, (ids, mask) in enumerate(zip(source["input_ids"], source["attention_mask"], strict=True)):
+        one = model.generate(ids[mask.bool()].unsqueeze(0), num_beams=1, source_length_offset=2)
+        assert torch.equal(one[0], together[row, : one.shape[1]])
