@@ -260,6 +260,8 @@ def test_bf16_is_taken_where_the_gpu_computes_in_it(recipe, monkeypatch):
         ("init_from: x\nmin_frequency: 3\n", [], "`min_frequency` has no effect beside `init_from`"),
         ("tokenizer: x\nvocab_size: 300\n", [], "`vocab_size` has no effect beside `tokenizer`"),
         ("config_overrides: {vocab_size: 300}\n", [], "`config_overrides` has `vocab_size`"),
+        ("config_overrides: {dropout: 0.2}\n", ["--dropout", "0.05"], "`dropout` is 0.05, and 0.2 in `config_overr"),
+        ("dropout: 3\nlabel_smoothing: 2\nvocab_size: -5\n", [], "(?s)3 faults.*`dropout`.*`label_sm.*`vocab_size`"),
         ("seed: -1\n", [], "`seed` is -1. Give a number from 0"),
         ("data_seed: 5_000_000_000\n", [], "`data_seed` is 5000000000"),
         ("report_to: foo\n", [], "`report_to` is foo. Choose one of: none, "),

@@ -284,7 +284,7 @@ def test_a_folder_of_another_kind_of_model_is_refused(recipe, tmp_path, capsys, 
 @pytest.mark.parametrize(
     ("setting", "value", "named"),
     [
-        ("dropout", 2, "`dropout` is 2.0. Give a probability"),
+        ("dropout", 2, "`dropout` is 2.0. Give at least 0 and less than 1"),
         ("config_overrides", {"attention_dropout": "none"}, "attention_dropout"),
     ],
 )

@@ -40,12 +40,18 @@ def check_values(
 
 def find_faults_of_model(model: ModelFields, given: Set[str]) -> list[str]:
     faults = []
-    for name in model.config_overrides if isinstance(model.config_overrides, dict) else ():
+    overrides = model.config_overrides if isinstance(model.config_overrides, dict) else {}
+    for name in overrides:
         if name == "vocab_size":
             faults.append("`config_overrides` has `vocab_size`. It is a field of the recipe: write it beside.")
         elif name not in CONFIG_FIELDS:
             hint = VanillaTransformerConfig.nearest_field(name)
             faults.append(f"`config_overrides` has `{name}`, but the configuration has no such field.{hint}")
+        elif name in ("dropout", "label_smoothing") and getattr(model, name) is not None:
+            faults.append(
+                f"`{name}` is {getattr(model, name)}, and {overrides[name]} in `config_overrides`. Leave "
+                "one of them out."
+            )
     for start in ("init_from", "tokenizer"):
         # The vocabulary of a model is compared with its own.
         names = [name for name in TOKENIZER_FIELDS if name in given and (start, name) != ("init_from", "vocab_size")]

@@ -44,14 +44,14 @@ class ModelFields:
         "Folder, or repository on the Hub, of a model of any task to start from, with its tokenizer.",
     )
     preset: Annotated[str, one_of(*PRESETS)] = setting("base", f"One of: {', '.join(PRESETS)}.")
-    dropout: float | None = setting(None, "P_drop; the preset's if absent.")
-    label_smoothing: float | None = setting(None, "ε_ls (§5.4); 0.1 if absent.")
+    dropout: Annotated[float | None, PROBABILITY] = setting(None, "P_drop; the preset's if absent.")
+    label_smoothing: Annotated[float | None, PROBABILITY] = setting(None, "ε_ls (§5.4); 0.1 if absent.")
     config_overrides: dict[str, Value] | str | None = setting(
         None,
         "Other fields of VanillaTransformerConfig, such as {norm_first: true}.",
     )
     tokenizer: str | None = setting(None, "Folder of a tokenizer to use. Without it a joint one is learned.")
-    vocab_size: int = setting(37000, "Entries of the vocabulary to learn (§5.1).")
+    vocab_size: Annotated[int, at_least(1)] = setting(37000, "Entries of the vocabulary to learn (§5.1).")
     min_frequency: Annotated[int, at_least(1)] = setting(
         2,
         "How often a pair must be in the text to become an entry of the vocabulary.",
