@@ -142,7 +142,7 @@ def test_settings_without_effect_are_left_out(model_folder, tmp_path):
     ],
     ids=str,
 )
-def test_what_is_carried_is_valid(settings, carried):
+def test_carried_settings_are_valid(settings, carried):
     assert carried_settings(settings).keys() == carried
     GenerationConfig(**carried_settings(settings)).validate(strict=True)
 
