@@ -1,5 +1,5 @@
 // The page: text in, translations with their scores out, and the attention of the one that is looked at.
-import { checkSettings, textTokenizer, translateWith } from './model.mjs';
+import { checkSettings, languageName, textTokenizer, translateWith } from './model.mjs';
 
 const element = (id) => document.getElementById(id);
 const page = Object.fromEntries(
@@ -50,7 +50,7 @@ async function load() {
 function nameLanguages({ source_lang: source, target_lang: target }) {
   if (source) {
     page.text.lang = source;
-    page.label.textContent = `Text in ${new Intl.DisplayNames('en', { type: 'language' }).of(source)}, one sentence`;
+    page.label.textContent = `Text in ${languageName(source)}, one sentence`;
   }
   if (target) page.list.lang = target;
 }

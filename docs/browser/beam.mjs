@@ -1,5 +1,6 @@
 // The paper's decoding (§6.1) for an exported model: beam search, GNMT's length penalty, a limit by the length of the
-// source, and a stop when no beam can improve; with one beam, greedy search. transformers.js itself has greedy search and sampling only.
+// source, and a stop when no beam can improve; with one beam, greedy search. transformers.js itself has greedy search
+// and sampling only.
 
 /**
  * Search for translations of one sentence.

@@ -87,14 +87,28 @@ export function textTokenizer({ PreTrainedTokenizer }, { tokenizer, config }) {
   return new PreTrainedTokenizer({ ...tokenizer, added_tokens: [], post_processor: null }, config);
 }
 
+/** The English name of a language; a code that is none of BCP 47 as it is. */
+export function languageName(code) {
+  try {
+    return new Intl.DisplayNames('en', { type: 'language' }).of(code);
+  } catch {
+    return code;
+  }
+}
+
 /** Refuse a model that decodes by settings which the page's search lacks. */
 export function checkSettings(settings) {
   for (const [name, value] of Object.entries(settings)) {
-    const isSaid = value !== null && value !== false && value !== NEUTRAL[name];
+    const isEmpty = Array.isArray(value) && !value.length;
+    const isSaid = value !== null && value !== false && value !== NEUTRAL[name] && !isEmpty;
+    // Beside a limit by the length of the source this one has no effect.
+    if (name === 'max_new_tokens' && settings.source_length_offset != null) continue;
     if (isSaid && !HANDLED.has(name) && !name.startsWith('_'))
       throw new Error(`the page has no \`${name}\`, which is ${JSON.stringify(value)}`);
   }
-  const { num_beams: beams, early_stopping: stop } = settings;
+  const { num_beams: beams, early_stopping: stop, length_penalty_type: penalty } = settings;
+  if (!['gnmt', 'power'].includes(penalty ?? 'power'))
+    throw new Error(`the page has no \`length_penalty_type\` but "gnmt" and "power", and it is ${JSON.stringify(penalty)}`);
   if ((beams ?? 1) > 1 && stop !== 'never')  // the only way in which its beam search stops
     throw new Error(`the page has no \`early_stopping\` but "never", and it is ${JSON.stringify(stop ?? null)}`);
 }

@@ -123,13 +123,16 @@ def test_the_page_goes_by_the_settings_of_a_model_or_refuses_it(tmp_path):
             {"num_beams": 4, "early_stopping": True},
             {"num_beams": 4, "early_stopping": False},
             {"num_beams": 4},
+            {"source_length_offset": 50, "max_new_tokens": 7, "suppress_tokens": [], "length_penalty_type": "power"},
+            {"max_new_tokens": 7},
+            {"length_penalty_type": "other"},
         ],
     }
     script = tmp_path / "run.mjs"
     script.write_text(
         f"""
 import {{ limitOf }} from {json.dumps(str(BROWSER / "beam.mjs"))};
-import {{ checkSettings, NEUTRAL, translateWith }} from {json.dumps(str(BROWSER / "model.mjs"))};
+import {{ checkSettings, languageName, NEUTRAL, translateWith }} from {json.dumps(str(BROWSER / "model.mjs"))};
 const {{ limits, refused }} = {json.dumps(settings)};
 const or = (call) => {{ try {{ return call() ?? null; }} catch ({{ message }}) {{ return message; }} }};
 const limit = ([length, generation_config, max_positions]) =>
@@ -138,7 +141,7 @@ const reader = {{ encode: () => Array(30).fill(5) }};
 const facts = {{ config: {{ eos_token_id: 2 }}, generation_config: {{}}, max_positions: 24 }};
 const longer = await translateWith({{ facts, reader }}, "a text").catch(({{ message }}) => message);
 const refusals = refused.map((each) => or(() => checkSettings(each)));
-console.log(JSON.stringify([limits.map(limit), refusals, NEUTRAL, longer]));
+console.log(JSON.stringify([limits.map(limit), refusals, NEUTRAL, longer, ["de", "zh_CN"].map(languageName)]));
 """
     )
     found = json.loads(subprocess.run(["node", str(script)], capture_output=True, check=True, timeout=120).stdout)
@@ -146,9 +149,12 @@ console.log(JSON.stringify([limits.map(limit), refusals, NEUTRAL, longer]));
     assert found[1] == [
         *(None, None, "the page has no `suppress_tokens`, which is [1]"),
         *(f'the page has no `early_stopping` but "never", and it is {each}' for each in ("true", "false", "null")),
+        *(None, "the page has no `max_new_tokens`, which is 7"),
+        'the page has no `length_penalty_type` but "gnmt" and "power", and it is "other"',
     ]
     assert found[2] == NEUTRAL
     assert found[3] == "The text has 31 tokens, and this page takes at most 24. Shorten it."
+    assert found[4] == ["German", "zh_CN"]
 
 
 def test_the_page_names_no_other_host_and_its_files_are_there():
