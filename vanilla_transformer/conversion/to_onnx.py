@@ -38,14 +38,16 @@ MAX_POSITIONS = BASE**DIGITS
 MAX_LENGTH = 512  # of a translation by transformers.js
 JAVASCRIPT_DIFFERENCES = (
     "transformers.js has greedy search and sampling only. `vanilla-transformer translate --engine onnxruntime` "
-    "searches as the original does, with all of its settings; docs/browser/ has the paper's search for a page.",
+    "searches as the original does, with all of its settings but `weight_precision`; docs/browser/ has the paper's "
+    "search for a page.",
     "transformers.js reads special tokens in a text, such as `</s>`, as the tokens, and does not fill up translations "
     "of a batch that are finished: translate sentence by sentence.",
-    f"By itself transformers.js ends a translation after {MAX_LENGTH} tokens, whatever the length of its source.",
+    "By itself transformers.js ends a translation after {limit} tokens, whatever the length of its source.",
 )
+PRECISION_DIFFERENCE = "It has no `weight_precision`, which is {!r} in the original's settings."
 NO_JAVASCRIPT = (
     "transformers.js does not load it: it reads a tokenizer.json, and {} has other files. `vanilla-transformer "
-    "translate --engine onnxruntime` runs it, with all settings of the original."
+    "translate --engine onnxruntime` runs it, with all settings of the original but `weight_precision`."
 )
 OPTIMUM_DIFFERENCE = (
     "optimum's ORTModelForSeq2SeqLM does not load it: export `--to marian` and run optimum-cli on that."
@@ -190,6 +192,11 @@ def fold_transposed(file: Path) -> None:
     onnx.save(model, str(file))
 
 
+def most_tokens(model: PreTrainedModel) -> int:
+    """Return the most tokens of a translation by transformers.js, with the start token."""
+    return min(MAX_LENGTH, model.config.position_limit or MAX_LENGTH)
+
+
 def write_settings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write what transformers.js reads: configuration, settings and tokenizer."""
     config = model.config
@@ -222,7 +229,7 @@ def write_settings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, f
         settings["tokenizer_class"] = "PreTrainedTokenizerFast"  # the name that transformers.js knows
     files = {
         "config.json": of_marian,
-        "generation_config.json": {**ids, "num_beams": 1, "max_length": MAX_LENGTH},
+        "generation_config.json": {**ids, "num_beams": 1, "max_length": most_tokens(model)},
         "tokenizer_config.json": settings,
     }
     for name, content in files.items():
@@ -261,9 +268,13 @@ def export_onnx(
     model, tokenizer = read_original(folder)
     check_exportable(model, "ONNX")
     in_javascript = not isinstance(tokenizer, OWN_TOKENIZERS)
+    # Weights of another precision would be torch's: with this setting every translation would be refused.
+    weights = vars(model.generation_config).pop("weight_precision", None)
+    of_javascript = tuple(each.format(limit=most_tokens(model)) for each in JAVASCRIPT_DIFFERENCES)
     differences = (
-        *(JAVASCRIPT_DIFFERENCES if in_javascript else (NO_JAVASCRIPT.format(type(tokenizer).__name__),)),
+        *(of_javascript if in_javascript else (NO_JAVASCRIPT.format(type(tokenizer).__name__),)),
         OPTIMUM_DIFFERENCE,
+        *((PRECISION_DIFFERENCE.format(weights),) if weights is not None else ()),
         *((INT8_DIFFERENCE,) if precision == "int8" else ()),
     )
 

@@ -16,6 +16,7 @@ from torch import nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
+from transformers.utils.generic import can_return_tuple
 
 from ..configuration_vanilla_transformer import CACHE_NAME, Named, VanillaTransformerConfig, accept_keywords
 from ..errors import ModelFolderError, SettingsError
@@ -168,6 +169,7 @@ class OnnxModel(VanillaTransformerGenerationMixin, VanillaTransformerPreTrainedM
         return logits, states, tuple(others[len(names) :])
 
     @accept_keywords
+    @can_return_tuple
     def forward(
         self,
         input_ids: torch.Tensor | None = None,
@@ -207,6 +209,7 @@ class OnnxModel(VanillaTransformerGenerationMixin, VanillaTransformerPreTrainedM
         encoded = encoder_outputs[0]
         mask = torch.ones(encoded.shape[:2], dtype=torch.long) if attention_mask is None else attention_mask.long()
         length = 0 if cache is None else cache.get_seq_length()
+        check_positions(kwargs.get("decoder_position_ids"), length, decoder_input_ids.shape[1])
         past = {} if cache is None or length == 0 else self.read_cache(cache)
         attends = bool(kwargs.get("output_attentions"))
         ids = decoder_input_ids.contiguous()
@@ -254,6 +257,28 @@ class OnnxModel(VanillaTransformerGenerationMixin, VanillaTransformerPreTrainedM
 
     def _start_steps(self, request: Request) -> OnnxSteps:
         return OnnxSteps(self, request)
+
+
+def check_positions(positions: object, before: int, count: int) -> None:
+    """
+    Refuse positions (B, T) of the target that are not those which the graph counts.
+
+    Args:
+        before: tokens in the cache.
+        count: T.
+
+    Raises:
+        SettingsError: for others.
+    """
+    counted = torch.arange(before, before + count)
+    if positions is not None and not (
+        isinstance(positions, torch.Tensor)
+        and positions.shape[-1] == count
+        and bool((positions.cpu() == counted).all())
+    ):
+        raise SettingsError(
+            f"`decoder_position_ids` must count from {before} with `--engine {NAME}`, but are others. Leave them out."
+        )
 
 
 def open_session(file: Path) -> "InferenceSession":

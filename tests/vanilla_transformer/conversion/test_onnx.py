@@ -103,6 +103,21 @@ def test_the_command_says_which_part_it_writes_and_what_differs(model_folder, tm
     assert "ONNX: 1 of 2 parts done; writing the decoder's graph ..." in capsys.readouterr().err
 
 
+def test_settings_that_the_folder_cannot_have_are_left_out(small_config, tokenizer, tmp_path, monkeypatch):
+    pytest.importorskip("onnxscript", reason='needs pip install "vanilla-transformer[onnx]"')
+    monkeypatch.setattr(torch.onnx, "export", lambda *arguments, **settings: None)  # which takes up to a minute
+    positions = {"position_embedding_type": "learned", "max_position_embeddings": 24}
+    model = build_model(small_config, vocab_size=len(tokenizer), **positions)
+    model.generation_config.weight_precision = "int8"
+    model.save_pretrained(tmp_path / "original")
+    tokenizer.save_pretrained(tmp_path / "original")
+    said = " ".join(export_onnx(tmp_path / "original", tmp_path / "onnx"))
+    assert "It has no `weight_precision`, which is 'int8'" in said and "after 24 tokens" in said
+    facts = json.loads((tmp_path / "onnx" / "vanilla_transformer.json").read_text())
+    assert "weight_precision" not in facts["generation_config"]
+    assert json.loads((tmp_path / "onnx" / "generation_config.json").read_text())["max_length"] == 24
+
+
 def test_without_the_libraries_the_command_says_what_to_install(model_folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     assert main(["export", str(model_folder), str(tmp_path / "out"), "--to", "onnx"]) == 2

@@ -104,3 +104,15 @@ def test_a_call_without_what_the_graphs_need_is_refused_by_name(model, batch):
         expected = model(**source, decoder_input_ids=batch["input_ids"]).logits
     found = onnx(**source, decoder_input_ids=batch["input_ids"]).logits
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_call_gives_a_tuple_where_it_is_asked_for_and_takes_no_positions_but_those_it_counts(model, batch):
+    onnx, ids = as_onnx(model), batch["input_ids"]
+    expected = onnx(ids, decoder_input_ids=ids)
+    found = onnx(ids, decoder_input_ids=ids, return_dict=False)
+    assert isinstance(found, tuple) and torch.equal(found[0], expected.logits)
+    counted = torch.arange(ids.shape[1]).expand_as(ids)
+    same = onnx(ids, decoder_input_ids=ids, decoder_position_ids=counted)
+    assert torch.equal(same.logits, expected.logits)
+    with pytest.raises(SettingsError, match="`decoder_position_ids` must count from 0"):
+        onnx(ids, decoder_input_ids=ids, decoder_position_ids=counted + 1)
