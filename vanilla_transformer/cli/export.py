@@ -32,8 +32,8 @@ def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Refuse options that do not fit each other."""
     if options.max_positions is not None and options.to != "ctranslate2":
         parser.error(f"--max_positions is of --to ctranslate2 and not of --to {options.to}: leave it out")
-    if options.max_positions is not None and options.max_positions < 1:
-        parser.error(f"--max_positions is {options.max_positions}: give at least 1")
+    if options.max_positions is not None and options.max_positions < 2:
+        parser.error(f"--max_positions is {options.max_positions}: give at least 2")
     if options.precision == "int8" and options.to == "marian":
         parser.error("--precision int8 is of other targets than marian: leave it out")
 

@@ -16,6 +16,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from ..configuration_vanilla_transformer import VanillaTransformerConfig
 from ..engines.ctranslate2_engine import DEFAULT_MAX_LENGTH, find_unknown_setting
 from ..errors import ConversionError
+from ..generation_vanilla_transformer import COUNTED_SOURCE_LENGTH
 from ..modeling_vanilla_transformer import VanillaTransformerAttention
 from .folder import (
     OWN_TOKENIZERS,
@@ -45,13 +46,14 @@ CT2_DIFFERENCES = (
     "`--engine ctranslate2` refuses sampling, the beginning of a translation (`decoder_input_ids`), "
     '`weight_precision` and an `early_stopping` other than "never".',
 )
-GNMT_DIFFERENCE = (
+GNMT_DIFFERENCE = "CTranslate2 by itself ranks by log P / |Y|^α, where the original has the paper's penalty."
+NEAREST_DIFFERENCE = (
     "CTranslate2 by itself ranks by log P / |Y|^α: `length_penalty=0.4, patience=2, max_input_length=0` comes nearest "
     "to the paper."
 )
 STOP_DIFFERENCE = (
-    "The original's search stops by `early_stopping`, and this one when CTranslate2 has enough finished hypotheses, "
-    "which may find a better translation."
+    "With several beams the original's search stops by `early_stopping`, and this one when CTranslate2 has enough "
+    "finished hypotheses, which may find a better translation."
 )
 SUPPRESSED_DIFFERENCE = (
     "Tokens that are never generated have no share of the probability, as with `renormalize_logits`; they have one in "
@@ -225,8 +227,6 @@ def adapt_settings(settings: GenerationConfig) -> tuple[str, ...]:
             f"`{name}` must be left out of generation_config.json for CTranslate2, which does not have it, but is "
             f"{getattr(settings, name)!r:.60}. Export with `--to onnx`."
         )
-    if (settings.num_beams or 1) == 1:
-        return ()
     said: tuple[str, ...] = ()
     if settings.early_stopping != "never":
         settings.early_stopping, said = "never", (STOP_DIFFERENCE,)
@@ -235,15 +235,28 @@ def adapt_settings(settings: GenerationConfig) -> tuple[str, ...]:
     return said
 
 
-def describe_search(settings: GenerationConfig, target_tokens: list[str]) -> str:
-    """Return the arguments with which CTranslate2's own search of a `source` comes nearest to the original's."""
+def describe_search(settings: GenerationConfig, target_tokens: list[str], positions: int) -> str:
+    """
+    Return the arguments with which CTranslate2's own search of a `source` comes nearest to the original's.
+
+    Args:
+        target_tokens: of all ids of the target.
+        positions: rows of the exported table, of which the start token has one.
+    """
     never = [[index] for index in settings.suppress_tokens or []] + list(settings.bad_words_ids or [])
     suppressed = [[target_tokens[index] for index in sequence] for sequence in never]
     is_gnmt = getattr(settings, "length_penalty_type", None) == "gnmt"
     offset = getattr(settings, "source_length_offset", None)
-    limit = (settings.max_length or DEFAULT_MAX_LENGTH) - 1 if offset is None else f"len(source) + {offset}"
+    limit: int | str
+    if offset is None:
+        limit = min(settings.max_new_tokens or (settings.max_length or DEFAULT_MAX_LENGTH) - 1, positions - 1)
+    else:
+        counted = max(COUNTED_SOURCE_LENGTH, getattr(settings, "longest_source", None) or 0)
+        limit = f"min(len(source) + {offset}, {min(counted + offset, positions - 1)})"
     beams = settings.num_beams or 1
-    penalty = 0.4 if is_gnmt else 1.0 if settings.length_penalty is None else settings.length_penalty
+    penalty = 1.0 if settings.length_penalty is None else settings.length_penalty
+    if is_gnmt:  # which grows with a length of ten tokens as |Y|^(2α/3) does
+        penalty = round(penalty * 2 / 3, 2)
     return (
         f"beam_size={beams}, {f'length_penalty={penalty}, patience=2, ' if beams > 1 else ''}max_input_length=0, "
         f"max_decoding_length={limit}{f', suppress_sequences={suppressed}' if suppressed else ''}"
@@ -252,7 +265,9 @@ def describe_search(settings: GenerationConfig, target_tokens: list[str]) -> str
 
 def ctranslate2_differences(model: PreTrainedModel, precision: str, max_positions: int) -> tuple[str, ...]:
     """Return the sentences that say what the exported model does differently."""
-    is_gnmt = getattr(model.generation_config, "length_penalty_type", None) == "gnmt"
+    settings = model.generation_config
+    is_gnmt = (settings.num_beams or 1) > 1 and getattr(settings, "length_penalty_type", None) == "gnmt"
+    gnmt = NEAREST_DIFFERENCE if settings.length_penalty == 0.6 else GNMT_DIFFERENCE
     limit = (
         (
             f"A sentence, and a translation, has at most {max_positions:,} tokens (`--max_positions`); longer ones "
@@ -262,7 +277,7 @@ def ctranslate2_differences(model: PreTrainedModel, precision: str, max_position
         else ()
     )
     rounding = (INT8_DIFFERENCE,) if precision == "int8" else ()
-    return (*((GNMT_DIFFERENCE,) if is_gnmt else ()), *CT2_DIFFERENCES, *limit, *rounding)
+    return (*((gnmt,) if is_gnmt else ()), *CT2_DIFFERENCES, *limit, *rounding)
 
 
 def export_ctranslate2(
@@ -293,8 +308,8 @@ def export_ctranslate2(
         raise ConversionError(
             f"`precision` must be one of {', '.join(PRECISIONS)} for CTranslate2, but is {precision!r}."
         )
-    if max_positions is not None and max_positions < 1:
-        raise ConversionError(f"`max_positions` must be at least 1, but is {max_positions}.")
+    if max_positions is not None and max_positions < 2:  # the start token has one
+        raise ConversionError(f"`max_positions` must be at least 2, but is {max_positions}. Give more.")
     model, tokenizer = read_original(folder)
     if max_positions is not None and model.config.position_limit is not None:
         raise ConversionError(
@@ -320,7 +335,9 @@ def export_ctranslate2(
         "form": "ctranslate2",
         "precision": precision,
         "differences": differences,
-        "search": describe_search(model.generation_config, target_tokens),
+        "search": describe_search(
+            model.generation_config, target_tokens, model.config.position_limit or max_positions
+        ),
         "end": tokens[model.config.eos_token_id],
     }
     write_target(folder, output, write, **about)

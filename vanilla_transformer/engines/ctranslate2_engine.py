@@ -8,7 +8,7 @@ own limit is searched again with that.
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,9 @@ HANDLED = frozenset(
         *("transformers_version", "decoder_only", "beam_settings", "use_cache", "imported"),
     }
 )
+# Settings whose `None` is not given: torch takes the model's own source_length_offset, and fails for the others.
+GIVEN_BY_A_VALUE = frozenset({"source_length_offset", "length_penalty", "num_beams", "num_return_sequences"})
+Penalty = Callable[[int], Any]  # of a length, as a number
 DEFAULT_MAX_LENGTH = 20  # of transformers, where neither a setting nor the source says one
 # Values by which `generate` does nothing.
 NEUTRAL = {
@@ -97,7 +100,7 @@ class CTranslate2Model:
 
         Args:
             input_ids (`torch.LongTensor` of shape (B, S)), attention_mask (B, S): the source.
-            settings: those of `HANDLED`.
+            settings: those of `HANDLED`; `None` in those of `GIVEN_BY_A_VALUE` is what the model has itself.
 
         Returns:
             `torch.LongTensor` of shape (B * num_return_sequences, 1 + T): start token, translation, `</s>`, padding.
@@ -106,11 +109,18 @@ class CTranslate2Model:
             SettingsError: for other settings, and for a source or a translation that is longer than the table of
                 positions.
         """
+        settings = {
+            name: value for name, value in settings.items() if value is not None or name not in GIVEN_BY_A_VALUE
+        }
         check_settings(settings)
         wanted = copy.deepcopy(self.generation_config)
         for name, value in settings.items():
             setattr(wanted, name, value)
-        beams, returned = wanted.num_beams or 1, wanted.num_return_sequences or 1
+        beams, returned = (
+            read_count(wanted, "num_beams"),
+            read_count(wanted, "num_return_sequences"),
+        )
+        penalty = read_penalty(wanted)
         if returned > beams:
             raise SettingsError(
                 f"`num_return_sequences` must be at most `num_beams`, {beams}, but is {returned}. Give more beams."
@@ -130,8 +140,8 @@ class CTranslate2Model:
             if any(len(tokens) > limit for tokens, _ in found[index]):
                 found[index] = self.search([sources[index]], limit, beams, never)[0]
             elif limit > most:
-                self.check_ends(found[index], most)
-        rows = [row for each in found for row in self.rank(each, wanted)[:returned]]
+                self.check_ends(rank(found[index], penalty), returned, (most, limit), penalty)
+        rows = [tokens for each in found for tokens, _ in rank(each, penalty)[:returned]]
         output = torch.full((len(rows), 1 + max(map(len, rows))), int(wanted.pad_token_id))
         output[:, 0] = int(wanted.decoder_start_token_id)
         for place, row in zip(output, rows, strict=True):
@@ -157,19 +167,33 @@ class CTranslate2Model:
         """A further remedy for a table of positions that is too short, where the original has sinusoids."""
         return "" if self.config.position_limit is not None else ", or export with a larger `--max_positions`"
 
-    def check_ends(self, hypotheses: Sequence[tuple[list[str], float]], most: int) -> None:
+    def check_ends(
+        self,
+        ranked: Sequence[tuple[list[str], float]],
+        returned: int,
+        lengths: tuple[int, int],
+        penalty: Penalty,
+    ) -> None:
         """
-        Refuse what the table of positions has cut.
+        Refuse a result that the table of positions has cut.
 
         Args:
-            hypotheses: the tokens of each, and its log P.
-            most: tokens that the table has positions for.
+            ranked: the tokens of each hypothesis and its log P, best first.
+            returned: how many of them are the result.
+            lengths: tokens that the table has positions for, and tokens that a translation may have.
+            penalty: of a length.
 
         Raises:
-            SettingsError: if one of them is as long as that and has no end.
+            SettingsError: if one of the result has been cut, or another one that could rank above one of the result.
         """
+        most, limit = lengths
         end = self.target_tokens[self.config.eos_token_id]  # type: ignore[index]  # exports refuse several
-        if any(len(tokens) >= most and tokens[-1] != end for tokens, _ in hypotheses):
+        is_cut = [len(tokens) >= most and tokens[-1] != end for tokens, _ in ranked]
+        tokens, worst = ranked[:returned][-1]
+        least = worst / penalty(len(tokens))
+        # log P only falls as a hypothesis grows; what divides it rises, or falls, all the way to the limit.
+        may_rank = [score / max(penalty(most + 1), penalty(limit)) > least for _, score in ranked]
+        if any(is_cut[:returned]) or any(cut and may for cut, may in zip(is_cut, may_rank, strict=True)):
             raise SettingsError(
                 f"A translation must have at most {most:,} tokens for this exported model, but one goes on. Give "
                 f"`max_new_tokens` of at most {most:,}, which cuts it there{self.larger_table}."
@@ -238,15 +262,6 @@ class CTranslate2Model:
             for each in results
         ]
 
-    def rank(self, hypotheses: Sequence[tuple[list[str], float]], wanted: GenerationConfig) -> list[list[str]]:
-        """Return the tokens of hypotheses, best first by the penalty that is asked for."""
-        kind = getattr(wanted, "length_penalty_type", None) or "power"
-        if kind not in LENGTH_PENALTY_TYPES:
-            raise SettingsError(f"`length_penalty_type` must be one of {LENGTH_PENALTY_TYPES}, but is {kind!r}.")
-        penalty = length_penalty(1.0 if wanted.length_penalty is None else wanted.length_penalty, kind == "gnmt")
-        ordered = sorted(hypotheses, key=lambda each: each[1] / penalty(len(each[0])), reverse=True)
-        return [tokens for tokens, _ in ordered]
-
     def score(self, source: dict[str, torch.Tensor], sequences: torch.Tensor) -> torch.Tensor:
         """Return log P of each token after the first, of sequences (N, 1 + T) with sources (N, S) -> (N, T)."""
         sources = self.list_sources(source["input_ids"], source["attention_mask"])
@@ -279,6 +294,37 @@ class CTranslate2Translator(VanillaTransformerTranslationPipeline):
             f"`return_alignments` must be left out with `--engine {NAME}`, which gives no attention of single heads. "
             "Use `--engine torch` or `--engine onnxruntime`."
         )
+
+
+def read_count(wanted: GenerationConfig, name: str) -> int:
+    """
+    Return a number of beams or of translations; 1 where none is set.
+
+    Raises:
+        SettingsError: if it is below 1.
+    """
+    count: int | None = getattr(wanted, name)
+    if count is not None and count < 1:
+        raise SettingsError(f"`{name}` must be at least 1, but is {count}. Leave it out, or give more.")
+    return count or 1
+
+
+def read_penalty(wanted: GenerationConfig) -> Penalty:
+    """
+    Return the penalty of a length that is asked for.
+
+    Raises:
+        SettingsError: for a type that there is not.
+    """
+    kind = getattr(wanted, "length_penalty_type", None) or "power"
+    if kind not in LENGTH_PENALTY_TYPES:
+        raise SettingsError(f"`length_penalty_type` must be one of {LENGTH_PENALTY_TYPES}, but is {kind!r}.")
+    return length_penalty(1.0 if wanted.length_penalty is None else wanted.length_penalty, kind == "gnmt")
+
+
+def rank(hypotheses: Sequence[tuple[list[str], float]], penalty: Penalty) -> list[tuple[list[str], float]]:
+    """Return hypotheses, tokens and log P, best first by a penalty."""
+    return sorted(hypotheses, key=lambda each: each[1] / penalty(len(each[0])), reverse=True)
 
 
 def read_vocabularies(folder: Path) -> tuple[list[str], list[str]]:
@@ -314,7 +360,7 @@ def check_settings(settings: Named) -> None:
         value = " ".join(repr(settings[name]).split())  # a tensor has several lines
         raise SettingsError(
             f"`{name}` must be left out with `--engine {NAME}`, which does not have it, but is {value:.60}. "
-            "Use `--engine torch` or `--engine onnxruntime`."
+            f"Use `--engine torch`{'' if name == 'weight_precision' else ' or `--engine onnxruntime`'}."
         )
 
 

@@ -6,11 +6,20 @@ import sys
 import pytest
 import torch
 from torch import nn
+from transformers import GenerationConfig
 
 from tests.vanilla_transformer.conversion.configurations import CONFIGURATIONS, build_model, renumber
 from vanilla_transformer.cli import main
 from vanilla_transformer.conversion.folder import check_exportable
-from vanilla_transformer.conversion.to_ctranslate2 import build_spec, export_ctranslate2, fill_heads
+from vanilla_transformer.conversion.to_ctranslate2 import (
+    GNMT_DIFFERENCE,
+    NEAREST_DIFFERENCE,
+    build_spec,
+    ctranslate2_differences,
+    describe_search,
+    export_ctranslate2,
+    fill_heads,
+)
 from vanilla_transformer.errors import ConversionError
 from vanilla_transformer.loading import load_model
 
@@ -74,6 +83,34 @@ def test_the_folder_has_all_that_the_engine_and_a_reader_need(model_folder, tmp_
     assert translator.translate_batch([source], max_decoding_length=5)[0].hypotheses
 
 
+@pytest.mark.parametrize(
+    ("settings", "positions", "limit"),
+    [
+        ({"source_length_offset": 50}, 4096, "min(len(source) + 50, 562)"),
+        ({"source_length_offset": 50, "longest_source": 600}, 4096, "min(len(source) + 50, 650)"),
+        ({"source_length_offset": 50, "max_new_tokens": 7}, 24, "min(len(source) + 50, 23)"),
+        ({"source_length_offset": None, "max_new_tokens": 7}, 24, "7"),
+        ({"source_length_offset": None, "max_length": 30}, 24, "23"),
+        ({}, 24, "19"),
+    ],
+    ids=str,
+)
+def test_the_cards_limit_is_that_of_the_model(settings, positions, limit):
+    said = describe_search(GenerationConfig(**settings), [], positions)
+    assert said.endswith(f"max_decoding_length={limit}")
+
+
+def test_the_cards_penalty_is_said_where_it_holds(model):
+    settings = model.generation_config
+    nearest = {True: NEAREST_DIFFERENCE, False: GNMT_DIFFERENCE}
+    for alpha, beams, penalty in ((0.6, 4, 0.4), (1.0, 4, 0.67), (0.6, 1, None)):
+        settings.update(num_beams=beams, length_penalty=alpha, length_penalty_type="gnmt")
+        said = ctranslate2_differences(model, "float32", 64)
+        for is_nearest, sentence in nearest.items():
+            assert (sentence in said) == (beams > 1 and (alpha == 0.6) == is_nearest)
+        assert (f"length_penalty={penalty}," in describe_search(settings, [], 64)) == (beams > 1)
+
+
 def test_an_int8_folder_is_smaller(model_folder, tmp_path):
     sizes = {}
     for precision in ("float32", "int8"):
@@ -93,8 +130,8 @@ def test_fields_that_ctranslate2_lacks_are_refused_by_name(small_config, model, 
         check_exportable(model, "CTranslate2")
     with pytest.raises(ConversionError, match=r"`precision` must be one of float32, int8"):
         export_ctranslate2(model_folder, tmp_path / "out", "int4")
-    with pytest.raises(ConversionError, match="`max_positions` must be at least 1"):
-        export_ctranslate2(model_folder, tmp_path / "out", max_positions=0)
+    with pytest.raises(ConversionError, match="`max_positions` must be at least 2, but is 1"):
+        export_ctranslate2(model_folder, tmp_path / "out", max_positions=1)
     assert not (tmp_path / "out").exists()
 
 

@@ -22,6 +22,7 @@ from vanilla_transformer.conversion.to_ctranslate2 import (
 from vanilla_transformer.engines import load_engine
 from vanilla_transformer.engines.ctranslate2_engine import NEUTRAL
 from vanilla_transformer.errors import ConversionError, ModelFolderError, SettingsError
+from vanilla_transformer.generation_vanilla_transformer import length_penalty
 from vanilla_transformer.loading import load_model
 
 ctranslate2 = pytest.importorskip("ctranslate2", reason='needs pip install "vanilla-transformer[ctranslate2]"')
@@ -67,6 +68,8 @@ def ours(model_folder):
         {"length_penalty": 0.0},
         {"max_new_tokens": 5},
         {"max_length": 4},
+        {"source_length_offset": None},
+        {"length_penalty_type": None},
         {"num_return_sequences": 3},
         {"num_return_sequences": 2, "suppress_tokens": [1, 300, 5], "renormalize_logits": True},
     ],
@@ -107,6 +110,8 @@ def test_settings_that_it_lacks_are_refused_by_name(theirs, folder):
             theirs.translate(["the"], settings)
     with pytest.raises(SettingsError, match=r"`early_stopping` must be 'never'"):
         theirs.translate(["the"], {"early_stopping": True})
+    with pytest.raises(SettingsError, match=r"`early_stopping` must be 'never'.* is None"):
+        theirs.translate(["the"], {"early_stopping": None})  # torch searches by its heuristic then
     with pytest.raises(SettingsError, match="`num_return_sequences` must be at most `num_beams`, 4, but is 5"):
         theirs.translate(["the"], {"num_return_sequences": 5})
     with pytest.raises(SettingsError, match="`length_penalty_type` must be one of"):
@@ -121,7 +126,12 @@ def test_settings_that_it_lacks_are_refused_by_name(theirs, folder):
         theirs.translate(["the"], {"decoder_input_ids": torch.tensor([[0, 5], [0, 6]])})
     with pytest.raises(SettingsError, match=r"\A`generation_config` must be left out .* arguments\.\Z"):
         theirs.translate(["the"], {"generation_config": GenerationConfig(num_beams=2)})
-    for name, value in (("max_new_tokens", 0), ("max_length", 1), ("source_length_offset", -1)):
+    with pytest.raises(SettingsError, match=r"`weight_precision` .* Use `--engine torch`\.\Z"):
+        theirs.translate(["the"], {"weight_precision": "int8"})
+    for name, value in (
+        *(("max_new_tokens", 0), ("max_length", 1), ("source_length_offset", -1)),
+        ("num_beams", 0),
+    ):
         with pytest.raises(SettingsError, match=f"`{name}` must be at least {value + 1}, but is {value}"):
             theirs.translate(["the"], {name: value})
     facts = json.loads((folder / "vanilla_transformer.json").read_text())
@@ -137,6 +147,18 @@ def test_settings_by_which_generate_does_nothing_are_taken(ours, theirs):
     assert ours.translate(["the red car"], {"max_new_tokens": 5, **NEUTRAL}) == expected
 
 
+def test_none_is_the_models_own_setting_or_none_as_in_torch(ours, theirs):
+    nothing_given = dict.fromkeys(("num_beams", "num_return_sequences", "length_penalty", "source_length_offset"))
+    source = ours.tokenizer(TEXTS[:1], return_tensors="pt")
+    expected = theirs.model.generate(**source)
+    assert torch.equal(theirs.model.generate(**source, **nothing_given), expected)
+    for translator in (ours, theirs):
+        translator.model.generation_config.update(suppress_tokens=expected[0, 1:4].tolist(), renormalize_logits=True)
+    found = theirs.model.generate(**source, suppress_tokens=None)
+    assert torch.equal(found, ours.model.generate(**source, suppress_tokens=None))
+    assert not torch.equal(theirs.model.generate(**source), found)
+
+
 def test_nothing_is_cut_without_a_word_where_positions_end(theirs, ours, monkeypatch):
     said = []
     monkeypatch.setattr(tokenization_utils_base.logger, "warning", said.append)  # which would come before the error
@@ -149,7 +171,17 @@ def test_nothing_is_cut_without_a_word_where_positions_end(theirs, ours, monkeyp
             theirs.translate(["the"], {key: value for key, value in settings.items() if key.startswith("max")})
     assert theirs.translate(["the"], {"max_new_tokens": 199}) == ours.translate(["the"], {"max_new_tokens": 199})
     end, other = (theirs.model.target_tokens[index] for index in (theirs.model.config.eos_token_id, 5))
-    theirs.model.check_ends([([other] * 198 + [end], -1.0), ([other, end], -2.0)], 199)  # both have an end
+    penalty = length_penalty(1.0, False)
+    theirs.model.check_ends([([other] * 198 + [end], -1.0), ([other, end], -2.0)], 2, (199, 300), penalty)  # both end
+    cut = ([other] * 199, -30.0)
+    for log_probability, is_refused in ((-0.3, True), (-0.1, False)):  # -30 / 300 is what the cut one could reach
+        ranked = [([other, end], log_probability), cut]
+        for returned in (1, 2):
+            if is_refused or returned == 2:
+                with pytest.raises(SettingsError, match="one goes on"):
+                    theirs.model.check_ends(ranked, returned, (199, 300), penalty)
+            else:
+                theirs.model.check_ends(ranked, returned, (199, 300), penalty)
 
 
 def test_learned_positions_end_where_the_originals_do(learned_folder, tmp_path, capsys):
@@ -197,6 +229,16 @@ def test_its_replacement_of_a_setting_is_said(model_folder, tmp_path, ours):
     assert theirs.translate(TEXTS, {"num_beams": 1, "renormalize_logits": False}) == ours.translate(
         TEXTS, {"num_beams": 1, "suppress_tokens": [1, 5]}
     )
+
+
+def test_a_greedy_model_is_adapted_too(model_folder, tmp_path, ours):
+    settings = GenerationConfig.from_pretrained(model_folder)
+    settings.update(num_beams=1, early_stopping=True, suppress_tokens=[1, 5])
+    (model_folder / "generation_config.json").write_text(settings.to_json_string(use_diff=False))
+    assert {STOP_DIFFERENCE, SUPPRESSED_DIFFERENCE} <= set(export_ctranslate2(model_folder, tmp_path / "adapted"))
+    theirs = load_engine(tmp_path / "adapted", "ctranslate2")
+    expected = ours.translate(TEXTS, {"suppress_tokens": [1, 5], "renormalize_logits": True})
+    assert theirs.translate(TEXTS, {"num_beams": 4}) == expected
 
 
 def test_the_command_gives_the_same_lines(model_folder, folder, capsys):
