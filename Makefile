@@ -15,10 +15,10 @@ PYTEST = $(VENV)/bin/python -m pytest $(PARALLEL)
 .PHONY: help demo test test-slow test-all fuzz kill coverage lint format conformance test-oldest test-newest bench bench-gpu docs browser \
 	test-browser
 
-help:  ## what there is to make
+help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
-demo: $(ENVIRONMENT)  ## translate with the model that comes along, then train one
+demo: $(ENVIRONMENT)  ## translate with the bundled model, then train one
 	$(VENV)/bin/python -m training.demo checkpoints/tiny-en-es
 	$(VENV)/bin/python -m training.train training/recipes/demo.yaml --run_on $(DEVICE)
 	$(VENV)/bin/python -m training.demo runs/demo

@@ -177,7 +177,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--max_length_ratio", type=float, default=3.0, help="leave out pairs so many times off the usual ratio (3)"
     )
-    parser.add_argument("--num_processes", type=int, help="that translate; one for each GPU or core")
+    parser.add_argument("--num_processes", type=int, help="processes that translate; one for each GPU or core")
     parser.add_argument("--output", type=Path, required=True, help=f"folder for {SOURCE}, {TARGET} and {COUNTS}")
     return parser
 

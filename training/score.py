@@ -303,7 +303,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", nargs="+", help="names of the texts or systems; those of the files without it")
     parser.add_argument("--compounds", action="store_true", help="also the paper's BLEU, compounds taken apart")
     parser.add_argument(
-        "--samples", type=int, default=1000, help="for 95%% confidence intervals and paired tests (1000); 0 for none"
+        "--samples", type=int, default=1000, help="resamplings for 95%% intervals and paired tests (1000); 0 for none"
     )
     parser.add_argument("--length_penalty", type=float, help="α (§6.1); the model's own (the paper's 0.6) without it")
     add_model_options(parser)

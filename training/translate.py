@@ -316,13 +316,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", required=True, help="folder of a model, as training writes it")
     parser.add_argument("--input", required=True, help="file with a sentence a line, UTF-8; .gz is read")
     parser.add_argument("--output", type=Path, required=True, help="file for the translations, line by line")
-    parser.add_argument("--num_processes", type=int, help="that translate; one for each GPU or core without it")
+    parser.add_argument(
+        "--num_processes", type=int, help="processes that translate; one for each GPU or core without it"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (auto)")
     parser.add_argument("--num_beams", type=int, help="beams; the model's own number (the paper's 4) without it")
     parser.add_argument(
         "--weight_precision",
         choices=[name for name in WEIGHT_PRECISIONS if name],
-        help="of the decoder's weights, faster on a CPU; their own without it",
+        help="precision of the decoder's weights, faster on a CPU; their own without it",
     )
     parser.add_argument(
         "--part_size", type=int, default=PART_SIZE, help=f"lines that a process translates at a time ({PART_SIZE:,})"

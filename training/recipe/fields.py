@@ -134,7 +134,7 @@ class DataFields:
     sources: list[dict[str, Value]] | str | None = setting(
         None,
         "Several texts in their place: [{source: a.en, target: a.de, weight: 2}, {file: b.parquet}, {dataset_name: "
-        "c}]. An epoch shows each pair as often as its weight says (1); of 0.5, half of the pairs, each epoch others.",
+        "c}]. An epoch shows each pair as often as its weight says (1); with 0.5 each epoch shows another half.",
     )
     validation_source: str | None = setting(None, "Source text for evaluation in training.")
     validation_target: str | None = setting(None, "Its translation.")
@@ -289,7 +289,7 @@ class TrainingFields:
     )
     tokens_per_device: Annotated[int | None, at_least(1)] = setting(
         None,
-        "What of them fits on a device at once; the rest is accumulated. All of them if absent.",
+        "Tokens that fit on a device at once; gradients of the rest are accumulated. All of them if absent.",
     )
     noam: bool = setting(True, "The paper's schedule (§5.3). If false, `lr_scheduler_type` and `learning_rate` hold.")
     noam_scale: Annotated[float, more_than(0)] = setting(1.0, "Factor on the paper's learning rates.")
@@ -321,7 +321,7 @@ class TrainingFields:
         "Shares of the training pairs that each epoch shows as people type them, other pairs each time: "
         "{upper: 0.06, title: 0.05, lower: 0.1, no_stop: 0.1, copies: 0.15}, which true means.",
     )
-    seed: Annotated[int, SEED] = setting(42, "Of all that is drawn.")
+    seed: Annotated[int, SEED] = setting(42, "Seed of everything that is drawn.")
     data_seed: Annotated[int | None, SEED] = setting(None, "Of the order of the text; `seed` if absent.")
     eval_strategy: Annotated[str, one_of("no", "steps", "epoch")] = setting(
         "no",

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to", required=True, choices=FORMATS, help="; ".join(f"{name}: {text}" for name, text in FORMATS.items())
     )
-    parser.add_argument("--precision", choices=["float32", "int8"], help="of the weights (float32)")
+    parser.add_argument("--precision", choices=["float32", "int8"], help="precision of the weights (float32)")
     parser.add_argument(
         "--max_positions",
         type=int,

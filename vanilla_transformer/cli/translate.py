@@ -36,7 +36,7 @@ GENERATE_OPTIONS: dict[str, tuple[type, float | None, float | None, str]] = {
     "max_length": (int, 2, None, "tokens of a translation with its start token, in the place of |X| + 50"),
     "max_new_tokens": (int, 1, None, "tokens of a translation, in the place of |X| + 50"),
     "num_return_sequences": (int, 1, None, "translations of each text, best first (1)"),
-    "temperature": (float, 0, None, "of sampling (1)"),
+    "temperature": (float, 0, None, "temperature of sampling (1)"),
     "top_k": (int, 0, None, "sample from so many of the likeliest tokens (50); 0 for all"),
     "top_p": (float, 0, 1, "sample from the likeliest tokens that have this probability together (1)"),
 }
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--engine",
         choices=ENGINES,
         default="torch",
-        help="what runs the model; the others run what `export` wrote for them (torch)",
+        help="library that runs the model; others than torch run a folder that `export` wrote for them (torch)",
     )
     parser.add_argument("--input", type=Path, help="file with a sentence a line, UTF-8")
     parser.add_argument("--output", type=Path, help="file for the translations; standard output without it")
@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="text: a translation a line, with --return_scores its score and a tab before it; jsonl: an object a line "
         'of the input, {"source": ..., "translations": [{"translation_text": ..., "score": ...}, ...]} (text)',
     )
-    parser.add_argument("--prefix", help="what every translation begins with")
+    parser.add_argument("--prefix", help="text that every translation begins with")
     parser.add_argument(
         "--alignments", action="store_true", help='with each translation its word alignment, "0-0 1-2", after a tab'
     )
@@ -82,15 +82,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--do_sample", action="store_true", help="sample, within the beams; --num_beams 1 for plain sampling"
     )
-    parser.add_argument("--seed", type=int, help="of sampling: the same draws again")
+    parser.add_argument("--seed", type=int, help="seed of sampling: the same one draws the same translations")
     parser.add_argument("--tokens_per_batch", type=int, default=2048, help="source tokens in a batch (2048)")
     parser.add_argument(
         "--weight_precision",
         choices=[name for name in WEIGHT_PRECISIONS if name],
-        help="of the decoder's weights, faster on a CPU; their own without it",
+        help="precision of the decoder's weights, faster on a CPU; their own without it",
     )
     for name, text in PIPELINE_SWITCHES.items():
-        parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=f"{text}; what the model says")
+        parser.add_argument(
+            f"--{name}",
+            action=argparse.BooleanOptionalAction,
+            help=f"{text}; as the model's settings have it without this",
+        )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
     parser.add_argument("--num_threads", type=int, help="threads on a CPU; torch's own number without it")
 
@@ -122,7 +126,7 @@ def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
             parser.error(f"--{name} is {value}: give at most {most}")
     for name in OF_SAMPLING:
         if getattr(options, name) is not None and not options.do_sample:
-            parser.error(f"--{name} is of sampling: give --do_sample too")
+            parser.error(f"--{name} is for sampling only: give --do_sample too")
 
 
 def run(options: argparse.Namespace) -> int:
