@@ -160,6 +160,9 @@ def test_the_command_refuses_options_of_other_targets(model_folder, tmp_path, ca
         with pytest.raises(SystemExit):
             main([*base, *options])
         assert "leave it out" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*base, "ctranslate2", "--max_positions", "1"])
+    assert "give at least 2" in capsys.readouterr().err
 
 
 def test_without_the_library_the_command_says_what_to_install(model_folder, tmp_path, capsys, monkeypatch):

@@ -198,3 +198,5 @@ def test_settings_of_the_search_come_along():
     assert (kept.num_beams, kept.no_repeat_ngram_size, kept.repetition_penalty) == (6, 3, 1.2)
     assert (kept.max_new_tokens, kept.early_stopping, kept.forced_eos_token_id) == (9, "never", None)
     assert not hasattr(kept, "d_model") and kept.length_penalty_type == "power"
+    greedy = {"num_beams": 1, "early_stopping": True, "temperature": 0.7, "num_return_sequences": 3}
+    settings_from({}, greedy, VanillaTransformerConfig()).validate(strict=True)  # as they are written
