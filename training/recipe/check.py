@@ -49,8 +49,8 @@ def find_faults_of_model(model: ModelFields, given: Set[str]) -> list[str]:
             faults.append(f"`config_overrides` has `{name}`, but the configuration has no such field.{hint}")
         elif name in ("dropout", "label_smoothing") and getattr(model, name) is not None:
             faults.append(
-                f"`{name}` is {getattr(model, name)}, and {overrides[name]} in `config_overrides`. Leave "
-                "one of them out."
+                f"`{name}` is {getattr(model, name)}, and {overrides[name]} in `config_overrides`. Leave it out "
+                f"there, and give `{name}`."
             )
     for start in ("init_from", "tokenizer"):
         # The vocabulary of a model is compared with its own.
