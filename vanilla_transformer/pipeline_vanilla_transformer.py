@@ -108,7 +108,7 @@ FILE_TYPES = (
     "pdf|txt|md|docx?|xlsx?|pptx?|jpe?g|png|gif|svg|py|js|c|h|zip|gz|csv|mp3|mp4|wav|html?|json|ya?ml|xml|exe|log"
 )
 COPIED = re.compile(
-    r"(?P<tag></?[A-Za-z][^<>\n]*>)"
+    r"(?P<tag></?[^\W\d_][^<>\n]*>)"
     r"|(?P<placeholder>\{\{[^{}\n]*\}\}|\$?\{[^{}\n]*\}|%(?:\d+\$|\(\w+\))?[-+0]?\d*(?:\.\d+)?[sdifxu@](?!\w))"
     r"|(?P<email>[\w.+-]+@[\w-]+(?:\.[\w-]+)+)"
     r"|(?P<web>(?:https?://|www\.)[^\s<>\"'()]*[^\s<>\"'().,:;!?]"
@@ -297,7 +297,9 @@ class VanillaTransformerTranslationPipeline(Pipeline):
             Whether addresses, paths, placeholders, tags, mentions, emoji, numbers and unknown names come out as they
             are. The model translates them hidden behind symbols, numbers and names only where it has not copied them
             by itself. Needs a model that was trained with `augmentation`, and without the argument
-            `model.generation_config.protect_copies` says whether it was.
+            `model.generation_config.protect_copies` says whether it was. Names are left out where
+            `model.generation_config.protect_names` is `False`, which training writes for sources whose language writes
+            nouns with a capital, as German does.
         restore_case (`bool`, *optional*):
             Whether a text in capitals, or with a capital in each word, is translated in small letters; capitals become
             capitals again. Without it `model.generation_config.restore_case` holds.
@@ -538,8 +540,11 @@ class VanillaTransformerTranslationPipeline(Pipeline):
     def _lost(self, sentence: str, items: list[Item], outputs: list[Named]) -> list[Item]:
         """Numbers and unknown names that a translation of a sentence has less, or more, often than the sentence."""
         taken = {position for item in items for position in range(item.start, item.end)}
-        # The first word has a capital whatever it is.
-        names = [] if letter_case(sentence) else list(NAME.finditer(sentence))[1:]
+        names = [] if letter_case(sentence) else list(NAME.finditer(sentence))
+        if not getattr(self.model.generation_config, "protect_names", True):
+            names = []
+        elif not any(name.group()[0].isupper() for name in names[1:2]):
+            names = names[1:]  # the first word has a capital whatever it is; a name often has two
         found = [item for item in items if item.kind in TRIED_FIRST]
         for match in names:
             if match.start() not in taken and self._is_unknown_name(match.group()):

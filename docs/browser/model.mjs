@@ -11,8 +11,8 @@ export const NEUTRAL = {
 // Settings of a model that the search goes by, or that say nothing to it: any other that is set is refused.
 const HANDLED = new Set(['num_beams', 'length_penalty', 'length_penalty_type', 'source_length_offset', 'longest_source',
   'max_length', 'bos_token_id', 'pad_token_id', 'eos_token_id', 'decoder_start_token_id', 'transformers_version',
-  'split_sentences', 'protect_copies', 'restore_case', 'alignment_heads', 'use_cache', 'decoder_only', 'beam_settings',
-  'num_return_sequences', 'early_stopping']);
+  'split_sentences', 'protect_copies', 'protect_names', 'restore_case', 'alignment_heads', 'use_cache', 'decoder_only',
+  'beam_settings', 'num_return_sequences', 'early_stopping']);
 
 /** Steps of `beamSearch` over a model of transformers.js; `Tensor` is the library's. */
 export class Steps {

@@ -15,7 +15,7 @@ from vanilla_transformer.pipeline_vanilla_transformer import Shown, find_items, 
         ("It ends.Then it begins.and goes on e.g. here, Dr. No.", []),
         ("Hello {name}, ${y} {0} %s %d!", ["{name}", "${y}", "{0}", "%s", "%d"]),
         ("{{ x }} %(n)s %1$s %.2f", ["{{ x }}", "%(n)s", "%1$s", "%.2f"]),
-        ("<b>Big</b> <br/> news", ["<b>", "</b>", "<br/>"]),
+        ("<b>Big</b> <br/> news <é/>", ["<b>", "</b>", "<br/>", "<é/>"]),
         ("Open /usr/local/bin or C:\\Users\\me\\a.txt.", ["/usr/local/bin", "C:\\Users\\me\\a.txt"]),
         ("Open my_notes.v2.pdf and a.py.", ["my_notes.v2.pdf", "a.py"]),
         ("He and/or she left 50% of it.", ["50%"]),
@@ -137,6 +137,19 @@ def test_unknown_names_are_hidden_where_they_are_lost(translator):
     }
     found = translator("the house of Zyxwvu is red", protect_copies=True)
     assert found[0]["translation_text"] == "la casa de Zyxwvu es roja"
+    translator.model.generation_config.protect_names = False  # of German, say
+    found = translator("the house of Zyxwvu is red", protect_copies=True)
+    assert found[0]["translation_text"] == "la casa de Zyx es roja"
+
+
+def test_the_first_word_is_a_name_only_before_another(translator):
+    translator.answers = {
+        "Zyxwvu is red": ["Zyx es roja"],
+        "Zyxwvu Vwxyz is red": ["Zyx Vwxyz es roja"],
+        "① Vwxyz is red": ["① Vwxyz es roja"] * 4,
+    }
+    found = translator(["Zyxwvu is red", "Zyxwvu Vwxyz is red"], protect_copies=True)
+    assert [each["translation_text"] for each in found] == ["Zyx es roja", "Zyxwvu Vwxyz es roja"]
 
 
 def test_a_text_without_a_letter_and_white_space_stay(translator):

@@ -18,7 +18,7 @@ from training.data.cache import name_content
 from training.data.cleaning import LanguageEvidence, check_direction, clean, report_lengths, report_swapped
 from training.data.corpus import check_and_clean, hold_out_once, load_clean
 from training.data.encoding import encode, lengths, within
-from training.data.everyday import COUNTED_PAIRS, Everyday
+from training.data.everyday import COUNTED_PAIRS, WORD, Everyday
 from training.data.languages import compare_languages
 from training.data.parallel import ParallelText
 from training.data.replay import draw, read_old_pairs, read_old_sources
@@ -48,6 +48,8 @@ TYPED = 500  # pairs, at most, that are scored as people type them
 MEASURED_ROWS = 10_000  # of the training text, in memory at once
 LOOKED_AT = 2_000  # sources, at most, in which sentences are counted
 SINGLE = 0.95  # of them that are one sentence: the model then knows single sentences only
+# Of the words within them: more have a capital where nouns have one (0.31 in German news, 0.10 in English news).
+CAPITALS = 0.2
 
 
 class PairRow(Row):
@@ -310,6 +312,8 @@ class Translation(Task[ParallelText]):
         shown = text.sources[:: 1 + len(text) // LOOKED_AT]
         single = sum(len(into_sentences(line)) == 1 for line in shown)
         settings.split_sentences = single >= SINGLE * len(shown)
+        words = [word for line in shown for word in WORD.findall(line)[1:]]
+        settings.protect_names = sum(word[0].isupper() for word in words) <= CAPITALS * len(words)
         for name, share in (("protect_copies", "copies"), ("restore_case", "lower")):
             known = getattr(settings, name, False)  # by the model that training starts from
             setattr(settings, name, known or self.training.augmentation_shares.get(share, 0) > 0)

@@ -32,7 +32,7 @@ HANDLED = frozenset(
         *("max_length", "max_new_tokens", "source_length_offset", "longest_source"),
         *("suppress_tokens", "bad_words_ids", "renormalize_logits"),
         *("bos_token_id", "pad_token_id", "eos_token_id", "decoder_start_token_id"),
-        *("split_sentences", "protect_copies", "restore_case", "alignment_heads"),
+        *("split_sentences", "protect_copies", "protect_names", "restore_case", "alignment_heads"),
         *("transformers_version", "decoder_only", "beam_settings", "use_cache", "imported"),
     }
 )

@@ -1,7 +1,11 @@
-"""A recipe whose texts are not what it says."""
+"""Texts of a recipe: those that are not what it says, and what a model keeps of them."""
 
 import pytest
+from transformers import GenerationConfig
 
+from training.data.parallel import ParallelText
+from training.recipe.fields import DataFields, TrainingFields
+from training.tasks import TASKS
 from training.train import main
 
 
@@ -32,3 +36,19 @@ def test_texts_that_cannot_be_what_they_are_said_to_be_are_refused(recipe, tmp_p
 def test_doubtful_text_is_told_and_does_not_stop_a_run(recipe, capsys):
     assert main([str(recipe), "--report_only", "true", "--source_lang", "de"]) == 0
     assert "`source_lang` is de, but the source of the train text reads like en" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("sources", "single", "names"),
+    [
+        (["The dog sleeps in the house.", "Ana is here."], True, True),
+        (["The dog sleeps. The cat sleeps too.", "She went home."], False, True),
+        (["Der Hund schläft in dem Haus.", "Die Frau liest ein Buch."], True, False),
+    ],
+)
+def test_a_model_keeps_what_its_sources_say_of_sentences_and_of_nouns(sources, single, names):
+    task = TASKS["translation"](DataFields(), TrainingFields(augmentation=True))
+    settings = GenerationConfig()
+    task.adapt_settings(settings, ParallelText.from_pairs([(source, "x") for source in sources]))
+    assert (settings.split_sentences, settings.protect_names) == (single, names)
+    assert settings.protect_copies and settings.restore_case
