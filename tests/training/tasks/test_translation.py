@@ -47,7 +47,7 @@ def test_doubtful_text_is_told_and_does_not_stop_a_run(recipe, capsys):
     ],
 )
 def test_a_model_keeps_what_its_sources_say_of_sentences_and_of_nouns(sources, single, names):
-    task = TASKS["translation"](DataFields(), TrainingFields(augmentation=True))
+    task = TASKS["translation"](DataFields(), TrainingFields(augmentation={"copies": 0.1, "lower": 0.1}))
     settings = GenerationConfig()
     task.adapt_settings(settings, ParallelText.from_pairs([(source, "x") for source in sources]))
     assert (settings.split_sentences, settings.protect_names) == (single, names)
