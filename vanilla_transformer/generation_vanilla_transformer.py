@@ -261,7 +261,7 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
         """
         ids = inputs if inputs is not None else kwargs.get("input_ids")
         if ids is not None and ids.dim() != 2:
-            raise ValueError(f"`input_ids` is {tuple(ids.shape)}. Give a row of ids for each text: (B, S).")
+            raise ValueError(f"`input_ids` has the shape {tuple(ids.shape)}. Give a row of ids for each text: (B, S).")
         padding, ends = self.config.pad_token_id, self.config.eos_token_id
         is_padding = padding is not None and padding not in (ends if isinstance(ends, list) else [ends])
         if kwargs.get("attention_mask") is None and is_padding and ids is not None:

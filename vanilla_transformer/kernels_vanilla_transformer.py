@@ -563,15 +563,15 @@ def check_mask(
     """Refuse a mask that does not fit states (B, T, D) after `past_length` others, and a 4-D one of whole numbers."""
     if mask.dim() == 4 and not (mask.dtype == torch.bool or mask.is_floating_point()):
         raise ValueError(
-            f"`attention_mask` is {tuple(mask.shape)} of {mask.dtype}. With four dimensions give booleans, true for "
-            "what is attended to, or numbers to add to the scores."
+            f"A 4-D `attention_mask` must be boolean (true: attend) or floating-point (added to the scores), but is "
+            f"{mask.dtype}."
         )
     rows, length = states.shape[0], states.shape[1] + int(past_length)
     columns = mask.shape[-1]
     fits = columns == length or (may_be_longer and columns > length)
     if mask.dim() != 4 and (mask.dim() != 2 or mask.shape[0] != rows or not fits):
         raise ValueError(
-            f"`attention_mask` is {tuple(mask.shape)} for a batch of {rows} rows of {length} tokens, those in a cache "
+            f"`attention_mask` has the shape {tuple(mask.shape)} for {rows} rows of {length} tokens, those in a cache "
             "included. Give 1 for each token and 0 for padding."
         )
 
@@ -583,13 +583,15 @@ def check_source(
     if encoded is None and has_source:
         raise ValueError("The decoder got no source: give it `encoder_hidden_states`.")
     if encoded is not None and not has_source:
-        raise ValueError("`encoder_hidden_states` were given to a decoder without attention to a source.")
+        raise ValueError(
+            "`encoder_hidden_states` were given to a decoder that has no cross-attention. Leave them out."
+        )
     if encoded is None or torch.compiler.is_compiling():
         return
     if encoded.shape[0] != states.shape[0]:
         raise ValueError(
-            f"The source has {encoded.shape[0]} rows and the target {states.shape[0]}. Give a row of each for each "
-            "sentence."
+            f"The source has {encoded.shape[0]} rows and the target {states.shape[0]}. Give one row of each for "
+            "every sentence."
         )
     if mask is not None:
         check_mask(mask, encoded)
@@ -625,7 +627,7 @@ def check_answers(name: str, positions: torch.Tensor | None) -> None:
     if positions is None or positions.device.type != "cpu" or torch.compiler.is_compiling():
         return
     if (positions < 0).any():
-        raise ValueError(f"`{name}` has {int(positions.min())}. Give positions of tokens, from 0.")
+        raise ValueError(f"`{name}` has {int(positions.min())}. Give positions of tokens, counted from 0.")
 
 
 def leave_out_padding(positions: torch.Tensor | None, padding: torch.Tensor) -> torch.Tensor | None:
@@ -642,8 +644,8 @@ def real_tokens(attention_mask: torch.Tensor) -> torch.Tensor:
     """A mask (B, S) that says which tokens are not padding, as booleans; no other shape is taken."""
     if attention_mask.dim() != 2:
         raise ValueError(
-            f"`attention_mask` is {tuple(attention_mask.shape)}, which does not say which tokens are padding. "
-            "Give one of shape (B, S)."
+            f"`attention_mask` has the shape {tuple(attention_mask.shape)}, which does not mark single tokens as "
+            "padding. Give one of shape (B, S)."
         )
     return attention_mask != 0
 
@@ -689,9 +691,9 @@ def check_source_mask(attention_mask: torch.Tensor | None) -> None:
     """Refuse a mask with a row for each position of the source, for a decoder that reads this source."""
     if attention_mask is not None and attention_mask.dim() == 4 and attention_mask.shape[2] != 1:
         raise ValueError(
-            f"`attention_mask` is {tuple(attention_mask.shape)}: a row for each position of the source, which "
-            "has none for those of the target. Encode with it first, with `get_encoder()`, and give "
-            "`encoder_outputs` with a mask for the attention to the source."
+            f"`attention_mask` has the shape {tuple(attention_mask.shape)}: a row for each position of the source, "
+            "but cross-attention needs a row for each position of the target. Encode with this mask, by "
+            "`get_encoder()`, and give `encoder_outputs` with a mask for cross-attention."
         )
 
 

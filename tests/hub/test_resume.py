@@ -63,7 +63,7 @@ def test_the_checkpoints_that_the_result_may_be_a_mean_of_come_along(place, sett
     [
         ("hub:name", REMOTES, "must be hub:USER/NAME or hub:USER/NAME@STEP"),
         ("hub:a/b@x", REMOTES, "must be hub:USER/NAME or hub:USER/NAME@STEP"),
-        ("hub:a/b@5", REMOTES, "has checkpoints of steps 2, 4, 6, 8 only"),
+        ("hub:a/b@5", REMOTES, "has only checkpoints of steps 2, 4, 6, 8"),
         ("hub:a/b", [], "a/b has no whole checkpoints"),
     ],
 )

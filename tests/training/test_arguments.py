@@ -145,7 +145,7 @@ def test_a_shipped_recipe_can_be_run_without_patience(name, tmp_path):
     arguments = [str(RECIPES / f"{name}.yaml"), "--patience", "null", "--output_dir", str(tmp_path)]
     recipe = parse_recipe([*arguments, "--init_from", "x"] if name == "finetune" else arguments, pairs=10)
     assert recipe.training.patience is None and recipe.training.save_total_limit is None
-    with pytest.raises(RecipeError, match="or unset the other: `save_total_limit: null`"):
+    with pytest.raises(RecipeError, match="or keep all checkpoints: `save_total_limit: null`"):
         parse_recipe([*arguments, "--init_from", "x", "--save_total_limit", "9"], pairs=10)
 
 
@@ -282,7 +282,7 @@ def test_bf16_is_taken_where_the_gpu_computes_in_it(recipe, monkeypatch):
         ("weight_decay: -1\n", [], "`weight_decay` is -1"),
         ("adam_beta2: 1.5\n", [], "`adam_beta2` is 1.5"),
         ("dataloader_num_workers: -1\n", [], "`dataloader_num_workers` is -1"),
-        ("dataloader_persistent_workers: true\n", [], "`dataloader_persistent_workers` is not set in a recipe"),
+        ("dataloader_persistent_workers: true\n", [], "`dataloader_persistent_workers` cannot be set in a recipe"),
         ("generation_config: x\n", [], "Use `num_beams`, `length_penalty`, `length_penalty_type` and `early_stop"),
         ("num_beams: 0\n", [], "`num_beams` is 0. Give at least 1"),
         ("early_stopping: maybe\n", [], "`early_stopping` is 'maybe'. Choose one of: true, false, never"),
@@ -294,7 +294,7 @@ def test_bf16_is_taken_where_the_gpu_computes_in_it(recipe, monkeypatch):
         ("", ["--config_overrides", "[1]"], "`config_overrides` is '.1.'"),
         ("bleu_tokenize: 13b\n", [], "`bleu_tokenize` is .13b.. Choose one of"),
         ("metric_for_best_model: bleu\n", [], "lowest validation NLL"),
-        ("patience: 2\n", [], "`patience` is 2 and `eval_strategy` no"),
+        ("patience: 2\n", [], "`patience` is 2, but `eval_strategy` is no"),
         ("patience: 0\n", [], "`patience` is 0"),
         ("hold_out: -1\n", [], "`hold_out` is -1"),
         ("max_length_ratio: 1\n", [], "`max_length_ratio` is 1"),
@@ -304,16 +304,16 @@ def test_bf16_is_taken_where_the_gpu_computes_in_it(recipe, monkeypatch):
         ("tokenizer: x\nsplit_at_spaces: true\n", [], "`split_at_spaces` has no effect beside `tokenizer`"),
         ("preprocessing_num_workers: 0\n", [], "`preprocessing_num_workers` is 0"),
         ("1: 2\n", [], "holds no fields"),
-        ("by_corpus_size: [{up_to: '2,000'}, {}]\n", [], "`by_corpus_size` is not a table"),
+        ("by_corpus_size: [{up_to: '2,000'}, {}]\n", [], "`by_corpus_size` must be a list of rows"),
         ("by_corpus_size: [{up_to: 9, hold_out: 3}, {}]\n", [], "`by_corpus_size` has `hold_out`"),
         (
             "load_best_model_at_end: true\neval_strategy: steps\nsave_total_limit: 9\n",
             [],
             "without `patience`",
         ),
-        ("by_corpus_size: {preset: tiny}\n", [], "`by_corpus_size` is not a table"),
-        ("by_corpus_size: [{up_to: 9}, {up_to: 5}, {}]\n", [], "`by_corpus_size` is not a table"),
-        ("by_corpus_size: [{up_to: 9}]\n", [], "`by_corpus_size` is not a table"),
+        ("by_corpus_size: {preset: tiny}\n", [], "`by_corpus_size` must be a list of rows"),
+        ("by_corpus_size: [{up_to: 9}, {up_to: 5}, {}]\n", [], "`by_corpus_size` must be a list of rows"),
+        ("by_corpus_size: [{up_to: 9}]\n", [], "`by_corpus_size` must be a list of rows"),
         ("by_corpus_size: [{up_to: 9, presett: tiny}, {}]\n", [], "no recipe field `presett`"),
         ("", ["--max_steps", "3", "stray"], "stray"),
         ("- a\n", [], r"is not YAML|holds no fields"),

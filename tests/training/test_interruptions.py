@@ -107,7 +107,7 @@ def test_sigterm_before_the_first_step_ends_with_0_as_well(recipe, monkeypatch, 
         "training.tasks.translation.Translation.load_texts", lambda *_: signal.raise_signal(signal.SIGTERM)
     )
     assert main([str(recipe)]) == 0
-    assert "stopped by SIGTERM while nothing was being trained" in capsys.readouterr().out
+    assert "stopped by SIGTERM outside training: there was nothing to save" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -135,8 +135,8 @@ def test_a_damaged_checkpoint_is_told_and_passed_over(recipe, run_until, capsys)
     assert "which is not a complete checkpoint: model.safetensors cannot be read" in capsys.readouterr().err
     assert main([str(recipe), "--resume_from_checkpoint", "true"]) == 0
     shown = capsys.readouterr().out
-    assert "checkpoint-8 is damaged and passed over: model.safetensors cannot be read" in shown
-    assert "checkpoint-6 is damaged and passed over: optimizer.pt has wrong checksums" in shown
+    assert "checkpoint-8 is damaged and is skipped: model.safetensors cannot be read" in shown
+    assert "checkpoint-6 is damaged and is skipped: optimizer.pt has wrong checksums" in shown
     assert json.loads((run / "all_results.json").read_text())["steps"] == 12
     assert (run / "damaged-checkpoint-8").is_dir()
     for folder in find_checkpoints(run):
@@ -177,7 +177,7 @@ def test_a_damaged_checkpoint_takes_no_part_in_the_mean(recipe, run_until, capsy
     cut.write_bytes(cut.read_bytes()[:1000])
     assert main([str(recipe), "--max_steps", "8", "--resume_from_checkpoint", "true"]) == 0
     shown = capsys.readouterr().out
-    assert "checkpoint-4 is damaged and takes no part in the result: model.safetensors cannot be read" in shown
+    assert "checkpoint-4 is damaged and is left out of the result: model.safetensors cannot be read" in shown
     assert "averaged 3 checkpoints: checkpoint-2, checkpoint-6, checkpoint-8" in shown
 
 

@@ -93,7 +93,7 @@ def test_fsdp_is_refused_with_what_works(recipe, monkeypatch, capsys):
     ("seen", "started", "said"),
     [
         ({"n_gpu": 2}, "1", r"would drive 2 GPUs .* `accelerate launch -m training\.train recipe\.yaml --seed 3`"),
-        ({}, "2", r"2 processes were started and each sees 1\. .* `torchrun --nproc_per_node 2 -m .* --seed 3`"),
+        ({}, "2", r"2 processes were started, but each sees 1\. .* `torchrun --nproc_per_node 2 -m .* --seed 3`"),
     ],
 )
 def test_a_launch_that_would_not_do_as_it_seems_is_refused_with_the_line_that_works(monkeypatch, seen, started, said):

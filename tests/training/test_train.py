@@ -137,10 +137,10 @@ def test_going_on_with_other_settings_is_refused(recipe, run_until, capsys):
             ],
             "has `attention_init_gain` 1",
         ),
-        (["--tokens_per_step", "200"], "steps in an epoch and now there are"),
-        (["--noam", "false", "--learning_rate", "0.001"], "was made with `noam` True and the recipe says False"),
-        (["--adam_beta2", "0.9"], "was made with `adam_beta2` 0.98 and the recipe says 0.9"),
-        (["--weight_decay", "0.1"], "was made with `weight_decay` 0.0 and the recipe says 0.1"),
+        (["--tokens_per_step", "200"], "steps an epoch, but now there are"),
+        (["--noam", "false", "--learning_rate", "0.001"], "was made with `noam` True, but the recipe sets False"),
+        (["--adam_beta2", "0.9"], "was made with `adam_beta2` 0.98, but the recipe sets 0.9"),
+        (["--weight_decay", "0.1"], "was made with `weight_decay` 0.0, but the recipe sets 0.1"),
     ):
         assert main([str(recipe), "--resume_from_checkpoint", "true", *arguments]) == 2
         assert named in capsys.readouterr().err
@@ -238,9 +238,9 @@ def test_fine_tuning_starts_where_the_model_is(recipe, run_until, tmp_path, caps
 
     for arguments, named in (
         (["--preset", "base"], "`preset` base says 6"),
-        (["--vocab_size", "999"], "`vocab_size` 300 and the recipe says 999"),
+        (["--vocab_size", "999"], "`vocab_size` 300, but the recipe sets 999"),
         (["--tokenizer", str(tmp_path / "run")], "beside `init_from`"),
-        (["--config_overrides", "{norm_first: true}"], "`norm_first` False and the recipe says True"),
+        (["--config_overrides", "{norm_first: true}"], "`norm_first` False, but the recipe sets True"),
     ):
         assert main([str(recipe), "--output_dir", str(tmp_path / "refused"), *arguments]) == 2
         assert named in capsys.readouterr().err
@@ -374,7 +374,7 @@ def test_files_of_others_are_not_written_over(recipe, tmp_path, capsys):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "README.md").write_text("my notes")
     assert main([str(recipe)]) == 2
-    assert "run has README.md and no model" in capsys.readouterr().err
+    assert "run has README.md but no model" in capsys.readouterr().err
     assert (tmp_path / "run" / "README.md").read_text() == "my notes"
 
 

@@ -270,7 +270,7 @@ def test_padding_is_not_an_answer(small_config):
     torch.testing.assert_close(short, first)
     with pytest.raises(ValueError, match="`end_positions` has -1"):
         model(input_ids=ids, **{**positions, "end_positions": torch.tensor([2, -1])})
-    with pytest.raises(ValueError, match="does not say which tokens are padding"):
+    with pytest.raises(ValueError, match="does not mark single tokens as padding"):
         model(input_ids=ids, attention_mask=torch.ones(2, 1, 1, 7, dtype=torch.bool))
 
 
@@ -346,7 +346,7 @@ def test_a_mask_for_the_whole_of_a_cache_gives_the_positions_of_the_text(small_c
         mask[:, :8] = 1
         logits = model(ids[:, 6:], attention_mask=mask, past_key_values=cache).logits
         torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
-    with pytest.raises(ValueError, match=r"`attention_mask` is \(2, 2\) for a batch of 2 rows of 8 tokens"):
+    with pytest.raises(ValueError, match=r"`attention_mask` has the shape \(2, 2\) for 2 rows of 8 tokens"):
         cache = model(ids[:, :6], use_cache=True).past_key_values
         model(ids[:, 6:], attention_mask=torch.ones(2, 2), past_key_values=cache)
 
@@ -391,7 +391,7 @@ def test_two_inputs_and_masks_of_another_shape_are_refused(head, small_config, b
     with pytest.raises(ValueError, match="exactly one of `input_ids` and `inputs_embeds`"):
         model(input_ids=ids, inputs_embeds=torch.zeros(3, 9, 32), **rest)
     for shape in ((3, 8), (2, 9), (3, 10), (9,), (3, 9, 9)):
-        with pytest.raises(ValueError, match=r"`attention_mask` is \(.*\) for a batch of 3 rows of 9 tokens"):
+        with pytest.raises(ValueError, match=r"`attention_mask` has the shape \(.*\) for 3 rows of 9 tokens"):
             model(input_ids=ids, attention_mask=torch.ones(shape, dtype=torch.long), **rest)
 
 
@@ -399,7 +399,7 @@ def test_inputs_that_a_model_cannot_read_are_refused(model, small_config, batch)
     with pytest.raises(ValueError, match="AutoModelForTextEncoding"):
         model.model(batch["input_ids"])
     causal = VanillaTransformerForCausalLM(small_config())
-    with pytest.raises(ValueError, match="without attention to a source"):
+    with pytest.raises(ValueError, match="has no cross-attention"):
         causal(batch["input_ids"], encoder_hidden_states=torch.zeros(3, 4, 32))
     for one_stack in (causal.model, VanillaTransformerEncoderModel(small_config())):
         for name in ("decoder_input_ids", "decoder_inputs_embeds", "encoder_outputs"):

@@ -92,7 +92,7 @@ def test_masks_of_four_dimensions(build, batch, attention):
     for each in (mask, torch.zeros(mask.shape).masked_fill(~mask, lowest)):
         logits = model(input_ids=batch["input_ids"], attention_mask=each, **rest).logits
         torch.testing.assert_close(logits[real], expected[real], rtol=0, atol=1e-5)
-    with pytest.raises(ValueError, match=r"`attention_mask` is \(3, 1, 1, 9\) of torch.int64"):
+    with pytest.raises(ValueError, match=r"4-D `attention_mask` must be boolean .*, but is torch.int64"):
         model(input_ids=batch["input_ids"], attention_mask=mask.long(), **rest)
     square = mask.expand(3, 1, 9, 9)
     with pytest.raises(ValueError, match="a row for each position of the source"):

@@ -83,7 +83,7 @@ def runs_on_cpu(run_on: str) -> bool:
     if run_on == "auto":
         return not (available["cuda"] or available["mps"])
     if not available.get(run_on, False):
-        raise RecipeError(f"`run_on` is {run_on} and torch finds no such device. Use auto or cpu.")
+        raise RecipeError(f"`run_on` is {run_on}, but torch finds no such device. Use auto or cpu.")
     return run_on == "cpu"
 
 

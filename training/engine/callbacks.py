@@ -164,7 +164,7 @@ class PatienceCallback(TrainerCallback):
         if patience_is_over(state.log_history, self.patience):
             control.should_training_stop = True
             if state.is_world_process_zero:
-                tqdm.write(f"step {state.global_step:,}: no better NLL in {self.patience} evaluations, the end")
+                tqdm.write(f"step {state.global_step:,}: no better NLL in {self.patience} evaluations; stopping")
 
 
 class TerminationCallback(TrainerCallback):

@@ -135,11 +135,11 @@ def choose_checkpoint(checkpoints: list[Path], args: TrainingFields) -> tuple[Pa
             damage = find_damage(folder)
             if damage is None:
                 return folder, damaged
-            logger.info(f"{folder} is damaged and passed over: {damage}")
+            logger.info(f"{folder} is damaged and is skipped: {damage}")
             damaged.append(folder)
         if resume.lower() == "true":
             raise RecipeError(
-                f"`resume_from_checkpoint` is true and {args.output_dir} has no complete checkpoint. Use auto, which "
+                f"`resume_from_checkpoint` is true, but {args.output_dir} has no complete checkpoint. Use auto, which "
                 "begins anew where there is none."
             )
     elif resume.lower() != "false":
@@ -179,7 +179,8 @@ def prepare_output_dir(args: TrainingFields) -> Path | None:
         kept = sorted(file.name for pattern in ("README.md", "*.py") for file in output_dir.glob(pattern))
         if kept:  # a model's folder has files of these names
             raise RecipeError(
-                f"`output_dir` {output_dir} has {kept[0]} and no model: it would be written over. Name another folder."
+                f"`output_dir` {output_dir} has {kept[0]} but no model: {kept[0]} would be overwritten. Name another "
+                "folder."
             )
     if others and not args.overwrite_output_dir:
         raise RecipeError(
@@ -256,14 +257,15 @@ def check_continuation(
     for name in ("vocab_size", *SHAPE, "attention_init_gain", "id2label"):
         if getattr(saved, name) != getattr(config, name):
             raise RecipeError(
-                f"{checkpoint} has `{name}` {getattr(saved, name)} and the recipe makes it {getattr(config, name)}. "
-                "Go on with the settings and the text that the run began with, or start a new one."
+                f"{checkpoint} has `{name}` {getattr(saved, name)}, but the recipe sets it to "
+                f"{getattr(config, name)}. Go on with the settings and the text that the run began with, or start a "
+                "new one."
             )
     state = read_json(checkpoint / TRAINER_STATE_NAME)
     was = round(state["global_step"] / state["epoch"]) if state["epoch"] else steps_per_epoch
     if was != steps_per_epoch:
         raise RecipeError(
-            f"{checkpoint} was made with {was:,} steps in an epoch and now there are {steps_per_epoch:,}: the text or "
+            f"{checkpoint} was made with {was:,} steps an epoch, but now there are {steps_per_epoch:,}: the text or "
             "`tokens_per_step` has changed. Go on as the run began, or start a new one with `init_from`."
         )
     optimizer = torch.load(checkpoint / OPTIMIZER_NAME, map_location="cpu", mmap=True, weights_only=True)
@@ -280,6 +282,6 @@ def check_continuation(
         wanted = args.recipe.noam if name == "noam" else getattr(args, name)
         if wanted != value:
             raise RecipeError(
-                f"{checkpoint} was made with `{name}` {value} and the recipe says {wanted}. Go on as the "
+                f"{checkpoint} was made with `{name}` {value}, but the recipe sets {wanted}. Go on as the "
                 "run began, or start a new one with `init_from`."
             )

@@ -110,7 +110,7 @@ def choose_weights(trainer: VanillaTransformerTrainer) -> int:
         if damage is None:
             whole.append(folder)
         else:
-            logger.info(f"{folder} is damaged and takes no part in the result: {damage}")
+            logger.info(f"{folder} is damaged and is left out of the result: {damage}")
     best = find_best(whole, state.log_history) if args.load_best_model_at_end else None
     if best is not None:
         whole = [folder for folder in whole if step_of(folder) <= step_of(best)]

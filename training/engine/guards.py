@@ -69,8 +69,8 @@ class GradientGuard(TrainerCallback, ExportableState):
             said = f"The loss is {loss.item()} in step {step:,}, with rows {named} of the training data in its batch."
             if not self.skips:
                 raise RecipeError(
-                    f"{said} Look at these; if nothing is wrong with them lower `noam_scale`, set `max_grad_norm: 1`, "
-                    "or leave such steps out with `skip_non_finite: true`. The checkpoints before are whole."
+                    f"{said} Look at these; if nothing is wrong with them, lower `noam_scale`, set `max_grad_norm: "
+                    "1`, or leave such steps out with `skip_non_finite: true`. The checkpoints before are whole."
                 )
             logger.info(said)
 
@@ -130,7 +130,7 @@ class GradientGuard(TrainerCallback, ExportableState):
                 times = norm / max(usual, 1e-30)
                 logger.info(
                     f"step {step:,}: the norm of the gradient is {norm:.3g}, {times:,.0f} times the median of the "
-                    f"{len(self._norms)} steps before. If validation gets worse set `max_grad_norm: 1`."
+                    f"{len(self._norms)} steps before. If validation gets worse, set `max_grad_norm: 1`."
                 )
         self._norms.append(norm)
 
@@ -143,7 +143,7 @@ class GradientGuard(TrainerCallback, ExportableState):
         if self._in_a_row > MOST_SKIPPED:
             raise RecipeError(
                 f"`skip_non_finite` has skipped {self._in_a_row} steps in a row, up to step {step:,}: the model has "
-                "come apart. Go on from an earlier checkpoint with a lower `noam_scale`, or set `max_grad_norm: 1`."
+                "diverged. Go on from an earlier checkpoint with a lower `noam_scale`, or set `max_grad_norm: 1`."
             )
 
     def state(self) -> dict[str, dict[str, object]]:

@@ -43,7 +43,7 @@ def launch(recipe: Recipe, arguments: list[str]) -> TrainingArguments:
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if args.world_size != started:
         raise RecipeError(
-            f"{started} processes were started and each sees {args.world_size}. Launch with "
+            f"{started} processes were started, but each sees {args.world_size}. Launch with "
             f"`torchrun --nproc_per_node {started} -m training.train {shlex.join(arguments)}`."
         )
     if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
@@ -95,7 +95,10 @@ def end_with_sigterm() -> Iterator[Ended]:
             signal.signal(signal.SIGTERM, terminate)
         yield ended
     except Terminated:
-        print("stopped by SIGTERM while nothing was being trained. Go on with `--resume_from_checkpoint auto`.")
+        print(
+            "stopped by SIGTERM outside training: there was nothing to save. Go on with `--resume_from_checkpoint "
+            "auto`."
+        )
     finally:
         if in_main_thread:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -68,7 +68,7 @@ def choose_remotes(remotes: list[Remote], place: str, args: TrainingFields) -> l
         raise HubError(f"`resume_from_checkpoint` must be hub:USER/NAME or hub:USER/NAME@STEP, but is {place}.")
     if not remotes:
         raise HubError(
-            f"`resume_from_checkpoint` is {place}, and {found['repo']} has no whole checkpoints. They are pushed with "
+            f"`resume_from_checkpoint` is {place}, but {found['repo']} has no whole checkpoints. They are pushed with "
             "`hub_strategy: checkpoint` or `all_checkpoints`."
         )
     step = remotes[-1].step if found["step"] is None else int(found["step"])
@@ -76,7 +76,7 @@ def choose_remotes(remotes: list[Remote], place: str, args: TrainingFields) -> l
     if not upto or upto[-1].step != step:
         there = ", ".join(f"{remote.step:,}" for remote in remotes)
         raise HubError(
-            f"`resume_from_checkpoint` is {place}, and {found['repo']} has checkpoints of steps {there} only."
+            f"`resume_from_checkpoint` is {place}, but {found['repo']} has only checkpoints of steps {there}."
         )
     if args.load_best_model_at_end:
         kept = args.save_total_limit or len(upto)

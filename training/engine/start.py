@@ -104,8 +104,8 @@ def build_model(recipe: Recipe, task: Task[T], args: TrainingArguments, text: T,
         model = task.model_class(config)
         if checkpoint is None and arguments.tokenizer is None and len(tokenizer) < arguments.vocab_size:
             logger.info(
-                f"the vocabulary shrinks from {arguments.vocab_size:,} to {len(tokenizer):,}: no two tokens are left "
-                f"that come side by side {arguments.min_frequency} times in the text"
+                f"the vocabulary shrinks from {arguments.vocab_size:,} to {len(tokenizer):,}: no remaining pair of "
+                f"tokens occurs at least {arguments.min_frequency} times in the text"
             )
     name = arguments.preset if arguments.init_from is None else f"that of {arguments.init_from}"
     logger.info(f"model: {name}, {model.num_parameters():,} parameters, vocabulary of {len(tokenizer):,}")
@@ -233,12 +233,12 @@ def check_initial_model(
         if getattr(model.config, name) != value:
             cause = "the recipe" if name in changes or name == "vocab_size" else f"`preset` {arguments.preset}"
             raise RecipeError(
-                f"`init_from` {folder} has `{name}` {getattr(model.config, name)} and {cause} says "
+                f"`init_from` {folder} has `{name}` {getattr(model.config, name)}, but {cause} has "
                 f"{value}. A trained model keeps what it was made with: leave this out, or train a new model."
             )
     if recipe.training.bpe_dropout and not hasattr(tokenizer, "backend_tokenizer"):
         raise RecipeError(
-            f"`bpe_dropout` must be 0 for {folder}, whose own tokenizer leaves out no merges, but is "
+            f"`bpe_dropout` must be 0 for {folder}, whose tokenizer cannot leave out merges, but is "
             f"{recipe.training.bpe_dropout:g}. Leave it out."
         )
     if arguments.tokenizer is not None:

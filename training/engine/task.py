@@ -100,7 +100,7 @@ class Task(ABC, Generic[T]):
         texts = self.arrange(texts)
         if "validation" not in texts and self.training.eval_strategy != "no" and not self.data.report_only:
             raise RecipeError(
-                f"`eval_strategy` is {self.training.eval_strategy} and there is no validation text. "
+                f"`eval_strategy` is {self.training.eval_strategy}, but there is no validation text. "
                 f"{self.no_validation_text()}"
             )
         return texts
@@ -250,7 +250,7 @@ class FileTask(Task[T]):
         budget, needed = longest_sentence(self.training), int(lengths(encoded["train"])[0].max())
         if needed > budget:  # what is learned must not depend on what fits on a device
             raise RecipeError(
-                f"A training input has {needed:,} tokens and a batch {budget:,}. Raise `tokens_per_step` or "
+                f"A training input has {needed:,} tokens, but a batch holds {budget:,}. Raise `tokens_per_step` or "
                 f"`tokens_per_device`, or lower `max_length`, which is {longest:,}."
             )
         return encoded

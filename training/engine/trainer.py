@@ -221,7 +221,7 @@ class VanillaTransformerTrainer(PlainTrainer):
         try:
             loss = super().training_step(model, inputs, num_items_in_batch)
         except RuntimeError as error:
-            kept = "the step stays as it is, by accumulation; no training input may be longer"
+            kept = "accumulation keeps the step as it is, but no training input may be longer"
             explain_memory(error, inputs, self.plan.batch_tokens, f": {kept}")
             raise
         self.guard.take_loss(self.state.global_step + 1, rows, loss)

@@ -125,14 +125,14 @@ def find_faults_of_checkpoints(training: TrainingFields) -> list[str]:
     faults = []
     if training.patience is not None and training.eval_strategy == "no":
         faults.append(
-            f"`patience` is {training.patience} and `eval_strategy` no: nothing would be compared. "
+            f"`patience` is {training.patience}, but `eval_strategy` is no: nothing would be compared. "
             "Set `eval_strategy: steps`, or `patience: null`."
         )
     kept, averaged = training.save_total_limit, training.average_checkpoints or 1
     if training.load_best_model_at_end and kept is not None and training.patience is None:
         faults.append(
-            f"`save_total_limit` is {kept} with `load_best_model_at_end` and without `patience`: the best checkpoint "
-            "may be any, and those before it deleted. Set `patience`, or unset the other: `save_total_limit: null`."
+            f"`save_total_limit` is {kept} with `load_best_model_at_end` and without `patience`: the checkpoints "
+            "before the best one may be deleted. Set `patience`, or keep all checkpoints: `save_total_limit: null`."
         )
         return faults
     # The mean ends with the best one, which is as old as patience allows.

@@ -27,16 +27,14 @@ def choose_row(table: Value, pairs: int | None) -> dict[str, Value]:
     is_table = len(written) == len(limits) > 0
     if not is_table or limits != sorted(limits) or limits[-1] != math.inf:
         raise RecipeError(
-            "`by_corpus_size` is not a table. Write a list of rows of fields, each but the last with `up_to`, the "
-            "number of pairs it is for, in rising order."
+            "`by_corpus_size` must be a list of rows of fields. Every row except the last needs `up_to`, the largest "
+            "number of pairs that it is for, in increasing order."
         )
     text_fields = {f.name for f in dataclasses.fields(DataFields)}
     for row in rows:
         check_names({name for name in row if name not in ROW_NOTES})
         for name in sorted(text_fields & set(row)):
-            raise RecipeError(
-                f"`by_corpus_size` has `{name}`, which says what the corpus is. Write it above the table."
-            )
+            raise RecipeError(f"`by_corpus_size` has `{name}`, which describes the corpus. Write it above the table.")
     return rows[-1] if pairs is None else next(row for row, limit in zip(rows, limits, strict=True) if pairs <= limit)
 
 

@@ -50,16 +50,16 @@ class ModelFields:
         None,
         "Other fields of VanillaTransformerConfig, such as {norm_first: true}.",
     )
-    tokenizer: str | None = setting(None, "Folder of a tokenizer to use. Without it a joint one is learned.")
+    tokenizer: str | None = setting(None, "Folder of a tokenizer to use; if absent, a joint one is learned.")
     vocab_size: Annotated[int, at_least(1)] = setting(37000, "Entries of the vocabulary to learn (§5.1).")
     min_frequency: Annotated[int, at_least(1)] = setting(
         2,
-        "How often a pair must be in the text to become an entry of the vocabulary.",
+        "How often a pair must occur in the text to become an entry of the vocabulary.",
     )
     split_at_spaces: bool = setting(
         False,
-        "Whether the vocabulary's words end at spaces only, for text that is tokenized already; else at "
-        "punctuation and digits too.",
+        "Whether words of the vocabulary end only at spaces, for text that is tokenized already; otherwise they end "
+        "at punctuation and digits too.",
     )
 
     def config_fields(self) -> dict[str, Value]:
@@ -133,8 +133,9 @@ class DataFields:
     target: str | None = setting(None, "Its translation, line by line.")
     sources: list[dict[str, Value]] | str | None = setting(
         None,
-        "Several texts in their place: [{source: a.en, target: a.de, weight: 2}, {file: b.parquet}, {dataset_name: "
-        "c}]. An epoch shows each pair as often as its weight says (1); with 0.5 each epoch shows another half.",
+        "Several texts instead of `source` and `target`: [{source: a.en, target: a.de, weight: 2}, {file: "
+        "b.parquet}, {dataset_name: c}]. An epoch shows each pair as often as its weight says (1); with 0.5, each "
+        "epoch shows another half.",
     )
     validation_source: str | None = setting(None, "Source text for evaluation in training.")
     validation_target: str | None = setting(None, "Its translation.")
@@ -158,16 +159,16 @@ class DataFields:
     )
     text_columns: list[str] | None = setting(
         None,
-        "Column of the text where there are columns: sentence if absent, or two to classify pairs, such as "
-        "premise hypothesis; for fill-mask and text-generation text.",
+        "Column of the text in a file with columns; two to classify pairs, such as premise hypothesis. If absent: "
+        "sentence; for fill-mask and text-generation: text.",
     )
     label_column: str = setting(
         "label",
-        "text-classification: column of the label; rows with '-', or of pairs -1, have none.",
+        "text-classification: column of the label; rows with '-' have no label, nor have pairs with -1.",
     )
     turn_separator: str | None = setting(
         None,
-        "fill-mask and text-generation: what is between the turns of a dialogue in its line.",
+        "fill-mask and text-generation: the separator of the turns of a dialogue in its line.",
     )
     stride: Annotated[int, zero_or_more(", such as 128")] = setting(
         128,
@@ -175,15 +176,15 @@ class DataFields:
     )
     dataset_name: str | None = setting(
         None,
-        "Data set on the Hub, or its folder, with what the task needs in columns.",
+        "Data set on the Hub, or its folder, with the columns that the task needs.",
     )
-    dataset_config_name: str | None = setting(None, "Which of its configurations.")
+    dataset_config_name: str | None = setting(None, "One of its configurations.")
     train_split: str | None = setting(None, "Its split for training, such as train[:90%%]; train if absent.")
     validation_split: str | None = setting(
         None,
-        "Its split for evaluation in training; validation if absent, and there.",
+        "Its split for evaluation in training; if absent: validation, where there is one.",
     )
-    test_split: str | None = setting(None, "Its split for the score at the end; test if absent, and there.")
+    test_split: str | None = setting(None, "Its split for the score at the end; if absent: test, where there is one.")
     corpus: str | None = setting(
         None,
         "'phrasebook': the corpus that comes with the demo; beside files, it is added to them.",
@@ -196,13 +197,13 @@ class DataFields:
     replay: dict[str, Value] | str | None = setting(
         None,
         "Old text to mix into a fine-tuning: {source: old.en, target: old.es, share: 0.5}, or {file: "
-        "old.tmx}; without `target` the model's own translations of the source. `hold_out` (500) of the old pairs are "
-        "for validation.",
+        "old.tmx}; without `target`, the model translates the source. `hold_out` (500) of the old pairs are for "
+        "validation.",
     )
     source_lang: str | None = setting(None, "Language code for the model card, such as en.")
     target_lang: str | None = setting(None, "Language code, such as es, for the model card and the scores.")
-    data_description: str | None = setting(None, "What the data is, for the model card.")
-    limits: str | None = setting(None, "What the model cannot do, for the model card.")
+    data_description: str | None = setting(None, "A description of the data, for the model card.")
+    limits: str | None = setting(None, "Limits of the model, for the model card.")
     license: str | None = setting(None, "Licence of the model, for the model card.")
     example: str | None = setting(
         None,
@@ -213,26 +214,26 @@ class DataFields:
         "More texts to score, such as {news: [news.en, news.de]}, or {news: news.tsv}.",
     )
     hold_out: Annotated[int, Range(lambda value: value >= 0, "Give a number of pairs, or 0 for none")] = setting(
-        0, "Without validation text: pairs to hold out of training for it, at most 2%%. 0 is none."
+        0, "Without validation text: pairs to hold out of training for validation, at most 2%%; 0 for none."
     )
     check_alignment: bool = setting(
         True,
-        "Whether to refuse text in which a side is some lines behind the other, or the same.",
+        "Whether to refuse text in which one side is some lines behind the other, or equals it.",
     )
-    drop_duplicates: bool = setting(False, "Whether to keep each training pair once.")
+    drop_duplicates: bool = setting(False, "Whether to keep only one of several equal training pairs.")
     max_length: Annotated[int | None, at_least(1)] = setting(
         None,
-        "Tokens: longer training pairs are left out, longer texts to classify cut; windows of a context (384 "
-        "if absent) and blocks of a language model (256) have so many.",
+        "Most tokens of a sequence: longer training pairs are left out, and longer texts to classify are cut; also "
+        "the length of windows of a context (384 if absent) and of blocks of a language model (256).",
     )
     max_length_ratio: Annotated[float | None, more_than(1, ", such as 3")] = setting(
         None,
-        "Leave out training pairs with lengths so many times off the usual ratio.",
+        "Leave out training pairs whose ratio of lengths is more than this many times off the usual one.",
     )
     report_only: bool = setting(False, "Describe the training text, and train nothing.")
     preprocessing_num_workers: Annotated[int | None, at_least(1)] = setting(
         None,
-        "Processes that encode the text; as many as there are cores if absent.",
+        "Processes that encode the text; if absent, one for each core.",
     )
 
     @property
@@ -281,7 +282,7 @@ class TrainingFields:
     output_dir: str = setting("", "Where the model and its checkpoints go.")
     max_steps: Annotated[
         int, Range(lambda value: value != 0, "Give the number of steps, or leave it out for `num_train_epochs`")
-    ] = setting(-1, "Optimizer steps, in the place of `num_train_epochs`; -1 for these.")
+    ] = setting(-1, "Optimizer steps, instead of `num_train_epochs`; -1 for epochs.")
     num_train_epochs: Annotated[float, more_than(0)] = setting(3.0, "Times that the training text is read.")
     tokens_per_step: Annotated[int, at_least(1)] = setting(
         25000,
@@ -291,52 +292,56 @@ class TrainingFields:
         None,
         "Tokens that fit on a device at once; gradients of the rest are accumulated. All of them if absent.",
     )
-    noam: bool = setting(True, "The paper's schedule (§5.3). If false, `lr_scheduler_type` and `learning_rate` hold.")
+    noam: bool = setting(
+        True, "Whether to use the paper's schedule (§5.3), instead of `lr_scheduler_type` and `learning_rate`."
+    )
     noam_scale: Annotated[float, more_than(0)] = setting(1.0, "Factor on the paper's learning rates.")
     warmup_steps: float = setting(4000, "Steps of rising learning rate (§5.3).")
-    learning_rate: Annotated[float, zero_or_more()] = setting(5e-5, "With `noam: false`: the highest.")
+    learning_rate: Annotated[float, zero_or_more()] = setting(5e-5, "With `noam: false`: the highest learning rate.")
     lr_scheduler_type: str = setting("linear", "With `noam: false`: a schedule of transformers, such as cosine.")
     lr_scheduler_kwargs: dict[str, Value] | str | None = setting(None, "Its own settings, such as {num_cycles: 2}.")
     weight_decay: Annotated[float, zero_or_more()] = setting(0.0, "Decoupled weight decay; the paper has none.")
     adam_beta1: Annotated[float, PROBABILITY] = setting(0.9, "β1 of Adam (§5.3).")
     adam_beta2: Annotated[float, PROBABILITY] = setting(0.98, "β2 of Adam (§5.3).")
     adam_epsilon: Annotated[float, zero_or_more()] = setting(1e-9, "ε of Adam (§5.3).")
-    max_grad_norm: Annotated[float, zero_or_more()] = setting(0.0, "Norm to clip gradients to; the paper does not.")
+    max_grad_norm: Annotated[float, zero_or_more()] = setting(
+        0.0, "Norm to clip gradients to; 0, as in the paper, for no clipping."
+    )
     skip_non_finite: bool = setting(
         False,
-        "Whether to leave out steps with a gradient that is not finite, and count them; otherwise one ends the run. "
-        "With fp16 its scaler leaves them out anyway.",
+        "Whether to leave out steps with a gradient that is not finite, and count them; otherwise such a step ends "
+        "the run. With fp16, its scaler leaves them out in any case.",
     )
     average_checkpoints: Annotated[int | None, at_least(1)] = setting(
         None,
-        "The result is the mean of so many last checkpoints: 20 for big, 5 for all others (§6.1).",
+        "Number of last checkpoints whose mean is the result; if absent, 20 for big and 5 for all others (§6.1).",
     )
     bpe_dropout: Annotated[float, PROBABILITY] = setting(
         0.0,
         "Probability of leaving out a merge in training (BPE-dropout). Its draws have no seed, and sentences "
-        "get more tokens than the batches are made by.",
+        "get more tokens than batches are planned for.",
     )
     augmentation: dict[str, float] | str | None = setting(
         None,
-        "Shares of the training pairs that each epoch shows as people type them, other pairs each time: "
-        "{upper: 0.06, title: 0.05, lower: 0.1, no_stop: 0.1, copies: 0.15}, which true means.",
+        "Shares of the training pairs that an epoch shows as people type them, each epoch other pairs; true means "
+        "{upper: 0.06, title: 0.05, lower: 0.1, no_stop: 0.1, copies: 0.15}.",
     )
-    seed: Annotated[int, SEED] = setting(42, "Seed of everything that is drawn.")
-    data_seed: Annotated[int | None, SEED] = setting(None, "Of the order of the text; `seed` if absent.")
+    seed: Annotated[int, SEED] = setting(42, "Seed of all random draws.")
+    data_seed: Annotated[int | None, SEED] = setting(None, "Seed of the order of the text; `seed` if absent.")
     eval_strategy: Annotated[str, one_of("no", "steps", "epoch")] = setting(
         "no",
-        "no, steps or epoch: when to evaluate in training.",
+        "When to evaluate in training: no, steps or epoch.",
     )
     eval_steps: Annotated[float | None, more_than(0)] = setting(None, "Steps from one evaluation to the next.")
     save_steps: Annotated[float, more_than(0)] = setting(500, "Steps from one checkpoint to the next.")
     save_total_limit: int | None = setting(None, "Checkpoints to keep; all of them if absent.")
     load_best_model_at_end: bool = setting(
         False,
-        "Whether the result is the best by validation NLL, or the mean of those up to it.",
+        "Whether the result is the checkpoint with the best validation NLL, or the mean of those up to it.",
     )
     resume_from_checkpoint: str | None = setting(
         None,
-        "A checkpoint to go on from, true for the last one, or auto for that if there is any; hub:USER/NAME or "
+        "A checkpoint to go on from; true for the last one, auto for the last one if there is any; hub:USER/NAME or "
         "hub:USER/NAME@STEP for one that `hub_strategy` has pushed.",
     )
     generation_num_beams: Annotated[int | None, at_least(1)] = setting(
@@ -350,12 +355,12 @@ class TrainingFields:
     hub_private_repo: bool | None = setting(None, "Whether a new repository is private.")
     patience: Annotated[int | None, at_least(1)] = setting(
         None,
-        "Stop after so many evaluations in a row without a better validation NLL than before.",
+        "Stop after this many evaluations in a row without a better validation NLL than before.",
     )
     interpolate: bool = setting(
         False,
-        "With `replay`: whether the result is a mean of the weights before and after, with the smallest share of the "
-        "new that is nearly the best on new and old validation text.",
+        "With `replay`: whether the result is a mean of the weights before and after, with the smallest share of new "
+        "weights that is nearly the best on new and old validation text.",
     )
     predict_with_generate: bool = setting(
         True,
@@ -381,30 +386,34 @@ class TrainingFields:
     )
     bleu_tokenize: str | None = setting(
         None,
-        "sacreBLEU's tokenizer, if absent that of `target_lang`; 'none' for tokenized text.",
+        "sacreBLEU's tokenizer; 'none' for tokenized text; if absent, that of `target_lang`.",
     )
-    compound_bleu: bool = setting(False, "Whether the scores at the end have the paper's BLEU, compounds taken apart.")
+    compound_bleu: bool = setting(
+        False, "Whether the scores at the end include the paper's BLEU, which takes compounds apart."
+    )
     bootstrap_samples: int = setting(1000, "Samples for the 95%% intervals of the scores at the end; 0 for none.")
     save_dtype: Annotated[str, one_of("float32", "float16")] = setting(
         "float32",
-        "float32 or float16, of the weights in the result's file: float16 halves it, and transformers "
+        "Precision of the weights in the result's file, float32 or float16: float16 halves the file, and transformers "
         "reads it as float32. The scores are those of the weights in the file.",
     )
-    bf16: bool | None = setting(None, "bfloat16 mixed precision; if absent, where the GPU computes in it.")
+    bf16: bool | None = setting(
+        None, "Whether to train in bfloat16 mixed precision; if absent, where the GPU computes in it."
+    )
     run_on: Annotated[str, one_of("auto", "cpu", "cuda", "mps")] = setting(
         "auto",
-        "auto, cpu, cuda or mps. auto takes what is there.",
+        "Device: auto, cpu, cuda or mps; auto takes an accelerator if there is one.",
     )
-    num_threads: Annotated[int | None, at_least(1)] = setting(None, "At most so many threads on CPU.")
+    num_threads: Annotated[int | None, at_least(1)] = setting(None, "Most threads to use on a CPU.")
     hub_strategy: Annotated[str, one_of(*HUB_STRATEGIES)] = setting(
         "end",
-        "With `push_to_hub`: end pushes the result, every_save also the model of each checkpoint, checkpoint "
-        "and all_checkpoints besides the last or every checkpoint itself.",
+        "With `push_to_hub`: end pushes the result; every_save also the model of each checkpoint; checkpoint also the "
+        "last checkpoint itself; all_checkpoints also every checkpoint itself.",
     )
     hub_native_model_id: str | None = setting(None, "Repository for the result as a stock MarianMTModel.")
     overwrite_output_dir: bool = setting(
         False,
-        "Whether to delete the checkpoints of an earlier run in `output_dir`, and to write over its model.",
+        "Whether to delete the checkpoints of an earlier run in `output_dir`, and to overwrite its model.",
     )
     ddp_timeout: int = setting(7200, "Seconds that processes wait for the first, which encodes a large text.")
     report_to: str | None = setting("tensorboard", "Where logs go besides the screen.")

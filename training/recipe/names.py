@@ -18,32 +18,32 @@ if TYPE_CHECKING:
 CONFIG_FIELDS = {f.name for f in dataclasses.fields(VanillaTransformerConfig)} | {
     *VanillaTransformerConfig.attribute_map
 }
-# Fields of transformers that this program sets itself, and what to use in their place.
+# Fields of transformers that this program sets itself, and the remedy or the reason.
 REPLACED = {
-    "per_device_train_batch_size": "`tokens_per_device`: batches are counted in tokens",
-    "per_device_eval_batch_size": "`tokens_per_device`: batches are counted in tokens",
-    "gradient_accumulation_steps": "`tokens_per_step` and `tokens_per_device`, from which it follows",
-    "label_smoothing_factor": "`label_smoothing`: the model makes the smoothed loss itself, without full logits",
-    "use_cpu": "`run_on: cpu`",
-    "optim": "nothing: the optimizer is Adam, as in the paper",
-    "generation_max_length": "nothing: the length follows the source, as in the paper",
-    "prediction_loss_only": "`predict_with_generate: false`",
-    "metric_for_best_model": "nothing: the best model has the lowest validation NLL",
-    "greater_is_better": "nothing: the best model has the lowest validation NLL",
-    "enable_jit_checkpoint": "nothing: SIGTERM saves a checkpoint",
-    "train_sampling_strategy": "nothing: sentences of similar length are put together",
-    "sortish_sampler": "nothing: sentences of similar length are put together",
-    "dataloader_drop_last": "nothing: no sentence is dropped",
-    "dataloader_persistent_workers": "nothing: workers begin anew in each epoch, which they draw masks for",
-    "dataloader_prefetch_factor": "nothing: each of `dataloader_num_workers` prepares two batches",
-    "bf16_full_eval": "nothing: evaluation computes as training does",
-    "fp16_full_eval": "nothing: evaluation computes as training does",
-    "generation_config": "`num_beams`, `length_penalty`, `length_penalty_type` and `early_stopping`",
-    "hub_token": "nothing: a token is a secret. Run `hf auth login`, or set HF_TOKEN",
-    "hub_revision": "nothing: the result is pushed to main and gets a tag",
-    "hub_always_push": "nothing: every save is pushed, one after the other",
-    "auto_find_batch_size": "`tokens_per_device`",
-    "eval_accumulation_steps": "nothing: evaluation keeps only texts and sums",
+    "per_device_train_batch_size": "Use `tokens_per_device`: batches are counted in tokens",
+    "per_device_eval_batch_size": "Use `tokens_per_device`: batches are counted in tokens",
+    "gradient_accumulation_steps": "Use `tokens_per_step` and `tokens_per_device`, from which it follows",
+    "label_smoothing_factor": "Use `label_smoothing`: the model makes the smoothed loss itself, without full logits",
+    "use_cpu": "Use `run_on: cpu`",
+    "optim": "Leave it out: the optimizer is always Adam, as in the paper",
+    "generation_max_length": "Leave it out: the length follows the source, as in the paper",
+    "prediction_loss_only": "Use `predict_with_generate: false`",
+    "metric_for_best_model": "Leave it out: the best model has the lowest validation NLL",
+    "greater_is_better": "Leave it out: the best model has the lowest validation NLL",
+    "enable_jit_checkpoint": "Leave it out: SIGTERM saves a checkpoint",
+    "train_sampling_strategy": "Leave it out: sentences of similar length are put together",
+    "sortish_sampler": "Leave it out: sentences of similar length are put together",
+    "dataloader_drop_last": "Leave it out: every sentence is kept",
+    "dataloader_persistent_workers": "Leave it out: workers begin anew in each epoch, which they draw masks for",
+    "dataloader_prefetch_factor": "Leave it out: each of `dataloader_num_workers` prepares two batches",
+    "bf16_full_eval": "Leave it out: evaluation computes as training does",
+    "fp16_full_eval": "Leave it out: evaluation computes as training does",
+    "generation_config": "Use `num_beams`, `length_penalty`, `length_penalty_type` and `early_stopping`",
+    "hub_token": "Leave it out: a token is a secret. Run `hf auth login`, or set HF_TOKEN",
+    "hub_revision": "Leave it out: the result is pushed to main and gets a tag",
+    "hub_always_push": "Leave it out: every save is pushed, one after the other",
+    "auto_find_batch_size": "Use `tokens_per_device`",
+    "eval_accumulation_steps": "Leave it out: evaluation keeps only texts and sums",
 }
 
 # Fields that have an effect in some tasks only, by the Hub's names of the tasks.
@@ -105,12 +105,12 @@ def check_names(given: set[str]) -> None:
     faults = []
     for name in sorted(given):
         if name in REPLACED:
-            faults.append(f"`{name}` is not set in a recipe. Use {REPLACED[name]}.")
+            faults.append(f"`{name}` cannot be set in a recipe. {REPLACED[name]}.")
         elif not {name, name.removeprefix("no_")} & {*fields, "help", "help_all"}:
             close = difflib.get_close_matches(name, fields, n=1)
-            hint = f" Did you mean `{close[0]}`?" if close else " `--help` lists all."
+            hint = f" Did you mean `{close[0]}`?" if close else " `--help` lists all of them."
             if name in CONFIG_FIELDS:
-                hint = f" It is one of the configuration: write `config_overrides: {{{name}: ...}}`."
+                hint = f" It is a field of the configuration: write `config_overrides: {{{name}: ...}}`."
             faults.append(f"There is no recipe field `{name}`.{hint}")
     refuse(faults)
 

@@ -228,7 +228,7 @@ def test_tasks_follow_each_other(train, trained, tmp_path):
         (
             "fill-mask",
             {"max_length": 256, "tokens_per_step": 200},
-            "has 256 tokens and a batch 200. Raise `tokens_per_step`",
+            "has 256 tokens, but a batch holds 200. Raise `tokens_per_step`",
         ),
         ("fill-mask", {"dataset_name": "some/texts"}, "named twice, by `train_file` and `dataset_name`"),
     ],
