@@ -154,7 +154,8 @@ def choose(
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m training.augment", description="More pairs out of the same text, by models of both directions."
+        prog="python -m training.augment",
+        description="Make more pairs out of the same text, by models of both directions.",
     )
     parser.add_argument(
         "--source", required=True, help="source side of the real pairs, a sentence a line; .gz is read"
@@ -170,14 +171,19 @@ def build_parser() -> argparse.ArgumentParser:
         "--exclude",
         nargs="+",
         default=[],
-        help="validation and test text of both sides: no pair may have a line of it",
+        help="validation and test text of both sides: pairs with a line of it are left out",
     )
     parser.add_argument("--repeat", type=int, default=1, help="how often each real pair is written (1)")
     parser.add_argument("--num_beams", type=int, default=4, help="beams of the translations (4)")
     parser.add_argument(
-        "--max_length_ratio", type=float, default=3.0, help="leave out pairs so many times off the usual ratio (3)"
+        "--max_length_ratio",
+        type=float,
+        default=3.0,
+        help="leave out pairs whose ratio of lengths is more than this many times off the usual one (3)",
     )
-    parser.add_argument("--num_processes", type=int, help="processes that translate; one for each GPU or core")
+    parser.add_argument(
+        "--num_processes", type=int, help="processes that translate (default: one for each GPU or core)"
+    )
     parser.add_argument("--output", type=Path, required=True, help=f"folder for {SOURCE}, {TARGET} and {COUNTS}")
     return parser
 
@@ -188,10 +194,14 @@ def check_options(options: argparse.Namespace) -> None:
         RecipeError: naming the option.
     """
     if options.forward is None and options.backward is None:
-        raise RecipeError("`--forward` and `--backward` must not both be missing. Name the folder of a model.")
+        raise RecipeError(
+            "`--forward` or `--backward` must name the folder of a model, but both are missing. Name one, or both."
+        )
     for text, model in (("source_text", "forward"), ("target_text", "backward")):
         if getattr(options, text) and getattr(options, model) is None:
-            raise RecipeError(f"`--{text}` must have a model that translates it. Name one with `--{model}`.")
+            raise RecipeError(
+                f"`--{text}` must have a model that translates it, but has none. Name one with `--{model}`."
+            )
     for name, least in (("repeat", 0), ("num_beams", 1), ("num_processes", 1)):
         value = getattr(options, name)
         if value is not None and value < least:
@@ -212,9 +222,7 @@ def run(options: argparse.Namespace) -> dict[str, dict[str, int]]:
         "in excluded text",
     )
     if not len(real):
-        raise RecipeError(
-            f"`--source` and `--target` must have pairs that may be used, but {options.source} has none."
-        )
+        raise RecipeError("`--source` and `--target` must have usable pairs, but have none. Name other text.")
     origins = find_origins(options, real)
     usual = float(np.median(length_ratios(real)))
     pairs = list(real)
@@ -245,7 +253,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"pairs: {options.output / SOURCE}, {options.output / TARGET}")
         return 0
 
-    return run_command(augment, "interrupted. What is done is kept: repeat the command to go on.")
+    return run_command(augment, "interrupted. The finished part is kept: repeat the command to go on.")
 
 
 if __name__ == "__main__":

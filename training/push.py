@@ -46,9 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
 def push(options: argparse.Namespace) -> int:
     """Push what parsed options name; returns 0."""
     if options.repo is None and options.space is None:
-        raise HubError("Nothing says where to push. Give --repo, --space or both.")
+        raise HubError("The push has no destination. Give --repo, --space or both.")
     if options.repo is None and options.native is not None:
-        raise HubError("--native goes with --repo, which holds the model itself. Give both.")
+        raise HubError("--native needs --repo, which names the repository of the model itself. Give both.")
     config = check_folder(options.model)
     if options.repo is not None:
         push_repository(options, config)

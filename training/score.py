@@ -91,22 +91,22 @@ def check_texts(options: argparse.Namespace) -> None:
         beside = "--hypothesis" if systems else f"{texts} texts"
         raise RecipeError(f"--model names {models} models beside {beside}. Compare models on one --reference.")
     if systems > 1 and models and texts == 1:
-        raise RecipeError("--model has no place beside several systems in --hypothesis. Leave it out.")
+        raise RecipeError("--model cannot be given beside several systems in --hypothesis. Leave it out.")
     rows = max(systems, models) if compares_systems(options) else texts
     counts = {"source": texts, "hypothesis": rows, "name": rows}
     for name, count in counts.items():
         given = getattr(options, name)
         if given is not None and len(given) != count:
-            needed = f"--reference {texts} files" if count == texts else f"there are {count} systems"
-            raise RecipeError(f"--{name} names {len(given)} and {needed}. Name as many, in one order.")
+            needed = f"--reference names {texts}" if count == texts else f"there are {count} systems"
+            raise RecipeError(f"--{name} names {len(given)}, but {needed}. Name as many, in the same order.")
     if options.hypothesis is None and (options.model is None or options.source is None):
         raise RecipeError("Give --model and --source to translate and score, or --hypothesis to score translations.")
     if options.model is not None and options.source is None:
-        raise RecipeError("--model without --source: its NLL and its translations need the source. Name the files.")
+        raise RecipeError("--model needs --source, for translations and NLL. Name the files.")
     names = names_of_rows(options)
     for name in names:
         if not name or Path(name).name != name:
-            raise RecipeError(f"--name has {name!r}, which becomes the name of a file. Leave out folders.")
+            raise RecipeError(f"--name has {name!r}, but becomes the name of a file. Leave out folders.")
     if repeated := {name for name in names if names.count(name) > 1}:
         kind = "systems" if compares_systems(options) else "texts"
         raise RecipeError(f"Two {kind} are named {sorted(repeated)[0]!r}. Tell them apart with --name.")
@@ -243,12 +243,12 @@ def language_of(given: str | None, model: Path | None) -> str | None:
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """How a model translates and is scored."""
-    parser.add_argument("--tokenize", choices=TOKENIZERS, help="sacreBLEU's tokenizer; without it the language's")
+    parser.add_argument("--tokenize", choices=TOKENIZERS, help="sacreBLEU's tokenizer (default: that of the language)")
     parser.add_argument(
         "--target_lang",
-        help="language code, such as de or zh, for the tokenizer, METEOR and --compounds; the model's without it",
+        help="language code, such as de or zh, for the tokenizer, METEOR and --compounds (default: the model's)",
     )
-    parser.add_argument("--num_beams", type=int, help="beams; the model's own number (the paper's 4) without it")
+    parser.add_argument("--num_beams", type=int, help="beams (default: the model's own number, the paper's 4)")
     parser.add_argument(
         "--length_penalty_type", choices=LENGTH_PENALTY_TYPES, help="gnmt (the paper's), or power: log P(Y) / |Y|^α"
     )
@@ -260,12 +260,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="when the search of a sentence ends: true, with as many ended hypotheses as beams; never (the paper's), "
         "when none can be better any more",
     )
-    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16 mixed precision; float32 without it")
+    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16 mixed precision (default: float32)")
     parser.add_argument(
         "--tokens_per_device", type=int, help="source or target tokens in a batch, at most 4096 (2048)"
     )
     parser.add_argument("--run_on", help="auto, cpu, cuda or mps (auto)")
-    parser.add_argument("--num_threads", type=int, help="threads on a CPU; torch's own number without it")
+    parser.add_argument("--num_threads", type=int, help="threads on a CPU (default: torch's own number)")
 
 
 def check_model_options(options: argparse.Namespace, *length_penalties: float) -> None:
@@ -283,13 +283,16 @@ def check_model_options(options: argparse.Namespace, *length_penalties: float) -
             raise RecipeError(f"--{name} is {value}. Give at least 1.")
     for alpha in length_penalties:
         if not math.isfinite(alpha):
-            raise RecipeError(f"A length penalty is {alpha}. Give a number, such as 0.6.")
+            raise RecipeError(f"A length penalty must be finite, but is {alpha}. Give a number, such as 0.6.")
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.score", description="Score translations.")
     parser.add_argument(
-        "--model", type=Path, nargs="+", help="folder of a model: measures its NLL, and translates; several to compare"
+        "--model",
+        type=Path,
+        nargs="+",
+        help="folder of a model, which translates and whose NLL is measured; several to compare",
     )
     parser.add_argument("--source", nargs="+", help="files with the source, a sentence a line, UTF-8; .gz is read")
     parser.add_argument(
@@ -300,16 +303,20 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         help="translations to score, one file for each reference; or several systems of one reference, to compare",
     )
-    parser.add_argument("--name", nargs="+", help="names of the texts or systems; those of the files without it")
-    parser.add_argument("--compounds", action="store_true", help="also the paper's BLEU, compounds taken apart")
+    parser.add_argument("--name", nargs="+", help="names of the texts or systems (default: those of the files)")
+    parser.add_argument(
+        "--compounds", action="store_true", help="also compute the paper's BLEU, which takes compounds apart"
+    )
     parser.add_argument(
         "--samples", type=int, default=1000, help="resamplings for 95%% intervals and paired tests (1000); 0 for none"
     )
-    parser.add_argument("--length_penalty", type=float, help="α (§6.1); the model's own (the paper's 0.6) without it")
+    parser.add_argument("--length_penalty", type=float, help="α (§6.1; default: the model's own, the paper's 0.6)")
     add_model_options(parser)
-    parser.add_argument("--robustness", action="store_true", help="also the source as people type it, with --model")
     parser.add_argument(
-        "--token_scores", action="store_true", help="also the model's log P of each token, in --output"
+        "--robustness", action="store_true", help="with --model: also score the source as people type it"
+    )
+    parser.add_argument(
+        "--token_scores", action="store_true", help="with --model: also write log P of each token into --output"
     )
     parser.add_argument("--output", type=Path, help="folder for scores.json, the translations and a picture")
     return parser

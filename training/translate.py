@@ -113,9 +113,9 @@ def read_parts(path: str, size: int, wanted: Iterable[int] | None = None) -> Ite
                 yield split_lines(b"".join(lines), name, allow_blank=True)
                 number = next(numbers, None)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise TextError(f"{path} cannot be unpacked: {error}. Is it whole, and made by gzip?") from error
+        raise TextError(f"{path} cannot be unpacked: {error}. Check that it is complete, and made by gzip.") from error
     except OSError as error:
-        raise TextError(f"{path} cannot be read: {error.strerror}.") from error
+        raise TextError(f"{path} cannot be read: {error.strerror}. Check its path and permissions.") from error
 
 
 def measure_text(path: str) -> tuple[int, str]:
@@ -133,7 +133,7 @@ def measure_text(path: str) -> tuple[int, str]:
                 lines += block.count(b"\n")
                 last = block[-1:]
     except (OSError, EOFError, zlib.error) as error:
-        raise TextError(f"{path} cannot be read: {error}.") from error
+        raise TextError(f"{path} cannot be read: {error}. Check its path and permissions.") from error
     lines += last != b"\n"
     if not lines:
         raise TextError(f"{path} is empty. Give one sentence a line.")
@@ -295,7 +295,9 @@ def translate_all(work: Work, lines: list[int], devices: list[str]) -> None:
             worker.terminate()
         worker.join()
     if failed or any(worker.exitcode for worker in workers):
-        raise SettingsError("A process that translates has failed. What is done is kept: repeat the command to go on.")
+        raise SettingsError(
+            "A process that translates has failed. The finished part is kept: repeat the command to go on."
+        )
 
 
 def read_translations(work: Work, job: Job, lines: int) -> Iterator[tuple[str, str]]:
@@ -317,14 +319,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--input", required=True, help="file with a sentence a line, UTF-8; .gz is read")
     parser.add_argument("--output", type=Path, required=True, help="file for the translations, line by line")
     parser.add_argument(
-        "--num_processes", type=int, help="processes that translate; one for each GPU or core without it"
+        "--num_processes", type=int, help="processes that translate (default: one for each GPU or core)"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (auto)")
-    parser.add_argument("--num_beams", type=int, help="beams; the model's own number (the paper's 4) without it")
+    parser.add_argument("--num_beams", type=int, help="beams (default: the model's own number, the paper's 4)")
     parser.add_argument(
         "--weight_precision",
         choices=[name for name in WEIGHT_PRECISIONS if name],
-        help="precision of the decoder's weights, faster on a CPU; their own without it",
+        help="precision of the decoder's weights, faster on a CPU (default: their own)",
     )
     parser.add_argument(
         "--part_size", type=int, default=PART_SIZE, help=f"lines that a process translates at a time ({PART_SIZE:,})"
@@ -376,7 +378,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{run(options):,} lines: {options.output}")
         return 0
 
-    return run_command(translate, "interrupted. What is done is kept: repeat the command to go on.")
+    return run_command(translate, "interrupted. The finished part is kept: repeat the command to go on.")
 
 
 if __name__ == "__main__":

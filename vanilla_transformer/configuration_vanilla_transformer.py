@@ -173,9 +173,9 @@ def refuse_lost_cache(name: str, value: object) -> None:
     if name in CACHE_NAMES:
         raise ValueError(f"`{name}` must be None for a model without a decoder, but is a {kind}. Leave it out.")
     raise ValueError(
-        f"`{name}` must be named {' or '.join(f'`{each}`' for each in CACHE_NAMES)}, since it is a cache, but is a "
-        f"{kind} that nothing would read: there is no argument of that name. Rename it; if transformers "
-        f"{transformers.__version__}, which is installed, passes it, install a tested version: {TESTED_TRANSFORMERS}."
+        f"`{name}` is a cache ({kind}), but no argument has that name: nothing would read it. Name it "
+        f"{' or '.join(f'`{each}`' for each in CACHE_NAMES)}. If transformers {transformers.__version__}, which is "
+        f"installed, passes it by itself, install a tested version: {TESTED_TRANSFORMERS}."
     )
 
 
@@ -609,7 +609,7 @@ class VanillaTransformerConfig(PreTrainedConfig):
                 raise ValueError(f"`{name}` is {value}. Give a whole number of at least 1.")
             most = MOST_LAYERS if name.endswith("layers") else MOST_SIZE
             if value is not None and value > most and name != "max_position_embeddings":
-                raise ValueError(f"`{name}` is {value}. Give at most {most:,}: no model of that size would be built.")
+                raise ValueError(f"`{name}` is {value}. Give at most {most:,}: larger models are not built.")
         for name in ("vocab_size", "decoder_vocab_size"):
             size = getattr(self, name)
             if size is not None and self.pad_token_id is not None and not 0 <= self.pad_token_id < size:

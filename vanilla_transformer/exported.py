@@ -108,7 +108,7 @@ def check_engine(folder: Path, engine: str) -> None:
     if exported is not None and exported.engine != engine:
         raise ModelFolderError(
             f"{folder} holds a model for {exported.engine}, not for {engine}. Translate with it: vanilla-transformer "
-            f"translate --model {folder} --engine {exported.engine}; for all else name the folder that it "
+            f"translate --model {folder} --engine {exported.engine}; for everything else, name the folder that it "
             "was exported from."
         )
     if exported is not None or engine not in ENGINES_OF_FORMATS.values():

@@ -109,8 +109,8 @@ def load_model(
     loaded, saved = type(model).__name__, getattr(model.config, "architectures", None) or []
     if missing and saved and loaded not in saved:
         raise ModelFolderError(
-            f"{name} holds a {saved[0]}, without what a {loaded} needs besides, such as {missing[0]}. Name a model of "
-            "the task."
+            f"{name} holds a {saved[0]}, which lacks weights that a {loaded} needs, such as {missing[0]}. Name a "
+            "model of this task."
         )
     if missing:
         raise ModelFolderError(f"The weights in {name} lack {len(missing)} tensors, such as {missing[0]}.")
@@ -185,7 +185,7 @@ def read_generation_config(folder: Path) -> Named | None:
     except ValueError as error:
         raise ModelFolderError(f"{file} is damaged: {error}. Copy the folder again.") from error
     if not isinstance(settings, dict | None):
-        raise ModelFolderError(f"{file} is damaged: it holds no settings. Copy the folder again.")
+        raise ModelFolderError(f"{file} is damaged: it is not a JSON object. Copy the folder again.")
     return settings
 
 

@@ -137,7 +137,9 @@ class ModelCardFacts:
             return cls(**{**content, "results": Results.from_json(content.get("results", {}))})
         except (AttributeError, ValueError, TypeError, StrictDataclassError) as error:
             said = " ".join(str(error).split())
-            raise ModelCardError(f"{path} is damaged: {said}. Delete it, and the card says less.") from error
+            raise ModelCardError(
+                f"{path} is damaged: {said}. Copy it again, or delete it: the card then says less."
+            ) from error
 
 
 @dataclass
@@ -266,7 +268,9 @@ def folder_card(folder: str | Path, place: ModelPlace) -> ModelCard:
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, ModelCardError):
             raise
-        raise ModelCardError(f"{folder / FACTS} is damaged: {error}. Delete it, and the card says less.") from error
+        raise ModelCardError(
+            f"{folder / FACTS} is damaged: {error}. Copy it again, or delete it: the card then says less."
+        ) from error
 
 
 def card_metadata(facts: ModelCardFacts, place: ModelPlace) -> ModelCardData:
@@ -469,6 +473,6 @@ def check_license(identifier: str) -> None:
     if identifier not in LICENSES:
         close = difflib.get_close_matches(identifier.lower(), LICENSES, n=1)
         raise ModelCardError(
-            f"`license` is {identifier!r}, which is none of the Hub's identifiers. "
+            f"`license` is {identifier!r}, which is not an identifier of the Hub. "
             + (f"Did you mean {close[0]}?" if close else "Write one such as apache-2.0, cc-by-4.0 or other.")
         )

@@ -436,8 +436,8 @@ class VanillaTransformerTranslationPipeline(Pipeline):
             if not self.tokenizer.is_fast:
                 kind = type(self.tokenizer).__name__
                 raise ValueError(
-                    f"`return_alignments` needs to know where tokens are in a text, which {kind}, the tokenizer of "
-                    "this imported model, does not tell. Leave it out."
+                    "`return_alignments` needs the place of each token in its text, but the tokenizer of this "
+                    f"imported model, {kind}, does not give it. Leave `return_alignments` out."
                 )
             results = self.translate(texts, generate_arguments, return_scores, split_sentences, **settings)
             self.add_alignments(texts, results)
@@ -454,8 +454,8 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         """Add to each translation of each text which words belong together, as "0-0 1-2"."""
         if not self.tokenizer.is_fast:
             raise ValueError(
-                f"`return_alignments` needs to know where tokens are in a text, which {type(self.tokenizer).__name__} "
-                "does not say. Leave it out."
+                "`return_alignments` needs the place of each token in its text, but the tokenizer, "
+                f"{type(self.tokenizer).__name__}, does not give it. Leave `return_alignments` out."
             )
         pairs = [(text, result) for text, several in zip(texts, results, strict=True) for result in several]
         targets = [result[self.text_key] for _, result in pairs]
@@ -468,8 +468,9 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         several = return_scores or self._setting(generate_arguments, "num_return_sequences", 1) > 1
         if split_sentences and several:
             raise ValueError(
-                "`split_sentences` gives one text for each text, and scores belong to sentences: leave out "
-                "`return_scores` and `num_return_sequences`, or split the text before."
+                "`split_sentences` joins the translations of a text's sentences into one, so there is no list of "
+                "translations and no score. Leave out `return_scores` and `num_return_sequences`, or split the text "
+                "yourself."
             )
         learned = getattr(self.model.generation_config, "split_sentences", False) and not several
         return learned if split_sentences is None else split_sentences
@@ -607,7 +608,7 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         if hasattr(self.tokenizer, "get_tgt_vocab") and not hasattr(self.tokenizer, "_switch_to_target_mode"):
             raise ValueError(
                 "`prefix` would be encoded as source text by transformers' FSMTTokenizer. Load this model with "
-                "`load_translator` of vanilla_transformer.loading, whose own encodes both languages."
+                "`load_translator` of vanilla_transformer.loading, whose tokenizer encodes both languages."
             )
         ids = self.tokenizer(text_target=prefix, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         start = self.model.generation_config.decoder_start_token_id
@@ -621,10 +622,10 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         if not length or self.warned_of_length:
             return
         self.warned_of_length = True
-        known = f"the longest source of the training has {longest:,}" if longest else "few sentences have as many"
+        known = f"the longest source of the training has {longest:,}" if longest else "few sentences are that long"
         logger.warning(
-            f"The text {text!r:.60} has {length:,} tokens, and {known}. Parts of it may be lost: shorten it; "
-            "`split_sentences` parts texts at the ends of sentences."
+            f"The text {text!r:.60} has {length:,} tokens, but {known}. Parts of it may be lost: shorten it, or use "
+            "`split_sentences`, which divides texts at the ends of sentences."
         )
 
     def preprocess(self, input_: str, **parameters: object) -> Named:

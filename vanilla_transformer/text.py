@@ -198,9 +198,9 @@ def read_lines(path: str | Path, allow_blank: bool = False) -> list[str]:
             if form is None or form.name == GZIP.name:
                 content = gzip.decompress(content)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise TextError(f"{path} cannot be unpacked: {error}. Is it whole, and made by gzip?") from error
+        raise TextError(f"{path} cannot be unpacked: {error}. Check that it is complete, and made by gzip.") from error
     except OSError as error:
-        raise TextError(f"{path} cannot be read: {error.strerror}.") from error
+        raise TextError(f"{path} cannot be read: {error.strerror}. Check its path and permissions.") from error
     return split_lines(content, str(path), allow_blank)
 
 
@@ -227,7 +227,7 @@ def read_json(path: str | Path) -> Any:
     """
     size = Path(path).stat().st_size
     if size > MOST_JSON:
-        raise ValueError(f"it has {size:,} bytes, and such a file at most {MOST_JSON:,}")
+        raise ValueError(f"it has {size:,} bytes, but such a file has at most {MOST_JSON:,}")
     return parse_json(Path(path).read_text(encoding="utf-8"))
 
 

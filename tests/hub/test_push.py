@@ -84,8 +84,8 @@ REFUSED = [
     (["--repo", "bob/theirs"], "hf_alice", "The token may not write to bob/theirs"),
     (["--repo", "two words"], "hf_alice", "'two words' is not the name of a repository"),
     (["--repo", "bert"], "hf_alice", "alice/bert exists and holds a model of type 'bert'"),
-    (["--repo", "notes"], "hf_alice", "alice/notes exists and holds notes.txt and no model"),
-    (["--repo", "empty", "--private"], "hf_alice", "alice/empty is public and is to be private"),
+    (["--repo", "notes"], "hf_alice", "alice/notes exists and holds notes.txt, but not a model"),
+    (["--repo", "empty", "--private"], "hf_alice", "alice/empty is public, but was to be private"),
     (["--repo", "new", "--native", "alice/new"], "hf_alice", "Both forms of the model would go to alice/new"),
     (["--repo", "new", "--native", "bob/new"], "hf_alice", "The token may not write to bob/new"),
 ]

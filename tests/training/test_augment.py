@@ -170,6 +170,8 @@ def test_options_that_cannot_be(words, message, files, model_folder, capsys):
 def test_a_model_is_needed(files, capsys):
     words = ["--source", str(files / "train.en"), "--target", str(files / "train.es"), "--output", str(files / "out")]
     assert main(words) == 2
-    assert "`--forward` and `--backward` must not both be missing" in capsys.readouterr().err
+    assert (
+        "`--forward` or `--backward` must name the folder of a model, but both are missing" in capsys.readouterr().err
+    )
     assert main([*words, "--forward", "x", "--target_text", str(files / "more.es")]) == 2
     assert "`--target_text` must have a model that translates it" in capsys.readouterr().err

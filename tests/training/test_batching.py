@@ -139,7 +139,7 @@ def test_a_step_of_fewer_sentences_than_batches_has_empty_ones():
 
 
 def test_more_batches_a_step_than_sentences_are_refused():
-    with pytest.raises(ValueError, match="3 pairs do not make 4 batches for each step"):
+    with pytest.raises(ValueError, match="3 pairs are too few for 4 batches in each step"):
         TokenBudgetBatchSampler(np.ones(3), np.ones(3), 300, batches_per_step=4)
 
 

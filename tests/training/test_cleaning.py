@@ -31,7 +31,7 @@ def test_pairs_that_are_left_out_are_counted_by_reason():
     assert text.rows == list(range(1, 21))
     assert describe(len(text), text.dropped, "train", "pairs") == (
         "train: 20 pairs, 6 left out: 2 with an empty side, 2 with lengths more than 3 times off the usual ratio, "
-        "2 that are there already"
+        "2 that repeat another"
     )
     # Only what cannot be used leaves a test.
     assert len(clean(ParallelText.from_pairs(pairs), arguments, "test")) == 24

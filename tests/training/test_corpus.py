@@ -174,7 +174,7 @@ def test_sides_of_different_lengths_and_broken_packed_files_are_refused(sides, c
     content = Path(named["source"]).read_bytes()
     for broken in (content[: len(content) // 2], content[:20] + bytes(20) + content[40:], b"plain text\n"):
         Path(named["source"]).write_bytes(broken)
-        with pytest.raises(TextError, match=rf"text.en{form} cannot be unpacked: .*Is it whole"):
+        with pytest.raises(TextError, match=rf"text.en{form} cannot be unpacked: .*Check that it is complete"):
             load_clean(DataFields(**named), "train")
     assert not [path for path in cached.iterdir() if path.is_dir()]
 

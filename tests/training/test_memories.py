@@ -94,7 +94,7 @@ def test_xliff_is_read_in_the_direction_of_the_recipe(read, name, content, pairs
 def test_missing_languages_are_named_with_those_that_are_there(read):
     with pytest.raises(RecipeError, match=r"`target_lang` is missing.*en-us, en-gb, es-es"):
         read("memory.tmx", TMX, target_lang=None)
-    with pytest.raises(RecipeError, match=r"`target_lang` is de, but .*no text in it, only in: en-us"):
+    with pytest.raises(RecipeError, match=r"`target_lang` is de, but .*has text only in: en-us"):
         read("memory.tmx", TMX, target_lang="de")
 
 

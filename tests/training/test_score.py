@@ -104,7 +104,7 @@ def test_a_language_without_spaces_is_scored_by_its_tokenizer(tmp_path, capsys):
         assert main([*files, "--target_lang", language]) == 0
         output, errors = capsys.readouterr()
         assert "|tok:zh|" in output and "METEOR (exact, characters)" in output and "TER" not in output
-        assert errors.startswith(f"warning: TER is left out: it counts words between spaces, and {language} ")
+        assert errors.startswith(f"warning: TER is left out: it counts words between spaces, but {language} ")
         measured = json.loads((tmp_path / "scores" / "scores.json").read_text())["texts"]["a"]
         values.append(measured["scores"]["bleu"]["value"])
         by_length = measured["bleu_by_length"][0]  # 3 characters of the source
@@ -264,16 +264,16 @@ def test_models_are_compared_on_one_text(texts, model_folder, capsys):
         (["--reference", "a.es"], "Give --model and --source"),
         (["--reference", "a.es", "--bf16"], "Give --model and --source"),
         (["--model", "m", "--reference", "a.es"], "Give --model and --source"),
-        (["--model", "m", "--hypothesis", "a.es", "--reference", "a.es"], "--model without --source"),
-        (["--hypothesis", "a.es", "--reference", "a.es", "b.es"], "--hypothesis names 1 and --reference 2 files"),
-        (["--hypothesis", *["a.es", "b.es", "a.es"], "--reference", *["a.es", "b.es"]], "--hypothesis names 3 and"),
+        (["--model", "m", "--hypothesis", "a.es", "--reference", "a.es"], "--model needs --source"),
+        (["--hypothesis", "a.es", "--reference", "a.es", "b.es"], "--hypothesis names 1, but --reference names 2"),
+        (["--hypothesis", *["a.es", "b.es", "a.es"], "--reference", *["a.es", "b.es"]], "--hypothesis names 3, but"),
         (["--hypothesis", "a.es", "a.es", "--reference", "a.es"], "Two systems are named 'a'"),
-        (["--hypothesis", "a.es", "b.es", "--reference", "a.es", "--name", "A"], "--name names 1 and there are 2"),
+        (["--hypothesis", "a.es", "b.es", "--reference", "a.es", "--name", "A"], "--name names 1, but there are 2"),
         (["--model", "m", "n", "--source", "a.en", "--reference", "a.es", "--hypothesis", "a.es"], "names 2 models"),
         (["--model", "m", "n", "--source", "a.en", "b.en", "--reference", "a.es", "b.es"], "2 models beside 2 texts"),
         (
             ["--model", "m", "--source", "a.en", "--hypothesis", "a", "b", "--reference", "a.es"],
-            "--model has no place",
+            "--model cannot be given",
         ),
         (["--hypothesis", "a.es", "a.es", "--reference", "a.es", "a.es"], "Two texts are named 'a'"),
         (["--hypothesis", "short.es", "--reference", "a.es"], "short.es has 1 lines and .*a.es has 4"),
@@ -287,7 +287,10 @@ def test_models_are_compared_on_one_text(texts, model_folder, capsys):
         (["--hypothesis", "a.es", "--reference", "a.es", "--bf16"], "--bf16 has no effect"),
         (["--hypothesis", "a.es", "--reference", "a.es", "--num_threads", "1"], "--num_threads has no effect"),
         (["--model", "m", "--source", "a.en", "--reference", "a.es", "--num_threads", "0"], "--num_threads is 0"),
-        (["--model", "m", "--source", "a.en", "--reference", "a.es", "--length_penalty", "nan"], "penalty is nan"),
+        (
+            ["--model", "m", "--source", "a.en", "--reference", "a.es", "--length_penalty", "nan"],
+            "penalty must be finite, but is nan",
+        ),
         (["--model", "m", "--source", "a.en", "--reference", "a.es", "--num_beams", "0"], "--num_beams is 0"),
         (["--hypothesis", "a.es", "--reference", "a.es", "--output", "a.es"], "--output is a.es, which is a file"),
         (["--hypothesis", "a.es", "--reference", "a.es", "--target_lang", "spanish"], "spanish"),

@@ -154,7 +154,7 @@ def test_a_file_of_settings_that_is_too_large_is_not_read(tmp_path, monkeypatch)
     (tmp_path / "settings.json").write_text("[1, 2, 3]")
     assert read_json(tmp_path / "settings.json") == [1, 2, 3]
     monkeypatch.setattr("vanilla_transformer.text.MOST_JSON", 8)
-    with pytest.raises(ValueError, match="it has 9 bytes, and such a file at most 8"):
+    with pytest.raises(ValueError, match="it has 9 bytes, but such a file has at most 8"):
         read_json(tmp_path / "settings.json")
 
 

@@ -344,7 +344,7 @@ def test_two_files_are_all_that_own_files_needs(tmp_path, capsys, monkeypatch):
         (["--validation_source", "{tmp}/absent"], "absent cannot be read"),
         (["--nonsense", "1"], "no recipe field `nonsense`"),
         (["--vocab_size", "100"], "`vocab_size` must be at least 260"),
-        (["--tokens_per_device", "50", "--tokens_per_step", "40000"], "do not make 800 batches for each step"),
+        (["--tokens_per_device", "50", "--tokens_per_step", "40000"], "are too few for 800 batches in each step"),
         (
             ["--noam", "false", "--learning_rate", "0.1", "--lr_scheduler_type", "cosine_with_min_lr"],
             "`lr_scheduler_type` is cosine_with_min_lr with `lr_scheduler_kwargs` {}",

@@ -250,7 +250,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
             )
         if len(lengths) < batches_per_step:
             raise RecipeError(
-                f"{len(lengths)} pairs do not make {batches_per_step} batches for each step. "
+                f"{len(lengths)} pairs are too few for {batches_per_step} batches in each step. "
                 "Give more pairs, or a smaller `tokens_per_step`."
             )
         # Which sentence has which place depends on the epoch; the lengths of the places do not, unless it is measured.

@@ -56,7 +56,7 @@ def clean(text: ParallelText, arguments: DataFields, split: str) -> ParallelText
         kept = keep(kept[fits], f"with lengths more than {limit:g} times off the usual ratio")
     if drops_duplicates and len(kept):
         first = find_first(np.concatenate(hashes)[kept], lambda rows: text.take(kept[rows]))
-        kept = keep(kept[first == np.arange(len(kept))], "that are there already")
+        kept = keep(kept[first == np.arange(len(kept))], "that repeat another")
     if not len(kept):
         raise RecipeError(f"The {split} text has no pair with words on both sides ({len(text):,} read).")
     cleaned = text.select(kept)
@@ -188,8 +188,8 @@ def report_swapped(text: ParallelText) -> str:
     """The pairs of a training text whose sides look swapped."""
     swapped = LanguageEvidence(text).swapped(text)
     line = (
-        f"{len(swapped):,} pairs look swapped: each side has the words of the other (a few among many are found; "
-        "where a quarter or all of them are, the words tell nothing)"
+        f"{len(swapped):,} pairs look swapped: each side has words of the other language (this finds a few among "
+        "many, but not a quarter of the text or more)"
     )
     return "\n".join([line, *show_pairs(text, swapped[:5])])
 

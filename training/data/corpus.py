@@ -38,7 +38,7 @@ def load_clean(arguments: DataFields, split: str) -> Prepared | None:
         return None if text is None else check_and_clean(text, arguments, split)
 
     def write(folder: Path) -> None:
-        logger.info(f"{split}: a large text is prepared, once; it is kept in {folder.parent}")
+        logger.info(f"{split}: preparing a large text, only once; the result is kept in {folder.parent}")
         write_text(arguments, split, folder)
 
     def read(folder: Path) -> Prepared:

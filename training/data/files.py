@@ -62,11 +62,17 @@ def explain_damage(path: str | Path) -> Iterator[None]:
     try:
         yield
     except (gzip.BadGzipFile, EOFError, zlib.error, pa.ArrowInvalid) as error:
-        raise TextError(f"{path} cannot be unpacked: {error}. Is it whole, and made by {packer}?") from error
+        raise TextError(
+            f"{path} cannot be unpacked: {error}. Check that it is complete, and made by {packer}."
+        ) from error
     except OSError as error:
         if packer == "zstd" and error.errno is None:  # of pyarrow
-            raise TextError(f"{path} cannot be unpacked: {error}. Is it whole, and made by {packer}?") from error
-        raise TextError(f"{path} cannot be read: {error.strerror or error}.") from error
+            raise TextError(
+                f"{path} cannot be unpacked: {error}. Check that it is complete, and made by {packer}."
+            ) from error
+        raise TextError(
+            f"{path} cannot be read: {error.strerror or error}. Check its path and permissions."
+        ) from error
 
 
 def read_fully(file: BinaryIO, size: int) -> bytes:

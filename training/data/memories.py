@@ -161,7 +161,7 @@ def read_tmx(file: BinaryIO, path: str, source_lang: str | None, target_lang: st
     for side, wanted in (("source", source_lang), ("target", target_lang)):
         if not found[side]:
             there = ", ".join(code for code, _ in languages.most_common(10))
-            raise RecipeError(f"`{side}_lang` is {wanted}, but {path} has no text in it, only in: {there}.")
+            raise RecipeError(f"`{side}_lang` is {wanted}, but {path} has text only in: {there}. Choose one of these.")
 
 
 def read_xliff(file: BinaryIO, path: str, source_lang: str | None, target_lang: str | None) -> Iterator[Unit]:

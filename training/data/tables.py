@@ -42,7 +42,7 @@ def read_table_blocks(path: str) -> Iterator[list[str]]:
     try:
         content = read_bytes(path).decode(encoding).encode()
     except UnicodeDecodeError as error:
-        raise TextError(f"{path} is {encoding} by its beginning, but is damaged: {error.reason}.") from error
+        raise TextError(f"{path} begins as {encoding}, but is damaged: {error.reason}. Export it again.") from error
     logger.info(f"{path} is read as {encoding}")
     yield split_lines(content, path)
 

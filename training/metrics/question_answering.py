@@ -58,7 +58,9 @@ def score_answers(predictions: dict[str, str], references: dict[str, list[str]])
     if not references:
         raise MetricError("There are no questions to score. Give the right answers by the ids of their questions.")
     if unknown := sorted(set(predictions) - set(references)):
-        raise MetricError(f"There is a prediction for {unknown[0]!r}, which is none of the questions.")
+        raise MetricError(
+            f"There is a prediction for {unknown[0]!r}, which is not the id of a question. Leave it out."
+        )
     keys = ("exact_match", "f1", "precision", "recall")
     characters = lacks_spaces([answer for answers in references.values() for answer in answers])
     totals = dict.fromkeys((*keys, "unanswered"), 0.0)

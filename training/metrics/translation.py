@@ -354,8 +354,8 @@ def score_translations(
         scores["ter"] = ter(hypotheses, references, samples)
     else:
         warnings.warn(
-            f"TER is left out: it counts words between spaces, and {target_lang} puts none between words. Give text "
-            "that is split into words, with `tokenize` none, to have it.",
+            f"TER is left out: it counts words between spaces, but {target_lang} is written without spaces. For TER, "
+            "give text that is split into words, with `tokenize` none.",
             stacklevel=1,
         )
     scores["meteor"] = meteor(hypotheses, references, target_lang, tokenize, samples)

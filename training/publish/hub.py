@@ -139,7 +139,7 @@ def check_repository(name: str, private: bool, model_type: str) -> Target:
     with explain_hub_errors(repo):
         api.auth_check(repo, write=True)
         if private and not info.private:
-            raise HubError(f"{repo} is public and is to be private. Make it so on its page, or name another.")
+            raise HubError(f"{repo} is public, but was to be private. Make it private on its page, or name another.")
         files = {file.rfilename for file in info.siblings or []}
         if "config.json" in files:
             config = json.loads(Path(hf_hub_download(repo, "config.json", revision=info.sha)).read_text("utf-8"))
@@ -148,7 +148,7 @@ def check_repository(name: str, private: bool, model_type: str) -> Target:
                     f"{repo} exists and holds a model of type {config.get('model_type')!r}. Name another repository."
                 )
         elif others := sorted(files - HARMLESS):
-            raise HubError(f"{repo} exists and holds {others[0]} and no model. Name another repository.")
+            raise HubError(f"{repo} exists and holds {others[0]}, but not a model. Name another repository.")
     return Target(repo, exists=True)
 
 
@@ -170,7 +170,7 @@ def check_folder(folder: Path) -> VanillaTransformerConfig:
     except Exception as error:  # a damaged file can make transformers raise anything
         raise ModelFolderError(f"{folder / 'config.json'} is damaged: {error}. Copy the folder again.") from error
     if not isinstance(config, VanillaTransformerConfig):
-        raise HubError(f"{folder} holds a model of type {config.model_type!r}; this pushes ours.")
+        raise HubError(f"{folder} holds a model of type {config.model_type!r}. Name a model of this package.")
     place = next((file.parent for file in package_code(folder).values()), folder)
     for code in sorted(needed_code(place, config)):
         if not (place / f"{code}.py").is_file():
@@ -241,7 +241,7 @@ def push_folder(
     """
     api, repo = HfApi(), place.path
     files = {**pushed_files(folder), **(beside or {})}
-    with explain_hub_errors(repo, remedy=f" {folder} is as it was: push it again."):
+    with explain_hub_errors(repo, remedy=f" {folder} is unchanged: push it again."):
         info = api.model_info(repo)
         tag = next_tag(ref.name for ref in api.list_repo_refs(repo).tags) if tagged else None
         card = folder_card(described or folder, dataclasses.replace(place, revision=tag))

@@ -234,7 +234,9 @@ def read_recipe(path: Path) -> dict[str, Value]:
     try:
         settings = read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise RecipeError(f"Recipe {path} cannot be read: {error.strerror}.") from error
+        raise RecipeError(
+            f"Recipe {path} cannot be read: {error.strerror}. Check its path and permissions."
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"Recipe {path} is not YAML: {error}") from error
     if not isinstance(settings, dict) or not all(isinstance(name, str) for name in settings):

@@ -178,7 +178,7 @@ def number_labels(text: LabelledText, names: list[str]) -> list[int]:
     for label, row in zip(text.labels, text.rows, strict=True):
         if label not in numbers:
             raise RecipeError(
-                f"{text.place}, {text.unit} {row} has the label {label!r}, which is none of the training text: "
+                f"{text.place}, {text.unit} {row} has the label {label!r}, which the training text lacks. It has: "
                 f"{', '.join(names)}."
             )
     return [numbers[label] for label in text.labels]

@@ -77,7 +77,7 @@ def part_turns(texts: Iterable[str | list[str]], place: str, turn_separator: str
     texts = list(texts)
     if turn_separator and not any(turn_separator in part for text in texts for part in as_turns(text)):
         raise RecipeError(
-            f'`turn_separator` is {turn_separator!r}, which is nowhere in {place}. A tab is written "\\t" in a '
+            f'`turn_separator` is {turn_separator!r}, which {place} does not contain. A tab is written "\\t" in a '
             "recipe and $'\\t' in a shell."
         )
     found = PlainText([])

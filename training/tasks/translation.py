@@ -263,7 +263,7 @@ class Translation(Task[ParallelText]):
         replay, train = self.data.replayed, texts["train"]
         if replay is None:
             if self.training.interpolate:
-                logger.info("no old text: what the model knows may be forgotten. `replay` names some to mix in")
+                logger.info("no old text is mixed in, and the model may forget what it knows: see `replay`")
             return texts
         if replay.is_synthetic:
             lines = read_old_sources(replay)

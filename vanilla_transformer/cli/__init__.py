@@ -24,11 +24,11 @@ from . import demo, explain, export, importing, translate
 
 # Each verb's module has `add_arguments`, `check` for options that do not fit each other, and `run`.
 VERBS: dict[str, tuple[ModuleType, str]] = {
-    "translate": (translate, "translate text, a sentence a line"),
+    "translate": (translate, "translate text, one sentence a line"),
     "explain": (explain, "write a page that shows every step of a translation"),
     "demo": (demo, "serve a model as a page in the browser"),
     "export": (export, "write a model for another implementation"),
-    "import": (importing, "take a model of another implementation"),
+    "import": (importing, "read a model of another implementation"),
 }
 WRITE_ASIDE = ("export", "import")  # verbs that give their folder its name when it is whole
 

@@ -8,7 +8,9 @@ from transformers.utils import logging
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this verb."""
     parser.add_argument("--model", required=True, help="a folder, or a repository on the Hub")
-    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines reach it (127.0.0.1)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address of the page; 0.0.0.0 lets other machines reach it (127.0.0.1)"
+    )
     parser.add_argument("--port", type=int, default=7860, help="port of the page (7860)")
 
 

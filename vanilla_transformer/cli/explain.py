@@ -13,14 +13,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("text", help="a sentence")
     parser.add_argument("--model", required=True, help="a folder, or a repository on the Hub")
     parser.add_argument("--output", type=Path, default=Path("explain.html"), help="the page (explain.html)")
-    parser.add_argument("--translation", help="a translation to follow, in the place of the model's own")
-    parser.add_argument("--num_beams", type=int, help="beams of the search; the model's own number without it")
+    parser.add_argument("--translation", help="a translation to follow instead of the model's own")
+    parser.add_argument("--num_beams", type=int, help="beams of the search (default: the model's own number)")
 
 
 def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Refuse options that do not fit each other."""
     if options.translation is not None and options.num_beams is not None:
-        parser.error("--translation is not searched for: leave out --num_beams")
+        parser.error("--translation needs no search: leave out --num_beams")
 
 
 def run(options: argparse.Namespace) -> int:

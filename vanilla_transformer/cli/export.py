@@ -24,18 +24,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max_positions",
         type=int,
-        help="of ctranslate2, where the model has sinusoids: tokens that a sentence may have (4096)",
+        help="for ctranslate2 and a model with sinusoids: most tokens of a sentence (4096)",
     )
 
 
 def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Refuse options that do not fit each other."""
     if options.max_positions is not None and options.to != "ctranslate2":
-        parser.error(f"--max_positions is of --to ctranslate2 and not of --to {options.to}: leave it out")
+        parser.error(f"--max_positions is for --to ctranslate2, not for --to {options.to}: leave it out")
     if options.max_positions is not None and options.max_positions < 2:
         parser.error(f"--max_positions is {options.max_positions}: give at least 2")
     if options.precision == "int8" and options.to == "marian":
-        parser.error("--precision int8 is of other targets than marian: leave it out")
+        parser.error("--precision int8 is not for --to marian: leave it out")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -8,7 +8,9 @@ from transformers.utils import logging
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this verb."""
-    parser.add_argument("source", help="folder or repository of a MarianMTModel or an FSMT; or fairseq's .pt")
+    parser.add_argument(
+        "source", help="folder or repository of a MarianMTModel or an FSMT, or a checkpoint of fairseq (.pt)"
+    )
     parser.add_argument("output", type=Path, help="a folder to make")
 
 

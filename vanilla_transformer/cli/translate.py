@@ -31,20 +31,25 @@ from ..text import check_plain_text, read_plain_text, split_lines
 # Arguments of `generate` that are options of `translate` under the same name: their type, the least and the largest
 # value, and their help. A value of `None` means no limit.
 GENERATE_OPTIONS: dict[str, tuple[type, float | None, float | None, str]] = {
-    "num_beams": (int, 1, None, "beams; the model's own number (the paper's 4) without it"),
-    "length_penalty": (float, None, None, "the exponent of the length penalty; the model's own (the paper's 0.6)"),
-    "max_length": (int, 2, None, "tokens of a translation with its start token, in the place of |X| + 50"),
-    "max_new_tokens": (int, 1, None, "tokens of a translation, in the place of |X| + 50"),
+    "num_beams": (int, 1, None, "beams (default: the model's own number, the paper's 4)"),
+    "length_penalty": (
+        float,
+        None,
+        None,
+        "exponent of the length penalty (default: the model's own, the paper's 0.6)",
+    ),
+    "max_length": (int, 2, None, "most tokens of a translation, start token included, instead of |X| + 50"),
+    "max_new_tokens": (int, 1, None, "most tokens of a translation, instead of |X| + 50"),
     "num_return_sequences": (int, 1, None, "translations of each text, best first (1)"),
     "temperature": (float, 0, None, "temperature of sampling (1)"),
-    "top_k": (int, 0, None, "sample from so many of the likeliest tokens (50); 0 for all"),
-    "top_p": (float, 0, 1, "sample from the likeliest tokens that have this probability together (1)"),
+    "top_k": (int, 0, None, "sample from this many of the likeliest tokens (50); 0 for all"),
+    "top_p": (float, 0, 1, "sample from the likeliest tokens that together have this probability (1)"),
 }
 # Switches of the pipeline, whose defaults come with the model.
 PIPELINE_SWITCHES = {
     "split_sentences": "translate each line sentence by sentence",
     "protect_copies": "keep addresses, placeholders, emoji, numbers and unknown names as they are",
-    "restore_case": "translate lines in capitals in small letters, and give the capitals back",
+    "restore_case": "translate lines in capitals as small letters, and restore the capitals",
 }
 OF_SAMPLING = ("temperature", "top_k", "top_p", "seed")
 MOST_BYTES = 1 << 16  # of standard input that are read, and sorted by length, at once
@@ -58,25 +63,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--engine",
         choices=ENGINES,
         default="torch",
-        help="library that runs the model; others than torch run a folder that `export` wrote for them (torch)",
+        help="library that runs the model; all but torch need a folder that `export` wrote for them (torch)",
     )
     parser.add_argument("--input", type=Path, help="file with a sentence a line, UTF-8")
-    parser.add_argument("--output", type=Path, help="file for the translations; standard output without it")
+    parser.add_argument("--output", type=Path, help="file for the translations (default: standard output)")
     parser.add_argument(
-        "--resume", action="store_true", help="go on with what an interrupted run has left beside --output"
+        "--resume", action="store_true", help="continue the file that an interrupted run left beside --output"
     )
     parser.add_argument(
         "--output_format",
         choices=["text", "jsonl"],
         default="text",
-        help="text: a translation a line, with --return_scores its score and a tab before it; jsonl: an object a line "
-        'of the input, {"source": ..., "translations": [{"translation_text": ..., "score": ...}, ...]} (text)',
+        help="text: one translation a line, with --return_scores after its score and a tab; jsonl: one object "
+        'for each input line, {"source": ..., "translations": [{"translation_text": ..., "score": ...}, ...]} (text)',
     )
     parser.add_argument("--prefix", help="text that every translation begins with")
     parser.add_argument(
-        "--alignments", action="store_true", help='with each translation its word alignment, "0-0 1-2", after a tab'
+        "--alignments", action="store_true", help='add a tab and the word alignment, "0-0 1-2", to each translation'
     )
-    parser.add_argument("--return_scores", action="store_true", help="with each translation what beam search ranks by")
+    parser.add_argument(
+        "--return_scores", action="store_true", help="add to each translation the score that beam search ranks by"
+    )
     for name, (kind, _, _, text) in GENERATE_OPTIONS.items():
         parser.add_argument(f"--{name}", type=kind, help=text)
     parser.add_argument(
@@ -87,16 +94,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weight_precision",
         choices=[name for name in WEIGHT_PRECISIONS if name],
-        help="precision of the decoder's weights, faster on a CPU; their own without it",
+        help="precision of the decoder's weights, faster on a CPU (default: their own)",
     )
     for name, text in PIPELINE_SWITCHES.items():
         parser.add_argument(
             f"--{name}",
             action=argparse.BooleanOptionalAction,
-            help=f"{text}; as the model's settings have it without this",
+            help=f"{text} (default: the model's own setting)",
         )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
-    parser.add_argument("--num_threads", type=int, help="threads on a CPU; torch's own number without it")
+    parser.add_argument("--num_threads", type=int, help="threads on a CPU (default: torch's own number)")
 
 
 def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -108,11 +115,13 @@ def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     if options.input and options.output and options.input.resolve() == options.output.resolve():
         parser.error(f"--output is the file that --input reads, {options.input}: name another")
     if options.resume and not options.output:
-        parser.error("--resume goes on with a file, and --output names none: give it")
+        parser.error("--resume continues the file of --output: give --output too")
     if options.max_length is not None and options.max_new_tokens is not None:
-        parser.error("--max_length and --max_new_tokens say the same in two ways: give one of them")
+        parser.error("--max_length and --max_new_tokens set the same limit: give one of them")
     if options.split_sentences and (options.return_scores or (options.num_return_sequences or 1) > 1):
-        parser.error("--split_sentences gives one text a line: leave out --return_scores and --num_return_sequences")
+        parser.error(
+            "--split_sentences joins the translations of a line: leave out --return_scores and --num_return_sequences"
+        )
     if options.split_sentences and options.prefix is not None:
         parser.error("--split_sentences would begin every sentence of a line with --prefix: leave one of them out")
     ranges = {name: (least, most) for name, (_, least, most, _) in GENERATE_OPTIONS.items()}
@@ -222,8 +231,8 @@ def remaining_parts(texts: list[str] | None, done: int) -> Iterator[list[str]]:
         done = max(0, done - len(part))
     if done:
         raise TextError(
-            f"--resume finds {done:,} more texts done than the input has. Give the input and the options of the run "
-            "that was interrupted, or delete the unfinished file."
+            f"--resume finds {done:,} more finished texts than the input has. Give the input and the options of the "
+            "run that was interrupted, or delete the unfinished file."
         )
 
 
@@ -299,14 +308,16 @@ def open_output(options: argparse.Namespace, lines_per_text: int) -> Iterator[tu
         if path.is_dir():
             raise IsADirectoryError(0, "it is a folder")
         if options.resume and not unfinished.is_file():
-            raise TextError(f"--resume finds no {unfinished}, which an interrupted run would leave. Leave it out.")
+            raise TextError(
+                f"--resume needs {unfinished}, which an interrupted run leaves, but there is none. Leave it out."
+            )
         if options.resume:
             done = keep_whole_texts(unfinished, lines_per_text)
         mode: Literal["a", "x", "w"] = "a" if options.resume else "x" if replaces else "w"
         file = open(unfinished, mode, encoding="utf-8", newline="\n")  # noqa: SIM115
     except FileExistsError as error:
         raise TextError(
-            f"{unfinished} is what a run has left that was interrupted, or writes now. Go on with it: "
+            f"{unfinished} belongs to a run that was interrupted, or that is still writing it. Continue it: "
             f"`{options.resume_command}`; or delete it."
         ) from error
     except OSError as error:
@@ -318,7 +329,7 @@ def open_output(options: argparse.Namespace, lines_per_text: int) -> Iterator[tu
         if replaces and not unfinished.stat().st_size:
             unfinished.unlink()
         elif replaces:
-            print(f"{unfinished} keeps what is done. Go on with: {options.resume_command}", file=sys.stderr)
+            print(f"{unfinished} keeps the finished part. Go on with: {options.resume_command}", file=sys.stderr)
         raise
     if replaces:
         unfinished.replace(whole)

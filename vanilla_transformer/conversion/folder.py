@@ -53,7 +53,9 @@ def read_original(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
     check_model_folder(folder)
     model, tokenizer = load_model(folder)
     if not isinstance(model.config, VanillaTransformerConfig):
-        raise ConversionError(f"{folder} holds a model of type {model.config.model_type!r}, which is none of ours.")
+        raise ConversionError(
+            f"{folder} holds a model of type {model.config.model_type!r}. Name a model of this package."
+        )
     return model.float(), tokenizer
 
 
@@ -169,7 +171,7 @@ def write_target(folder: Path, output: Path, write: Callable[[Path], object], **
         card.save(unfinished / "README.md")
         unfinished.rename(output)
     except (OSError, SafetensorError) as error:
-        raise ConversionError(f"{output} cannot be written: {error}. {folder} is as it was.") from error
+        raise ConversionError(f"{output} cannot be written: {error}. {folder} is unchanged.") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 

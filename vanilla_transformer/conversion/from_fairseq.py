@@ -278,7 +278,7 @@ def order_languages(file: Path, codes: list[str]) -> list[str]:
     languages = [named.get("source_lang"), named.get("target_lang")]
     if sorted(map(str, languages)) != sorted(codes):
         raise ConversionError(
-            f"{file} translates {languages[0]} to {languages[1]}, but its dictionaries are of {' and '.join(codes)}."
+            f"{file} translates {languages[0]} to {languages[1]}, but its dictionaries are for {' and '.join(codes)}."
         )
     return [str(each) for each in languages]
 
@@ -309,7 +309,7 @@ def load_fairseq_tokenizer(folder: Path, languages: list[str]) -> PreTrainedToke
     """
     codes = next((folder / name for name in CODES if (folder / name).is_file()), None)
     if codes is None:
-        raise ConversionError(f"{folder} has no {CODES[0]}, the codes that part words. Copy them there.")
+        raise ConversionError(f"{folder} has no {CODES[0]}, which holds the merges that split words. Copy it there.")
     merges = [
         " ".join(line.split()[:2])
         for line in codes.read_text(encoding="utf-8").split("\n")

@@ -89,7 +89,7 @@ def read_object(file: Path) -> Named:
     except ValueError as error:
         raise ConversionError(f"{file} is damaged: {error}. Copy the folder again.") from error
     if not isinstance(content, dict):
-        raise ConversionError(f"{file} is damaged: it holds no object. Copy the folder again.")
+        raise ConversionError(f"{file} is damaged: it is not a JSON object. Copy the folder again.")
     return content
 
 
@@ -308,7 +308,7 @@ def import_folder(name: str | Path, output: str | Path) -> ModelCardFacts:
         folder_card(unfinished, ModelPlace(output.as_posix())).save(unfinished / "README.md")
         unfinished.rename(output)
     except (OSError, SafetensorError) as error:
-        raise ConversionError(f"{output} cannot be written: {error}. {name} is as it was.") from error
+        raise ConversionError(f"{output} cannot be written: {error}. {name} is unchanged.") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return facts

@@ -39,7 +39,7 @@ OF_OUTPUTS = frozenset(GenerationConfig.extra_output_flags)
 MARIAN_MAX_LENGTH = 512
 # Differences of an exported model.
 GNMT_DIFFERENCE = (
-    "Beam search ranks by log P / |Y|^α instead of the paper's log P / ((5 + |Y|) / 6)^α: Marian has no other."
+    "Beam search ranks by log P / |Y|^α instead of the paper's log P / ((5 + |Y|) / 6)^α: Marian has only that."
 )
 IMPORTED_DIFFERENCE = (
     "A translation that reaches the longest length ends with a forced `</s>`, as it did in the source."
@@ -75,7 +75,7 @@ def marian_config(config: VanillaTransformerConfig) -> MarianConfig:
         "position_offset": (config.position_offset != 0, "Marian counts positions from 0"),
         "layer_norm_eps": (
             not 0 < config.layer_norm_eps <= MARIAN_LAYER_NORM_EPS,
-            f"the first norm of each stack has Marian's own, {MARIAN_LAYER_NORM_EPS}, which a larger one differs from",
+            f"Marian's own is {MARIAN_LAYER_NORM_EPS}, and a larger one would change the first norm of each stack",
         ),
     }
     for name, (is_refused, reason) in refused.items():

@@ -60,8 +60,8 @@ class Weights:
         """
         if self.rest:
             raise ConversionError(
-                f"The weights in {self.place} have {len(self.rest)} tensors that have no place here, such as "
-                f"{min(self.rest)}: it is another architecture, and would not be imported exactly."
+                f"The weights in {self.place} have {len(self.rest)} tensors that this package lacks, such as "
+                f"{min(self.rest)}: the architecture is another one, and an import would not be exact."
             )
 
 

@@ -195,7 +195,7 @@ class CTranslate2Model:
         may_rank = [score / max(penalty(most + 1), penalty(limit)) > least for _, score in ranked]
         if any(is_cut[:returned]) or any(cut and may for cut, may in zip(is_cut, may_rank, strict=True)):
             raise SettingsError(
-                f"A translation must have at most {most:,} tokens for this exported model, but one goes on. Give "
+                f"A translation must have at most {most:,} tokens for this exported model, but one is longer. Give "
                 f"`max_new_tokens` of at most {most:,}, which cuts it there{self.larger_table}."
             )
 

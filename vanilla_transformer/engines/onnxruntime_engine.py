@@ -277,7 +277,7 @@ def check_positions(positions: object, before: int, count: int) -> None:
         and bool((positions.cpu() == counted).all())
     ):
         raise SettingsError(
-            f"`decoder_position_ids` must count from {before} with `--engine {NAME}`, but are others. Leave them out."
+            f"`decoder_position_ids` must count from {before} with `--engine {NAME}`, but do not. Leave them out."
         )
 
 

@@ -124,7 +124,7 @@ def test_they_are_metrics_of_evaluate():
 def test_files_that_cannot_be_scored_are_named():
     with pytest.raises(ValueError, match="There are no questions"):
         score_answers({}, {})
-    with pytest.raises(ValueError, match="'2', which is none of the questions"):
+    with pytest.raises(ValueError, match="'2', which is not the id of a question"):
         score_answers({"2": "x"}, {"1": ["x"]})
     with pytest.raises(ValueError, match="'1' has no right answer"):
         score_answers({}, {"1": []})

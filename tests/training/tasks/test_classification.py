@@ -105,7 +105,7 @@ def test_cells_of_a_data_set_are_read_alike(tmp_path):
 def test_text_that_cannot_be_learned_is_named(pairs, tmp_path):
     text = read_labelled(pairs, ("premise", "hypothesis"))
     with pytest.raises(
-        RecipeError, match=r"nli\.tsv, line 5 has the label '2', which is none of the training text: 0, 1"
+        RecipeError, match=r"nli\.tsv, line 5 has the label '2', which the training text lacks\. It has: 0, 1"
     ):
         number_labels(text, ["0", "1"])
     with pytest.raises(RecipeError, match="line 2 has no 'sentence', only: premise, hypothesis, label"):

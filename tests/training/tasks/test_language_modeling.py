@@ -14,7 +14,7 @@ def test_lines_are_texts_and_turns_are_told_apart(tmp_path):
     with pytest.raises(RecipeError, match="`turn_separator` is empty"):
         read_texts(str(path), "")
     path.write_text("\t\n \nx\n")
-    with pytest.raises(RecipeError, match=r"`turn_separator` is '\\\\t', which is nowhere in .*t\.txt\. A tab"):
+    with pytest.raises(RecipeError, match=r"`turn_separator` is '\\\\t', which .*t\.txt does not contain\. A tab"):
         read_texts(str(path), "\\t")  # a backslash and a t, as a shell gives it
     with pytest.raises(RecipeError, match=r"t\.txt has no text: every line is blank"):
         read_texts(str(path), "x")

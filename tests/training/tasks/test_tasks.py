@@ -254,7 +254,7 @@ def test_labels_that_cannot_be_learned_are_named(train, tmp_path):
     status, _, _, errors = train("text-classification", train_file=str(path))
     assert status == 2 and "labels.tsv has only the label 'yes'" in errors
     status, folder, _, errors = train("text-classification", test_file=str(path))
-    assert status == 2 and "labels.tsv, line 2 has the label 'yes', which is none of the training text" in errors
+    assert status == 2 and "labels.tsv, line 2 has the label 'yes', which the training text lacks" in errors
     assert not list(folder.glob("checkpoint-*"))
 
 

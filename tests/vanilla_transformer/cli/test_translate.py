@@ -285,7 +285,7 @@ def test_weights_that_lack_a_tensor_are_refused(model_folder):
     save_file(weights, model_folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelFolderError, match=r"lack 1 tensors, such as model.encoder.layers.0.fc1.weight"):
         load_model(model_folder)
-    with pytest.raises(ModelFolderError, match=r"holds a VanillaTransformerForC.*needs besides, such as "):
+    with pytest.raises(ModelFolderError, match=r"holds a VanillaTransformerForC.*needs, such as "):
         load_model(model_folder, auto_class=AutoModelForQuestionAnswering)
 
 
@@ -301,7 +301,7 @@ def test_weights_that_lack_a_tensor_are_refused(model_folder):
         (["--top_k", "3", "x"], "--top_k is for sampling only: give --do_sample"),
         (["--max_length", "9", "--max_new_tokens", "9", "x"], "give one of them"),
         (["--split_sentences", "--return_scores", "x"], "leave out --return_scores"),
-        (["--resume", "x"], "--output names none"),
+        (["--resume", "x"], "give --output too"),
         (["--num_threads", "0", "x"], "--num_threads is 0"),
         (["--input", "file", "x"], "not both"),
         (["--input", "file", "--output", "./file"], "--output is the file that --input reads"),
@@ -383,10 +383,10 @@ def test_resuming_refuses_what_it_does_not_fit(translating, capsys):
     arguments, output = translating
     unfinished = output.with_name("output.txt.unfinished")
     assert main([*arguments, "--resume"]) == 2
-    assert f"--resume finds no {unfinished}" in capsys.readouterr().err
+    assert f"--resume needs {unfinished}" in capsys.readouterr().err
     unfinished.write_text("x\n" * 101)
     assert main([*arguments, "--resume"]) == 2
-    assert "--resume finds 1 more texts done than the input has" in capsys.readouterr().err
+    assert "--resume finds 1 more finished texts than the input has" in capsys.readouterr().err
     assert unfinished.read_text() == "x\n" * 101 and not output.exists()
 
 

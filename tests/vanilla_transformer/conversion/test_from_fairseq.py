@@ -71,7 +71,7 @@ def test_joint_projections_of_older_files_are_parted(tmp_path):
         ({"encoder_normalize_before": True}, "`encoder_normalize_before`"),
         ({"activation_fn": "gelu_fast"}, "`activation_fn`"),
         ({"encoder_layers": 2}, "encoder.layers.1"),
-        ({"target_lang": "fr"}, "translates en to fr, but its dictionaries are of de and en"),
+        ({"target_lang": "fr"}, "translates en to fr, but its dictionaries are for de and en"),
     ],
 )
 def test_another_architecture_is_refused_by_name(tmp_path, capsys, arguments, named):

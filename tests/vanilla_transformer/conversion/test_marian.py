@@ -176,7 +176,7 @@ def test_a_model_that_cannot_be_written_is_refused(model_folder, tmp_path, capsy
     VanillaTransformerForMaskedLM.from_pretrained(model_folder).save_pretrained(tmp_path / "mlm")
     load_model(model_folder)[1].save_pretrained(tmp_path / "mlm")
     assert main(["export", str(tmp_path / "mlm"), str(tmp_path / "out"), "--to", "marian"]) == 2
-    assert "holds a VanillaTransformerForMaskedLM, without what" in capsys.readouterr().err
+    assert "holds a VanillaTransformerForMaskedLM, which lacks" in capsys.readouterr().err
 
 
 def test_a_full_disk_leaves_nothing_behind(model_folder, tmp_path, full_disk):

@@ -82,7 +82,7 @@ def test_an_export_that_cannot_be_is_refused(model_folder, tmp_path, capsys):
     (tmp_path / "taken").mkdir()
     with pytest.raises(SystemExit):
         main(["export", str(model_folder), str(tmp_path / "out"), "--to", "onnx", "--max_positions", "9"])
-    assert "--max_positions is of --to ctranslate2" in capsys.readouterr().err
+    assert "--max_positions is for --to ctranslate2" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

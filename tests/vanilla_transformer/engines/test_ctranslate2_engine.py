@@ -167,7 +167,7 @@ def test_nothing_is_cut_without_a_word_where_positions_end(theirs, ours, monkeyp
     assert not said
     for settings in ({"max_new_tokens": 300}, {"max_length": 300}, {"source_length_offset": 300}):
         theirs.model.generation_config.source_length_offset = settings.get("source_length_offset", 50)
-        with pytest.raises(SettingsError, match=r"at most 199 tokens .* one goes on\. .* larger `--max_positions`"):
+        with pytest.raises(SettingsError, match=r"at most 199 tokens .* one is longer\. .* larger `--max_positions`"):
             theirs.translate(["the"], {key: value for key, value in settings.items() if key.startswith("max")})
     assert theirs.translate(["the"], {"max_new_tokens": 199}) == ours.translate(["the"], {"max_new_tokens": 199})
     end, other = (theirs.model.target_tokens[index] for index in (theirs.model.config.eos_token_id, 5))
@@ -178,7 +178,7 @@ def test_nothing_is_cut_without_a_word_where_positions_end(theirs, ours, monkeyp
         ranked = [([other, end], log_probability), cut]
         for returned in (1, 2):
             if is_refused or returned == 2:
-                with pytest.raises(SettingsError, match="one goes on"):
+                with pytest.raises(SettingsError, match="one is longer"):
                     theirs.model.check_ends(ranked, returned, (199, 300), penalty)
             else:
                 theirs.model.check_ends(ranked, returned, (199, 300), penalty)
@@ -261,7 +261,7 @@ def test_a_folder_of_another_engine_is_refused_with_the_line_that_works(model_fo
         ["explain", "--model", str(folder), "the"],
     ):
         assert main(verb) == 2
-        assert "for all else name the folder that it was exported from" in capsys.readouterr().err
+        assert "for everything else, name the folder that it was exported from" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelFolderError, match=r"empty has no vanilla_transformer\.json"):
         load_engine(tmp_path / "empty", "ctranslate2")
