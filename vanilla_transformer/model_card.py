@@ -76,8 +76,8 @@ class ModelCardFacts:
         license: of the model, as the Hub writes it.
         datasets: data sets on the Hub.
         data_description, limits: the data, and what the model cannot do, in words.
-        train_rows, steps, tokens_per_step, warmup_steps, noam_scale, seed, averaged: the training; rows are what the
-            task counts, tokens those of either side, averaged is the number of checkpoints.
+        train_rows, steps, tokens_per_step, warmup_steps, noam_scale, decay_steps, seed, averaged: the training; rows
+            are what the task counts, tokens those of either side, averaged is the number of checkpoints.
         new_share: of the trained weights, where the result is a mean of them and those of `base_model`.
         schedule, optimizer, regularization, precision: in words; the schedule where it is not the paper's,
             regularization besides dropout and label smoothing.
@@ -103,6 +103,7 @@ class ModelCardFacts:
     tokens_per_step: int | None = None
     warmup_steps: int | None = None
     noam_scale: float | int = 1.0
+    decay_steps: int = 0
     schedule: str | None = None
     seed: int | None = None
     averaged: int | None = None
@@ -356,7 +357,8 @@ def training_rows(facts: ModelCardFacts, config: VanillaTransformerConfig) -> li
     schedule, both = facts.schedule, config.is_encoder_decoder
     if facts.warmup_steps is not None:
         scale = "" if facts.noam_scale == 1 else f", scaled by {facts.noam_scale:g}"
-        schedule = f"the paper's (§5.3), {facts.warmup_steps:,} warm-up steps{scale}"
+        end = f", falling to 0 in the last {facts.decay_steps:,} steps" if facts.decay_steps else ""
+        schedule = f"the paper's (§5.3), {facts.warmup_steps:,} warm-up steps{scale}{end}"
     rows = [
         ("data", facts.data_description),
         (TASKS[facts.task][1], None if facts.train_rows is None else f"{facts.train_rows:,}"),

@@ -256,6 +256,8 @@ def test_bf16_is_taken_where_the_gpu_computes_in_it(recipe, monkeypatch):
         ("lr_scheduler_type: cosine\n", [], r"`lr_scheduler_type` has no effect.*noam: false"),
         ("noam: false\nnoam_scale: 2\n", [], "`noam_scale` has no effect with `noam: false`"),
         ("noam_scale: 2\n", ["--noam_scale", "3", "--noam", "false"], "`noam_scale` has no effect"),
+        ("noam: false\ndecay_steps: 2\n", [], "`decay_steps` has no effect with `noam: false`. Use `lr_sch"),
+        ("decay_steps: -1\n", [], "`decay_steps` is -1"),
         ("min_frequency: 3\n", ["--init_from", "x", "--min_frequency", "3"], "`min_frequency` has no effect"),
         ("init_from: x\nmin_frequency: 3\n", [], "`min_frequency` has no effect beside `init_from`"),
         ("tokenizer: x\nvocab_size: 300\n", [], "`vocab_size` has no effect beside `tokenizer`"),

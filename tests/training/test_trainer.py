@@ -59,11 +59,17 @@ def plain_arguments(tmp_path, **settings) -> Seq2SeqTrainingArguments:
     )
 
 
-def test_every_step_has_the_papers_learning_rate(small_model, tokenizer, dataset, tmp_path):
-    trainer = make_trainer("translation", small_model, arguments(tmp_path), tokenizer, dataset)
+@pytest.mark.parametrize(
+    ("decay_steps", "parts"), [(0, (1, 1, 1, 1)), (0.5, (1, 1, 1, 0.5)), (3, (1, 1, 2 / 3, 1 / 3))]
+)
+def test_every_step_has_the_papers_learning_rate(small_model, tokenizer, dataset, tmp_path, decay_steps, parts):
+    """Or, where the recipe asks for an end, a part of it."""
+    trainer = make_trainer(
+        "translation", small_model, arguments(tmp_path, decay_steps=decay_steps), tokenizer, dataset
+    )
     trainer.train()
     rates = [entry["learning_rate"] for entry in trainer.state.log_history if "learning_rate" in entry]
-    assert rates == pytest.approx([32**-0.5 * step * 10**-1.5 for step in (1, 2, 3, 4)])
+    assert rates == pytest.approx([32**-0.5 * step * 10**-1.5 * parts[step - 1] for step in (1, 2, 3, 4)])
     assert all(entry["tokens_per_second"] > 0 for entry in trainer.state.log_history if "loss" in entry)
     assert {type(trainer.optimizer.optimizer).__name__} <= {"AdamW", "Adam"}
     group = trainer.optimizer.param_groups[0]

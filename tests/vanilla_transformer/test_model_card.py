@@ -65,6 +65,9 @@ def test_another_schedule_than_the_paper_s_is_on_the_card(facts):
     assert "| learning rate | the paper's (§5.3), 300 warm-up steps, scaled by 0.3 |" in str(
         render_model_card(facts, CONFIG, 1_446_912, REPOSITORY)
     )
+    facts.decay_steps = 100
+    text = str(render_model_card(facts, CONFIG, 1_446_912, REPOSITORY))
+    assert "300 warm-up steps, scaled by 0.3, falling to 0 in the last 100 steps |" in text
     facts.warmup_steps, facts.schedule = None, "0.001 at most, linear, 100 warm-up steps"
     facts.optimizer += ", decoupled weight decay 20"
     text = str(render_model_card(facts, CONFIG, 1_446_912, REPOSITORY))

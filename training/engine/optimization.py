@@ -1,4 +1,4 @@
-"""The paper's learning rate (§5.3)."""
+"""The paper's learning rate (§5.3), and an end for it."""
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
@@ -11,13 +11,29 @@ def noam_learning_rate(step: int, hidden_size: int, warmup_steps: float, scale: 
     return scale * hidden_size**-0.5 * min(step**-0.5, step * warmup_steps**-1.5)
 
 
+def count_decay_steps(decay_steps: float, total: int) -> int:
+    """How many of all steps `decay_steps` is: a number of them, or below 1 a share."""
+    return min(total, round(decay_steps * total if decay_steps < 1 else decay_steps))
+
+
 def noam_schedule(
-    optimizer: torch.optim.Optimizer, hidden_size: int, warmup_steps: float, scale: float = 1.0
+    optimizer: torch.optim.Optimizer,
+    hidden_size: int,
+    warmup_steps: float,
+    scale: float = 1.0,
+    total: int = 0,
+    decay_steps: int = 0,
 ) -> LambdaLR:
     """
     A scheduler that sets the learning rate of every step to the paper's, for an optimizer that is built with rate 1.
 
-    transformers' `inverse_sqrt` is this schedule one step late: its first step has the rate 0.
+    The last `decay_steps` of all `total` steps, if any, have a falling part of it: all of it in the first of them, and
+    one `decay_steps`-th in the last. transformers' `inverse_sqrt` is the paper's schedule one step late: its first
+    step has the rate 0.
     """
-    # The scheduler counts the steps that are done, the paper the one to do.
-    return LambdaLR(optimizer, lambda done: noam_learning_rate(done + 1, hidden_size, warmup_steps, scale))
+
+    def rate(done: int) -> float:  # the scheduler counts the steps that are done, the paper the one to do
+        part = min(1.0, max(0, total - done) / decay_steps) if decay_steps else 1.0
+        return part * noam_learning_rate(done + 1, hidden_size, warmup_steps, scale)
+
+    return LambdaLR(optimizer, rate)

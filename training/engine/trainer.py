@@ -30,7 +30,7 @@ from training.engine.evaluate import Evaluator, explain_memory
 from training.engine.guards import GradientGuard
 from training.engine.memory import FreedMemoryCallback
 from training.engine.objective import AnyObjective, Batch, Generation, Row
-from training.engine.optimization import noam_schedule
+from training.engine.optimization import count_decay_steps, noam_schedule
 from training.engine.plain import PlainTrainer
 from training.engine.writer import CheckpointWriter
 from vanilla_transformer import VanillaTransformerPreTrainedModel, VanillaTransformerTokenizer
@@ -177,6 +177,8 @@ class VanillaTransformerTrainer(PlainTrainer):
                 self.model.config.hidden_size,
                 self.args.warmup_steps,
                 self.args.recipe.noam_scale,
+                num_training_steps,
+                count_decay_steps(self.args.recipe.decay_steps, num_training_steps),
             )
         return self.lr_scheduler
 

@@ -16,6 +16,7 @@ from training.engine.arguments import TrainingArguments
 from training.engine.callbacks import StopwatchCallback
 from training.engine.checkpoints import UNFINISHED
 from training.engine.fit import Choice
+from training.engine.optimization import count_decay_steps
 from training.engine.task import Task
 from training.engine.trainer import VanillaTransformerTrainer
 from training.log import logger
@@ -115,6 +116,7 @@ def describe_run(
         tokens_per_step=training.tokens_per_step,
         warmup_steps=int(args.warmup_steps) if training.noam else None,
         noam_scale=training.noam_scale,
+        decay_steps=count_decay_steps(training.decay_steps, state.max_steps) if training.noam else 0,
         seed=args.seed,
         averaged=None if choice is None else choice.averaged,
         new_share=None if choice is None else choice.new_share,

@@ -99,8 +99,10 @@ def find_faults_of_schedule(training: TrainingFields, chosen: Set[str]) -> list[
             faults.append(
                 f"`{name}` has no effect beside the paper's schedule. Use `noam_scale`, or set `noam: false`."
             )
-    if not training.noam and "noam_scale" in chosen:
-        faults.append("`noam_scale` has no effect with `noam: false`. Use `learning_rate`.")
+    for name in ("noam_scale", "decay_steps"):
+        if not training.noam and name in chosen:
+            remedy = "`learning_rate`" if name == "noam_scale" else "`lr_scheduler_type`"
+            faults.append(f"`{name}` has no effect with `noam: false`. Use {remedy}.")
     return faults
 
 
