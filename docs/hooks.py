@@ -2,7 +2,8 @@
 Pages of the site that are files outside of docs/: the README, and what other pages link to.
 
 A link such as `../benchmarks/results/demo.md` works where the repository is read. The site gets a page for each file
-that is linked, a source file with its line numbers, and the link leads there.
+that is linked, a source file with its line numbers, and the link leads there. In the reference, the site has the
+docstrings of each name in the place of its link.
 """
 
 import os
@@ -22,7 +23,8 @@ PAGES = {
     "examples/README.md": "examples.md",
 }
 LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)(#[^)\s]*)?\)")
-SECTION = re.compile(r"^<!-- --8<-- .*-->\n", flags=re.MULTILINE)
+REFERENCE = "docs/reference.md"
+NAME = re.compile(r"^\* \[`(\w+)`\]\(\.\./(\S+)\.py\)$", flags=re.MULTILINE)
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".toml": "toml", ".sh": "bash", ".cff": "yaml"}
 FENCE = "`````"
 
@@ -68,7 +70,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path, uri in uris.items():
         if path.endswith(".md"):
             if not path.startswith("docs/"):
-                content = SECTION.sub("", (ROOT / path).read_text(encoding="utf-8"))
+                content = (ROOT / path).read_text(encoding="utf-8")
                 files.append(File.generated(config, uri, content=content))
         elif uri.endswith(".md"):
             files.append(File.generated(config, uri, content=show_source(path)))
@@ -77,12 +79,21 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
+def name_docstrings(match: re.Match[str]) -> str:
+    """Return the line by which mkdocstrings shows a name: of the module, or of the class or function in it."""
+    name, module = match[1], match[2].removesuffix("/__init__").replace("/", ".")
+    is_module = match[2].endswith(f"/{name}")
+    return f"::: {module}" if is_module else f"::: {module}.{name}"
+
+
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Lead the links of a page to where the files are in the site."""
     paths = {uri: path for path, uri in uris.items()}
     source = paths[page.file.src_uri]
     if not source.endswith(".md"):
         return markdown
+    if source == REFERENCE:
+        markdown = NAME.sub(name_docstrings, markdown)
     folder = PurePosixPath(page.file.src_uri).parent
 
     def lead(match: re.Match[str]) -> str:
