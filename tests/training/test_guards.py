@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import TrainerControl, TrainerState
 
 from training.engine.checkpoints import find_checkpoints
 from training.engine.guards import MOST_SKIPPED, GradientGuard
@@ -38,6 +39,14 @@ def test_a_spike_is_told_once_there_is_something_to_compare_with(said):
     assert len(said) == 1 and "step 40: the norm of the gradient is 50, 25 times the median of the 39 steps" in said[0]
     look(guard, 41, 19.0)
     assert len(said) == 1
+
+
+def test_a_checkpoint_from_before_there_was_a_guard_can_be_gone_on_from():
+    """Trainer writes the next checkpoint only if the state has an entry for every callback."""
+    guard, state = GradientGuard(), TrainerState(global_step=5, stateful_callbacks=[TrainerControl()])
+    guard.on_train_begin(None, state, TrainerControl())
+    assert state.stateful_callbacks["GradientGuard"] == guard.state()
+    assert (guard.skipped, list(guard._norms)) == (0, [])
 
 
 def test_a_gradient_that_is_not_finite_ends_the_run(said):

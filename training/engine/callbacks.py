@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
+from typing import cast
 
 import torch
 from accelerate import Accelerator
@@ -45,12 +46,14 @@ class TokenClock:
 
 
 def saved_attributes(callback: ExportableState, state: TrainerState) -> dict[str, float] | None:
-    """Return what a checkpoint that training goes on from holds of a callback."""
-    saved: dict[str, dict[str, dict[str, float]]] = dict(
-        state.stateful_callbacks or {}  # type: ignore[arg-type]
-    )  # which it is when it is read
-    entry = saved.get(type(callback).__name__)
-    return entry["attributes"] if state.global_step and entry is not None else None
+    """Return what a checkpoint that training goes on from holds of a callback, if anything."""
+    # A dictionary when it is read. Trainer writes the next checkpoint only if every callback has an entry.
+    saved = cast(dict[str, dict[str, dict[str, float]]], state.stateful_callbacks or {})
+    name = type(callback).__name__
+    if name not in saved:
+        saved[name] = callback.state()
+        return None
+    return saved[name]["attributes"] if state.global_step else None
 
 
 class EpochCallback(TrainerCallback):
