@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.words import STYLE, find_words, list_files
+from tests.words import find_words, list_files
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MODELING = "vanilla_transformer/modeling_vanilla_transformer.py"
@@ -196,7 +196,8 @@ def test_every_measured_figure_is_a_link_to_its_home(name):
 
 
 def test_pages_and_code_use_the_words_of_the_style():
-    assert {STYLE.parent / "use.md", REPOSITORY / "model_card.md", REPOSITORY / MODELING} <= set(list_files())
+    names = ["docs/use.md", "model_card.md", MODELING, "training/recipes/demo.yaml", ".github/workflows/test.yml"]
+    assert {REPOSITORY / name for name in names} <= set(list_files())
     assert [line for path in list_files() for line in find_words(path)] == []
 
 
@@ -220,14 +221,28 @@ def test_pages_and_code_use_the_words_of_the_style():
 )
 def test_words_that_the_style_replaces_are_found(tmp_path, monkeypatch, text, found):
     monkeypatch.setattr("tests.words.REPOSITORY", tmp_path)
-    codes = [f"x = 1  # {text}\n", f'"""{text}"""\n', f'def f():\n    """\n    {text}\n    """\n', f'x = "{text}"\n']
+    codes = {
+        "comment.py": f"x = 1  # {text}\n",
+        "docstring.py": f'"""{text}"""\n',
+        "long.py": f'def f():\n    """\n    {text}\n    """\n',
+        "message.py": f'raise ValueError(f"{{1}}" "{text}")\n',
+        "recipe.yaml": f"# {text}\n",
+    }
     if "_" in text:
-        codes = [f"def {text}(): ...\n"] * 3 + [f"{text} = 1\n"]
+        codes = {"function.py": f"def {text}(): ...\n", "class.py": f"class {text}: ...\n"}
     names = []
-    for index, code in enumerate(codes):
-        (tmp_path / f"{index}.py").write_text(code)
-        names += [line.partition(":")[0] for line in find_words(tmp_path / f"{index}.py")]
-    assert names == (["0.py", "1.py", "2.py"] if found else [])  # a text of the program is not for readers of the code
+    for name, code in codes.items():
+        (tmp_path / name).write_text(code)
+        names += [line.partition(":")[0] for line in find_words(tmp_path / name)]
+    assert names == (list(codes) if found else [])
+
+
+def test_samples_of_text_and_titles_may_have_any_words(tmp_path, monkeypatch):
+    monkeypatch.setattr("tests.words.REPOSITORY", tmp_path)
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_sample.py").write_text('x = "It is no folder."\nis_no_folder = 1\n')
+    (tmp_path / "title.py").write_text('TITLE = "What each word attends to"\n')
+    assert [line for path in tmp_path.rglob("*.py") for line in find_words(path)] == []
 
 
 def test_the_version_has_one_home():

@@ -1,6 +1,6 @@
 """
-Find the words that docs/style.md replaces: in pages, and in docstrings, comments and names of Python. In these, find
-relative clauses without a noun too.
+Find the words that docs/style.md replaces: in pages, YAML and TOML, and in docstrings, comments, names and messages of
+Python. In all but pages, find relative clauses without a noun too.
 
     python tests/words.py
     python tests/words.py README.md vanilla_transformer/loading.py
@@ -14,12 +14,16 @@ import re
 import sys
 import tokenize
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-FOLDERS = ("vanilla_transformer", "training", "tests", "benchmarks", "examples", "docs")
+FOLDERS = ("vanilla_transformer", "training", "tests", "benchmarks", "examples", "docs", ".github")
+PATTERNS = ("*.py", "*.md", "*.yaml", "*.yml", "*.toml", "*.sh", "Makefile")
 STYLE = REPOSITORY / "docs" / "style.md"  # which shows them
 RECORDS = REPOSITORY / "benchmarks" / "results"  # of their day
+# Python files whose strings are samples of text, and not messages.
+SAMPLES = ("tests", "training/data/languages.py", "training/data/phrasebook.py")
 WORDS = re.compile(
     r"(?<!there )\b(?:is|are) no (?!longer\b)[a-z]|\balone\b|\bstands?\b(?!-in)|\bin words for\b"
     # The perfect tense, as in "has not ended yet", is not meant.
@@ -35,10 +39,15 @@ def find_words(path: Path) -> Iterator[str]:
     content = path.read_text(encoding="utf-8")
     if not WORDS.search(content.replace("_", " ")) and not re.search(r"\bWhat |test_what_", content):
         return
-    lines = list_prose(content) if path.suffix == ".py" else enumerate(content.split("\n"), 1)
+    name = path.relative_to(REPOSITORY).as_posix()
+    lines: Iterator[tuple[int, str]] = enumerate(content.split("\n"), 1)
+    if path.suffix == ".py":
+        lines = list_prose(content)
+        if not name.startswith(SAMPLES):
+            lines = chain(lines, list_messages(content))
     for number, text in lines:
-        if WORDS.search(text) or (path.suffix == ".py" and HEADLESS.match(text)):
-            yield f"{path.relative_to(REPOSITORY).as_posix()}:{number}: {text.strip()}"
+        if WORDS.search(text) or (path.suffix != ".md" and HEADLESS.match(text)):
+            yield f"{name}:{number}: {text.strip()}"
 
 
 def list_prose(code: str) -> Iterator[tuple[int, str]]:
@@ -55,10 +64,20 @@ def list_prose(code: str) -> Iterator[tuple[int, str]]:
             yield from enumerate(docstring.split("\n"), node.body[0].lineno)
 
 
+def list_messages(code: str) -> Iterator[tuple[int, str]]:
+    """Yield the strings that Python code has for its users, with the number of their lines; all but docstrings."""
+    tree = ast.parse(code)
+    docstrings = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings:
+            # The title "What each word attends to" is not a sentence.
+            yield node.lineno, node.value if node.value.endswith(".") else node.value.removeprefix("What ")
+
+
 def list_files() -> list[Path]:
-    """Return every page and every Python file of the repository."""
+    """Return every page and every file of Python, YAML, TOML and the shell in the repository."""
     places = [REPOSITORY.glob, *((REPOSITORY / folder).rglob for folder in FOLDERS)]
-    found = {path for place in places for pattern in ("*.py", "*.md") for path in place(pattern)}
+    found = {path for place in places for pattern in PATTERNS for path in place(pattern)}
     return sorted(path for path in found - {STYLE, Path(__file__).resolve()} if RECORDS not in path.parents)
 
 

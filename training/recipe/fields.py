@@ -275,7 +275,7 @@ class DataFields:
 @dataclass(frozen=True)
 class TrainingFields:
     """
-    How it is trained: what the paper needs, and fields of transformers' arguments with the paper's defaults. Its other
+    The training: what the paper needs, and fields of transformers' arguments with the paper's defaults. Its other
     fields may be set too.
     """
 

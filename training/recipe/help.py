@@ -6,13 +6,13 @@ import textwrap
 from training.recipe.fields import DataFields, ModelFields, TrainingFields
 
 GROUPS = {
-    "What is trained": ("task", "preset", "init_from", "dropout", "config_overrides", "vocab_size", "tokenizer"),
+    "The model": ("task", "preset", "init_from", "dropout", "config_overrides", "vocab_size", "tokenizer"),
     "The text": (
         *("source", "target", "sources", "train_file", "validation_source", "validation_target", "validation_file"),
         *("test_source", "test_target", "test_file", "dataset_name", "source_lang", "target_lang"),
         *("hold_out", "max_length", "drop_duplicates"),
     ),
-    "How it is trained": (
+    "The training": (
         *("output_dir", "max_steps", "num_train_epochs", "tokens_per_step", "tokens_per_device", "noam_scale"),
         *("warmup_steps", "seed", "run_on", "eval_strategy", "eval_steps", "save_steps", "patience"),
         *("average_checkpoints", "resume_from_checkpoint", "overwrite_output_dir"),
