@@ -688,7 +688,7 @@ class FastSteps:
 
     def __init__(self, model: PreTrainedModel, request: Request):
         self.decoder, self.lm_head = model.model.decoder, model.lm_head
-        self.encoded = request.encoded.to(self.decoder.embed_tokens.weight.dtype)
+        self.encoded = request.encoded.to(self.decoder.embed_tokens.weight.dtype, copy=True)
         self.cache = BeamCache(len(self.decoder.layers))
         self.limit = model.config.position_limit
         self.positions, self.ids = self.encoded.new_empty(0), request.start.new_empty(1, 0)
@@ -720,7 +720,10 @@ class FastSteps:
 
     def keep(self, order: torch.Tensor) -> None:
         self.cache.keep_sentences(order)
-        self.encoded = self.encoded[order]  # which only a layer of others reads: keys and values are in the cache
+        # Only a layer of others reads the source, since keys and values are in the cache: few of its rows move, too.
+        places = (order >= len(order)).nonzero().squeeze(-1)
+        self.encoded[places] = self.encoded[order[places]]
+        self.encoded = self.encoded[: len(order)]
         if self.mask is not None:
             self.mask = self.mask[order]
 
@@ -792,6 +795,7 @@ def is_called_as_written(model: PreTrainedModel) -> bool:
     decoder = model.model.decoder
     outer = (model, model.model, decoder)
     uncalled = (*outer, decoder.dropout, decoder.embed_positions)
+    inner = [*decoder.modules(), *model.lm_head.modules()]
     methods = (
         *("forward", "embed", "add_positions", "count_positions"),
         *("prepare_inputs_for_generation", "_update_model_kwargs_for_generation"),
@@ -808,8 +812,8 @@ def is_called_as_written(model: PreTrainedModel) -> bool:
         )
         # Weights of other libraries know what the called model does to them. Those of torch.ao round by one scale for
         # the whole batch, which would change as sentences leave it.
-        and all(type(each) in PLAIN_TENSORS for each in model.parameters())
-        and not any(type(each).__module__.startswith("torch.ao.") for each in model.modules())
+        and all(type(each) in PLAIN_TENSORS for module in inner for each in module.parameters(recurse=False))
+        and not any(type(each).__module__.startswith("torch.ao.") for each in inner)
     )
 
 

@@ -258,10 +258,30 @@ def side_by_side(states: torch.Tensor, *layers: nn.Linear) -> tuple[torch.Tensor
     return torch.split(product(states), [layer.out_features for layer in layers], dim=-1)
 
 
-def is_faster_written_out(queries: torch.Tensor) -> bool:
-    """Return whether the attention of queries (B, H, 1, K) to a source is faster written out than fused (measured)."""
-    is_step = not torch.compiler.is_compiling() and PACKED.get() is not None
-    return is_step and queries.device.type == "cpu" and queries.shape[2] == 1 and queries.shape[0] >= MANY_ROWS
+def is_step_on_cpu(queries: torch.Tensor) -> bool:
+    """Return whether queries (B, H, T, K) are of one position, on a CPU and inside `packed`: a step of a search."""
+    is_packed = not torch.compiler.is_compiling() and PACKED.get() is not None
+    return is_packed and queries.device.type == "cpu" and queries.shape[2] == 1
+
+
+def attend_in_step(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs: object,
+) -> tuple[torch.Tensor, None]:
+    """
+    `sdpa_attention_forward` of one position, or of several that see the same, in half of its time for few rows: it
+    looks for cases that are not here.
+
+    Shapes: query (B, H, T, K), key (B, H, S, K), value (B, H, S, d_v), mask (B, 1, T, S) -> (B, T, H, d_v).
+    """
+    attended = F.scaled_dot_product_attention(query, key, value, attention_mask, dropout, scale=scaling)
+    return attended.transpose(1, 2), None
 
 
 class PackedWeights:

@@ -28,6 +28,7 @@ from torch import nn
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import (
@@ -57,7 +58,9 @@ from .configuration_vanilla_transformer import (
 from .generation_vanilla_transformer import VanillaTransformerCausalGenerationMixin, VanillaTransformerGenerationMixin
 from .kernels_vanilla_transformer import (
     IGNORED_LABEL,
+    MANY_ROWS,
     Dropout,
+    attend_in_step,
     check_answers,
     check_cache,
     check_inputs,
@@ -69,7 +72,7 @@ from .kernels_vanilla_transformer import (
     check_padding_side,
     check_source,
     check_source_mask,
-    is_faster_written_out,
+    is_step_on_cpu,
     label_smoothed_loss,
     leave_out_padding,
     linear,
@@ -275,16 +278,15 @@ class VanillaTransformerAttention(nn.Module):
                     keys, values = cache.cross_attention_cache.update(keys, values, self.layer_idx)
                     cache.is_updated[self.layer_idx] = True
 
-        chosen = implementation = self.config._attn_implementation
-        if key_value_states is not None and implementation == "sdpa" and is_faster_written_out(queries):
-            chosen = "eager"
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
+        is_fused = attend is sdpa_attention_forward
+        if is_fused and is_step_on_cpu(queries):  # the same in less time
+            is_written_out = key_value_states is not None and len(queries) >= MANY_ROWS
+            attend = eager_attention_forward if is_written_out else attend_in_step
         copies = queries.shape[0] // keys.shape[0]
         if copies > 1:  # to attention, rows that share a source are positions of one: (B / copies, H, copies * T, K)
             queries = queries.view(-1, copies, *queries.shape[1:]).transpose(1, 2).flatten(2, 3)
-        attention_interface: Callable[..., tuple[torch.Tensor, torch.Tensor | None]] = (
-            ALL_ATTENTION_FUNCTIONS.get_interface(chosen, eager_attention_forward)
-        )
-        output, weights = attention_interface(
+        output, weights = attend(
             self,
             queries,
             keys,
@@ -295,8 +297,7 @@ class VanillaTransformerAttention(nn.Module):
             **kwargs,
         )
         output = output.reshape(*shape, -1).contiguous()  # (B, T, H * d_v)
-        if chosen != implementation:
-            weights = None
+        weights = None if is_fused else weights
         if copies > 1 and weights is not None:
             weights = weights.view(*weights.shape[:2], copies, -1, weights.shape[-1])
             weights = weights.transpose(1, 2).flatten(0, 1)  # (B, H, T, S)
