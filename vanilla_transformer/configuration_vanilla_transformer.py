@@ -11,7 +11,10 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Configuration of the original Transformer: the paper's hyper-parameters, their checks, its Table 3."""
+"""
+Configuration of the original Transformer: the paper's hyper-parameters, their checks, its Table 3. At the end: what
+refuses inputs of a model that do not fit.
+"""
 
 # ruff: noqa: E402
 import copy
@@ -42,7 +45,7 @@ if Version(transformers.__version__) < Version(OLDEST_TRANSFORMERS):
 
 from huggingface_hub.dataclasses import strict
 from transformers.activations import ACT2FN
-from transformers.cache_utils import Cache
+from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.utils import ModelOutput, TransformersKwargs, logging
@@ -57,6 +60,7 @@ if Version(transformers.__version__).release[:2] >= Version(UNTESTED_TRANSFORMER
         "newer."
     )
 
+IGNORED_LABEL = -100  # of what is not to be predicted, as in torch
 Named = dict[str, Any]  # values by their names: arguments of a call, results, entries of a file
 Forward = TypeVar("Forward", bound=Callable[..., Any])
 Output = TypeVar("Output", bound=ModelOutput)
@@ -662,6 +666,175 @@ class VanillaTransformerConfig(PreTrainedConfig):
             raise ValueError(
                 f"`hidden_size` is {self.hidden_size} with `sinusoid_type` 'tensor2tensor', whose wavelengths need at "
                 "least 4."
+            )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Checks of inputs
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def check_mask(
+    mask: torch.Tensor, states: torch.Tensor, past_length: int | torch.Tensor = 0, may_be_longer: bool = False
+) -> None:
+    """Refuse a mask that does not fit states (B, T, D) after `past_length` others, and a 4-D one of whole numbers."""
+    if mask.dim() == 4 and not (mask.dtype == torch.bool or mask.is_floating_point()):
+        raise ValueError(
+            f"A 4-D `attention_mask` must be boolean (true: attend) or floating-point (added to the scores), but is "
+            f"{mask.dtype}."
+        )
+    rows, length = states.shape[0], states.shape[1] + int(past_length)
+    columns = mask.shape[-1]
+    fits = columns == length or (may_be_longer and columns > length)
+    if mask.dim() != 4 and (mask.dim() != 2 or mask.shape[0] != rows or not fits):
+        raise ValueError(
+            f"`attention_mask` has the shape {tuple(mask.shape)} for {rows} rows of {length} tokens, those in a cache "
+            "included. Give 1 for each token and 0 for padding."
+        )
+
+
+def check_source(
+    encoded: torch.Tensor | None, mask: torch.Tensor | None, states: torch.Tensor, has_source: bool
+) -> None:
+    """Refuse a source (B, S, D) that a decoder of states (B, T, D) lacks or cannot read, and a wrong mask."""
+    if encoded is None and has_source:
+        raise ValueError("The decoder got no source: give it `encoder_hidden_states`.")
+    if encoded is not None and not has_source:
+        raise ValueError(
+            "`encoder_hidden_states` were given to a decoder that has no cross-attention. Leave them out."
+        )
+    if encoded is None or torch.compiler.is_compiling():
+        return
+    if encoded.shape[0] != states.shape[0]:
+        raise ValueError(
+            f"The source has {encoded.shape[0]} rows and the target {states.shape[0]}. Give one row of each for "
+            "every sentence."
+        )
+    if mask is not None:
+        check_mask(mask, encoded)
+
+
+def check_labels(labels: torch.Tensor | None, number: int) -> None:
+    """
+    Refuse labels outside of 0 to `number` - 1 that are not -100.
+
+    On a CPU: looking at them on a GPU would wait for it in every step, and there the kernel looks.
+    """
+    if labels is None or labels.device.type != "cpu" or labels.is_floating_point() or torch.compiler.is_compiling():
+        return
+    outside = (labels >= number) | ((labels < 0) & (labels != IGNORED_LABEL))
+    if outside.any():
+        raise ValueError(
+            f"`labels` has {labels[outside][0].item()}: give 0 to {number - 1}, or {IGNORED_LABEL} for what is not "
+            "to be predicted."
+        )
+
+
+def check_one_vocabulary(config: VanillaTransformerConfig) -> None:
+    """Refuse to resize the embeddings of a model whose source and target have a vocabulary each."""
+    if config.decoder_vocab_size is not None:
+        raise ValueError(
+            f"`decoder_vocab_size` must be None to resize the vocabulary, but is {config.decoder_vocab_size}: source "
+            "and target have their own, and one number does not say which. Import a model with a joint one."
+        )
+
+
+def check_answers(name: str, positions: torch.Tensor | None) -> None:
+    """Refuse negative positions, only on a CPU, as `check_labels` does."""
+    if positions is None or positions.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    if (positions < 0).any():
+        raise ValueError(f"`{name}` has {int(positions.min())}. Give positions of tokens, counted from 0.")
+
+
+def leave_out_padding(positions: torch.Tensor | None, padding: torch.Tensor) -> torch.Tensor | None:
+    """Positions (B,) of which those in padding (B, S) are S, which the loss leaves out."""
+    if positions is None:
+        return None
+    positions = positions.to(padding.device).flatten()
+    longest = padding.shape[1]
+    is_outside = padding.gather(1, positions.clamp(0, longest - 1).unsqueeze(1)).squeeze(1)
+    return positions.masked_fill(is_outside, longest)
+
+
+def real_tokens(attention_mask: torch.Tensor) -> torch.Tensor:
+    """A mask (B, S) that says which tokens are not padding, as booleans; no other shape is taken."""
+    if attention_mask.dim() != 2:
+        raise ValueError(
+            f"`attention_mask` has the shape {tuple(attention_mask.shape)}, which does not mark single tokens as "
+            "padding. Give one of shape (B, S)."
+        )
+    return attention_mask != 0
+
+
+def check_inputs(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None, width: int) -> None:
+    """Refuse anything but one of ids (B, T) and embeddings (B, T, `width`)."""
+    if (input_ids is None) == (inputs_embeds is None):
+        given = "neither" if input_ids is None else "both"
+        raise ValueError(f"Give exactly one of `input_ids` and `inputs_embeds` to each stack; {given} was given.")
+    if input_ids is not None and input_ids.dim() != 2:
+        raise ValueError(f"`input_ids` is {tuple(input_ids.shape)}. Give a row of ids for each text: (B, T).")
+    if inputs_embeds is not None and (inputs_embeds.dim() != 3 or inputs_embeds.shape[-1] != width):
+        raise ValueError(
+            f"`inputs_embeds` is {tuple(inputs_embeds.shape)}. Give vectors of `hidden_size` for each text: "
+            f"(B, T, {width})."
+        )
+
+
+def check_length(
+    limit: int, states: torch.Tensor, position_ids: torch.Tensor | None, past_length: int | torch.Tensor | None
+) -> None:
+    """Refuse states (B, T, D) at positions that are not below `limit`."""
+    counted = states.shape[1] + (0 if past_length is None else past_length)
+    longest = counted if position_ids is None else position_ids.max() + 1
+    if longest > limit:
+        raise ValueError(
+            f"A sequence has {int(longest)} positions and `max_position_embeddings` is {limit}: shorten it "
+            "or use sinusoidal positions, which have no limit."
+        )
+
+
+def check_one_stack(cache: Cache | None, **of_both: object) -> None:
+    """Refuse what only a model of both stacks reads, and the `cache` that an encoder is given."""
+    refuse_lost_cache(CACHE_NAME, cache)
+    for name, value in of_both.items():
+        if value is not None:
+            raise ValueError(
+                f"`{name}` must be None for a model of one stack, which reads `input_ids`, but is given. Leave it out."
+            )
+
+
+def check_source_mask(attention_mask: torch.Tensor | None) -> None:
+    """Refuse a mask with a row for each position of the source, for a decoder that reads this source."""
+    if attention_mask is not None and attention_mask.dim() == 4 and attention_mask.shape[2] != 1:
+        raise ValueError(
+            f"`attention_mask` has the shape {tuple(attention_mask.shape)}: a row for each position of the source, "
+            "but cross-attention needs a row for each position of the target. Encode with this mask, by "
+            "`get_encoder()`, and give `encoder_outputs` with a mask for cross-attention."
+        )
+
+
+def check_cache(cache: Cache | None, has_source: bool) -> Cache | None:
+    """Return the cache that a decoder needs, made of one for its own keys and values; refuse any other."""
+    if isinstance(cache, DynamicCache) and has_source:
+        cache = EncoderDecoderCache(cache, DynamicCache())
+    wanted = EncoderDecoderCache if has_source else Cache
+    if cache is not None and not isinstance(cache, wanted):
+        given = type(cache).__name__
+        raise ValueError(
+            f"`{CACHE_NAME}` must be transformers' `{wanted.__name__}`, but is a {given}. Give one, or none."
+        )
+    return cache
+
+
+def check_padding_side(labels: torch.Tensor) -> None:
+    """Refuse labels (B, T) with padding on the left, only on a CPU."""
+    if labels.device.type == "cpu" and not torch.compiler.is_compiling():  # a GPU would have to be waited for
+        is_real = labels != IGNORED_LABEL
+        if (is_real.any(dim=-1) & ~is_real[:, 0]).any():
+            raise ValueError(
+                f"`labels` has a row that begins with {IGNORED_LABEL}: the start token would come before padding. "
+                'Pad them on the right, as a tokenizer with `padding_side="right"` does, or give `decoder_input_ids`.'
             )
 
 

@@ -51,16 +51,9 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from .configuration_vanilla_transformer import (
     CACHE_NAME,
     CACHE_NAMES,
+    IGNORED_LABEL,
     VanillaTransformerConfig,
     accept_keywords,
-    with_cache_names,
-)
-from .generation_vanilla_transformer import VanillaTransformerCausalGenerationMixin, VanillaTransformerGenerationMixin
-from .kernels_vanilla_transformer import (
-    IGNORED_LABEL,
-    MANY_ROWS,
-    Dropout,
-    attend_in_step,
     check_answers,
     check_cache,
     check_inputs,
@@ -72,12 +65,19 @@ from .kernels_vanilla_transformer import (
     check_padding_side,
     check_source,
     check_source_mask,
+    leave_out_padding,
+    real_tokens,
+    with_cache_names,
+)
+from .generation_vanilla_transformer import VanillaTransformerCausalGenerationMixin, VanillaTransformerGenerationMixin
+from .kernels_vanilla_transformer import (
+    MANY_ROWS,
+    Dropout,
+    attend_in_step,
     is_step_on_cpu,
     label_smoothed_loss,
-    leave_out_padding,
     linear,
     mean_loss,
-    real_tokens,
     side_by_side,
 )
 
@@ -297,11 +297,10 @@ class VanillaTransformerAttention(nn.Module):
             **kwargs,
         )
         output = output.reshape(*shape, -1).contiguous()  # (B, T, H * d_v)
-        weights = None if is_fused else weights
-        if copies > 1 and weights is not None:
+        if copies > 1 and weights is not None and not is_fused:
             weights = weights.view(*weights.shape[:2], copies, -1, weights.shape[-1])
             weights = weights.transpose(1, 2).flatten(0, 1)  # (B, H, T, S)
-        return linear(self.out_proj, output), weights
+        return linear(self.out_proj, output), None if is_fused else weights
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -535,7 +534,8 @@ class VanillaTransformerStack(VanillaTransformerPreTrainedModel):
         ids = self.count_positions(inputs_embeds, attention_mask, position_ids, past_length)
         if position_ids is None and attention_mask is not None and attention_mask.dim() == 2:
             # One row a position, cast, then looked up: the float64 grid of a whole batch is far dearer.
-            grid = self.embed_positions(torch.arange(attention_mask.shape[1], device=inputs_embeds.device), dtype)
+            count = min(attention_mask.shape[1], self.config.position_limit or attention_mask.shape[1])
+            grid = self.embed_positions(torch.arange(count, device=inputs_embeds.device), dtype)
             return self.dropout(inputs_embeds + F.embedding(ids, grid))
         return self.dropout(inputs_embeds + self.embed_positions(ids, dtype))
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, PrefixTuningConfig, get_peft_model
 from torch import nn
-from transformers import DynamicCache, StaticCache
+from transformers import DynamicCache, EncoderDecoderCache, StaticCache
 
 from vanilla_transformer import (
     VanillaTransformerEncoderModel,
@@ -170,6 +170,20 @@ def test_static_cache_equals_dynamic_in_translation(build, batch):
     expected = model.generate(**inputs, num_beams=1, max_new_tokens=9)
     got = model.generate(**inputs, num_beams=1, max_new_tokens=9, cache_implementation="static")
     assert torch.equal(got, expected)
+
+
+def test_a_static_cache_and_its_mask_may_be_longer_than_learned_positions(small_config, batch):
+    config = small_config(position_embedding_type="learned", max_position_embeddings=12)
+    model = VanillaTransformerForConditionalGeneration(config).eval()
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    target = batch["input_ids"][:, :5]
+    mask = torch.zeros(len(target), 20, dtype=torch.long)
+    mask[:, :5] = 1
+    cache = EncoderDecoderCache(StaticCache(config=config, max_cache_len=20), DynamicCache())
+    with torch.no_grad():
+        expected = model(**inputs, decoder_input_ids=target).logits
+        got = model(**inputs, decoder_input_ids=target, decoder_attention_mask=mask, past_key_values=cache).logits
+    torch.testing.assert_close(got, expected)
 
 
 @pytest.mark.parametrize("head", HEADS)

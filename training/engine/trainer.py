@@ -34,8 +34,8 @@ from training.engine.optimization import count_decay_steps, noam_schedule
 from training.engine.plain import PlainTrainer
 from training.engine.writer import CheckpointWriter
 from vanilla_transformer import VanillaTransformerPreTrainedModel, VanillaTransformerTokenizer
+from vanilla_transformer.configuration_vanilla_transformer import IGNORED_LABEL
 from vanilla_transformer.errors import RecipeError
-from vanilla_transformer.kernels_vanilla_transformer import IGNORED_LABEL
 from vanilla_transformer.loading import share_weights
 
 

@@ -27,8 +27,9 @@ from vanilla_transformer import (
     VanillaTransformerForMaskedLM,
     VanillaTransformerTokenizer,
 )
+from vanilla_transformer.configuration_vanilla_transformer import IGNORED_LABEL
 from vanilla_transformer.errors import RecipeError
-from vanilla_transformer.kernels_vanilla_transformer import IGNORED_LABEL, label_smoothed_loss
+from vanilla_transformer.kernels_vanilla_transformer import label_smoothed_loss
 
 MASK = "<mask>"
 

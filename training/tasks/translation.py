@@ -36,8 +36,8 @@ from vanilla_transformer import (
     VanillaTransformerForConditionalGeneration,
     VanillaTransformerTokenizer,
 )
+from vanilla_transformer.configuration_vanilla_transformer import IGNORED_LABEL
 from vanilla_transformer.errors import RecipeError
-from vanilla_transformer.kernels_vanilla_transformer import IGNORED_LABEL
 from vanilla_transformer.pipeline_vanilla_transformer import (
     VanillaTransformerTranslationPipeline,
     into_sentences,

@@ -18,11 +18,16 @@ from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from transformers.utils.generic import can_return_tuple
 
-from ..configuration_vanilla_transformer import CACHE_NAME, Named, VanillaTransformerConfig, accept_keywords
+from ..configuration_vanilla_transformer import (
+    CACHE_NAME,
+    Named,
+    VanillaTransformerConfig,
+    accept_keywords,
+    check_length,
+)
 from ..errors import ModelFolderError, SettingsError
 from ..exported import Exported
 from ..generation_vanilla_transformer import Request, VanillaTransformerGenerationMixin
-from ..kernels_vanilla_transformer import check_length
 from ..modeling_vanilla_transformer import VanillaTransformerPreTrainedModel, shift_tokens_right
 from ..pipeline_vanilla_transformer import VanillaTransformerTranslationPipeline
 
