@@ -27,7 +27,7 @@ import copy
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -790,7 +790,8 @@ def is_called_as_written(model: PreTrainedModel) -> bool:
     """
     Return whether between a call of the model and the calls of its decoder's layers only this package's code runs.
 
-    The layers themselves may have hooks, adapters and methods of others: they are called.
+    The layers themselves may have hooks, adapters and methods of others: they are called. Only what reads the source
+    has to be as written here, since others do not know that several rows share a source, whose keys they may not keep.
     """
     decoder = model.model.decoder
     outer = (model, model.model, decoder)
@@ -810,11 +811,22 @@ def is_called_as_written(model: PreTrainedModel) -> bool:
             for name in methods
             if hasattr(type(each), name)
         )
+        and all(has_own_forward(each) and any(map(reads_source, each.modules())) for each in decoder.layers)
         # Weights of other libraries know what the called model does to them. Those of torch.ao round by one scale for
         # the whole batch, which would change as sentences leave it.
         and all(type(each) in PLAIN_TENSORS for module in inner for each in module.parameters(recurse=False))
         and not any(type(each).__module__.startswith("torch.ao.") for each in inner)
     )
+
+
+def has_own_forward(module: nn.Module) -> bool:
+    """Return whether a module is computed by code of this package."""
+    return "forward" not in vars(module) and type(module).forward.__module__.startswith(PACKAGE)
+
+
+def reads_source(module: nn.Module) -> bool:
+    """Return whether a module is this package's attention to the source."""
+    return hasattr(module, "project_source") and not getattr(module, "is_causal", True) and has_own_forward(module)
 
 
 def has_hook(module: nn.Module) -> bool:
@@ -1003,6 +1015,111 @@ def gather_beams(states: torch.Tensor, beams: torch.Tensor) -> torch.Tensor:
     return states.gather(1, beams.unsqueeze(-1).expand(-1, -1, states.shape[-1]))
 
 
+def best_continuations(
+    scores: torch.Tensor, best: torch.Tensor, candidates: int, is_sampled: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Choose the candidates of each sentence: their log P, the highest first, and their places, both (B, C).
+
+    Args:
+        scores (`torch.Tensor` of shape (B, K)): the log P of each hypothesis so far.
+        best (`torch.Tensor` of shape (N, T)): the log P of T tokens that may follow on each. Places are among K * T.
+    """
+    summed = (best.view(*scores.shape, -1) + scores.unsqueeze(-1)).flatten(1)
+    if not is_sampled:
+        return summed.topk(candidates, dim=-1)
+    drawn = torch.multinomial(summed.softmax(dim=-1), candidates)
+    found, order = summed.gather(1, drawn).sort(dim=-1, descending=True)
+    return found, drawn.gather(1, order)
+
+
+@dataclass
+class Running:
+    """
+    The hypotheses that are searched.
+
+    Attributes:
+        sentences (`torch.LongTensor` of shape (B,)): where they are in the batch of the request.
+        limits (`torch.LongTensor` of shape (B,)): the most tokens of each.
+        ids (`torch.LongTensor` of shape (B, K, longest)): their tokens, then padding.
+        scores (`torch.Tensor` of shape (B, K)): their log P.
+        paths (`torch.LongTensor` of the shape of `ids`, or `None`): the rows that they went through, if recorded.
+        done (`torch.BoolTensor` of shape (B,)): which of the sentences need no more steps.
+    """
+
+    sentences: torch.Tensor
+    limits: torch.Tensor
+    ids: torch.Tensor
+    scores: torch.Tensor
+    paths: torch.Tensor | None
+    done: torch.Tensor
+
+    def keep(self, order: torch.Tensor) -> None:
+        """Keep the sentences of `order` (B',)."""
+        self.sentences, self.limits, self.done = self.sentences[order], self.limits[order], self.done[order]
+        self.ids, self.scores = self.ids[order], self.scores[order]
+
+
+class Finished:
+    """The best finished hypotheses of all sentences: their tokens, scores, lengths, and paths, if recorded."""
+
+    def __init__(self, request: Request, beams: int, is_recorded: bool):
+        (count, prompt), longest = request.start.shape, int(request.limits.max())
+        self.ids = request.start.new_full((count, beams, longest), request.padding)
+        self.ids[:, :, :prompt] = request.start.unsqueeze(1)
+        self.scores = torch.full((count, beams), NEVER, device=request.start.device)
+        self.lengths = torch.full_like(self.ids[:, :, 0], prompt)
+        self.paths = torch.full_like(self.ids, -1) if is_recorded else None
+        self.prompt, self.is_empty = prompt, True
+
+    def start(self, request: Request) -> Running:
+        """Return the hypotheses to begin with: those of a sentence are the same, so that one of them is enough."""
+        scores = torch.full_like(self.scores, NEVER)
+        scores[:, 0] = 0.0
+        sentences = torch.arange(len(scores), device=scores.device)
+        paths = None if self.paths is None else self.paths.clone()
+        done = torch.zeros_like(sentences, dtype=torch.bool)
+        return Running(sentences, request.limits, self.ids.clone(), scores, paths, done)
+
+    def are_full(self, sentences: torch.Tensor) -> torch.Tensor:
+        """Return whether there is a hypothesis for each beam: (B,) of `sentences` (B,)."""
+        return (self.scores[sentences] > NEVER).all(dim=-1)
+
+    def add(self, candidates: Running, scores: torch.Tensor, length: int, early_stopping: bool | str) -> None:
+        """Let candidates (B, C) of `length` tokens replace worse ones; `scores` (B, C) of the others are NEVER."""
+        at, self.is_empty = candidates.sentences, False
+        scores = scores.masked_fill(candidates.done.unsqueeze(-1), NEVER)
+        if early_stopping is True:
+            scores = scores.masked_fill(self.are_full(at).unsqueeze(-1), NEVER)
+        self.scores[at], chosen = torch.cat([self.scores[at], scores], dim=1).topk(self.scores.shape[1], dim=-1)
+        self.ids[at] = gather_beams(torch.cat([self.ids[at], candidates.ids], dim=1), chosen)
+        lengths = torch.full_like(candidates.ids[:, :, 0], length)
+        self.lengths[at] = torch.cat([self.lengths[at], lengths], dim=1).gather(1, chosen)
+        if self.paths is not None and candidates.paths is not None:
+            self.paths = gather_beams(torch.cat([self.paths, candidates.paths], dim=1), chosen)
+
+    def cannot_improve(
+        self, running: Running, length: int, settings: GenerationConfig, penalty: Penalty
+    ) -> torch.Tensor:
+        """Return whether no beam of `length` tokens can get better than the worst of enough finished ones: (B,)."""
+        full = self.are_full(running.sentences)
+        if settings.early_stopping is True:
+            return full
+        is_longest_best = settings.early_stopping == "never" and settings.length_penalty > 0
+        best_length = running.limits - self.prompt if is_longest_best else length - self.prompt
+        possible = running.scores.amax(dim=-1) / penalty(best_length)
+        return full & ~(possible > self.scores[running.sentences].amin(dim=-1))
+
+    def results(self, returned: int) -> Named:
+        """Return the best of each sentence: `sequences` (B * returned, L), and what transformers returns with them."""
+        end = int(self.lengths[:, :returned].max())
+        results: Named = {"sequences": self.ids[:, :returned, :end].flatten(0, 1)}
+        if self.paths is not None:
+            results["beam_indices"] = self.paths[:, :returned, : end - self.prompt].flatten(0, 1).int()
+            results["sequences_scores"] = self.scores[:, :returned].flatten()
+        return results
+
+
 def beam_search(
     steps: Steps,
     request: Request,
@@ -1019,107 +1136,96 @@ def beam_search(
         rows_may_move: whether nobody looks at rows, so that finished sentences leave and beams stay in place.
         has_unfinished: whether this process, of which it is told if it has finished, or another one goes on.
     """
-    beams, returned, early_stopping = settings.num_beams, settings.num_return_sequences, settings.early_stopping
-    is_recorded, is_sampled = settings.return_dict_in_generate, settings.do_sample
-    device, (count, prompt), longest = request.start.device, request.start.shape, int(request.limits.max())
+    beams, prompt, device = settings.num_beams, request.start.shape[1], request.start.device
     known_ends = 0 if settings._eos_token_tensor is None else len(settings._eos_token_tensor)
     candidates = max(2, 1 + known_ends) * beams  # enough to go on with if many of them end
     is_top = torch.arange(candidates, device=device) < beams
-
-    # Of every sentence: the best finished hypotheses so far, and the rows that they went through.
-    finished = request.start.new_full((count, beams, longest), request.padding)
-    finished[:, :, :prompt] = request.start.unsqueeze(1)
-    finished_scores = torch.full((count, beams), NEVER, device=device)
-    finished_lengths = torch.full((count, beams), prompt, device=device)
-    finished_paths = torch.full_like(finished, -1) if is_recorded else None
-    # Of those that are searched: where they are in the batch, their running hypotheses and the log P of these.
-    active = torch.arange(count, device=device)
-    limits, running = request.limits, finished.clone()
-    paths = None if finished_paths is None else finished_paths.clone()
-    scores = torch.full((count, beams), NEVER, device=device)
-    scores[:, 0] = 0.0  # all beams are the same: one of them is enough
-    done, is_any_finished = torch.zeros_like(active, dtype=torch.bool), False
+    finished = Finished(request, beams, settings.return_dict_in_generate)
+    running = finished.start(request)
     recorded: dict[str, list[Recorded]] = {name: [] for name in ("scores", "logits", *RECORDED)}
-    for length in range(prompt, longest):
-        ids = running[:, :, :length].flatten(0, 1)
-        best, tokens = next_tokens(steps, ids, request, settings, candidates, rows_may_move, recorded)  # (N, C')
-        summed = (best.view(len(active), beams, -1) + scores.unsqueeze(-1)).flatten(1)
-        if is_sampled:
-            drawn = torch.multinomial(summed.softmax(dim=-1), candidates)
-            top_scores, order = summed.gather(1, drawn).sort(dim=-1, descending=True)
-            top = drawn.gather(1, order)
-        else:
-            top_scores, top = summed.topk(candidates, dim=-1)  # (B, C)
-        top_beams = top // best.shape[-1]
-        top_tokens = tokens.reshape(len(active), -1).gather(1, top)
-        top_running = gather_beams(running, top_beams)
-        top_running[:, :, length] = top_tokens
-        top_rows = top_beams + beams * torch.arange(len(active), device=device).unsqueeze(-1)
+    for length in range(prompt, int(request.limits.max())):
+        ids = running.ids[:, :, :length].flatten(0, 1)
+        best, tokens = next_tokens(steps, ids, request, settings, candidates, rows_may_move, recorded)
+        top, places = best_continuations(running.scores, best, candidates, settings.do_sample)
+        parents = places // best.shape[-1]  # (B, C)
+        rows = parents + beams * torch.arange(len(top), device=device).unsqueeze(-1)
+        top_ids = gather_beams(running.ids, parents)
+        top_ids[:, :, length] = new = tokens.reshape(len(top), -1).gather(1, places)
+        paths = None if running.paths is None else gather_beams(running.paths, parents)
         if paths is not None:
-            top_paths = gather_beams(paths, top_beams)
-            top_paths[:, :, length - prompt] = top_rows
+            paths[:, :, length - prompt] = rows
 
-        ending = torch.isin(top_tokens, request.ends) | (limits.unsqueeze(-1) <= length + 1)
+        ending = torch.isin(new, request.ends) | (running.limits.unsqueeze(-1) <= length + 1)
         if request.criteria:
             seen = tuple(recorded["scores"]) or None
-            ending |= request.criteria(top_running[:, :, : length + 1].flatten(0, 1), seen).view_as(ending)
-        ended = ending & is_top
-        if bool(ended.any()):
-            is_any_finished = True
-            new = torch.where(ended, top_scores / penalty(length + 1 - prompt), torch.full_like(top_scores, NEVER))
-            new = new.masked_fill(done.unsqueeze(-1), NEVER)
-            if early_stopping is True:
-                new = new.masked_fill((finished_scores[active] > NEVER).all(dim=-1, keepdim=True), NEVER)
-            merged = torch.cat([finished_scores[active], new], dim=1)
-            finished_scores[active], chosen = merged.topk(beams, dim=-1)
-            finished[active] = gather_beams(torch.cat([finished[active], top_running], dim=1), chosen)
-            lengths = torch.cat([finished_lengths[active], torch.full_like(top_tokens, length + 1)], dim=1)
-            finished_lengths[active] = lengths.gather(1, chosen)
-            if finished_paths is not None:
-                finished_paths = gather_beams(torch.cat([finished_paths, top_paths], dim=1), chosen)
+            ending |= request.criteria(top_ids[:, :, : length + 1].flatten(0, 1), seen).view_as(ending)
+        if bool((ending & is_top).any()):
+            found = replace(running, ids=top_ids, paths=paths)
+            scores = (top / penalty(length + 1 - prompt)).masked_fill(~(ending & is_top), NEVER)
+            finished.add(found, scores, length + 1, settings.early_stopping)
 
-        scores, chosen = (top_scores + ending * NEVER).topk(beams, dim=-1)
+        running.scores, chosen = (top + ending * NEVER).topk(beams, dim=-1)
         if rows_may_move:
-            beam_at, _ = places_of_beams(top_beams.gather(1, chosen))
-            scores, chosen = scores.gather(1, beam_at), chosen.gather(1, beam_at)
-        running, rows = gather_beams(top_running, chosen), top_rows.gather(1, chosen)
-        paths = None if paths is None else gather_beams(top_paths, chosen)
+            beam_at, _ = places_of_beams(parents.gather(1, chosen))
+            running.scores, chosen = running.scores.gather(1, beam_at), chosen.gather(1, beam_at)
+        running.ids, rows = gather_beams(top_ids, chosen), rows.gather(1, chosen)
+        running.paths = None if paths is None else gather_beams(paths, chosen)
+        if not finished.is_empty:
+            running.done = running.done | finished.cannot_improve(running, length + 1, settings, penalty)
+        if rows_may_move:
+            goes_on = move_beams(steps, running, rows, ending)
+        else:
+            goes_on = move_rows(steps, ids, running, rows, ending, has_unfinished)
+        if not goes_on:
+            break
 
-        # A sentence is done when no beam can be better than the worst of enough finished hypotheses.
-        if is_any_finished:
-            is_longest_best = early_stopping == "never" and settings.length_penalty > 0
-            best_length = limits - prompt if is_longest_best else length + 1 - prompt
-            full = (finished_scores[active] > NEVER).all(dim=-1)
-            possible = scores.amax(dim=-1) / penalty(best_length) > finished_scores[active].amin(dim=-1)
-            done = done | (full if early_stopping is True else full & ~possible)
-        if not rows_may_move:
-            steps.move(rows.flatten())
-            is_finished = bool(done.all() | ending.all())
-            goes_on = has_unfinished(is_finished)
-            while is_finished and goes_on:  # the other processes of a model that is sharded among them
-                steps.step(ids)
-                goes_on = has_unfinished(True)
-            if is_finished:
-                break
-            continue
-        done = done | ending.all(dim=-1)
-        places = torch.arange(rows.numel(), device=device).view_as(rows)
-        steps.move(torch.where(done.unsqueeze(-1), places, rows).flatten())
-        if bool(done.any()):
-            kept = filling_order(~done)
-            if not len(kept):
-                break
-            active, limits, running, scores = active[kept], limits[kept], running[kept], scores[kept]
-            done = done[kept]
-            steps.keep(kept)
-
-    end = int(finished_lengths[:, :returned].max())
-    results: Named = {"sequences": finished[:, :returned, :end].flatten(0, 1)}  # (B * returned, L)
-    if finished_paths is not None:
-        results["beam_indices"] = finished_paths[:, :returned, : end - prompt].flatten(0, 1).int()
-        results["sequences_scores"] = finished_scores[:, :returned].flatten() if settings.output_scores else None
+    results = finished.results(settings.num_return_sequences)
+    if settings.return_dict_in_generate:
         results |= {name: tuple(kept) or None for name, kept in recorded.items()}
+        results["sequences_scores"] = results["sequences_scores"] if settings.output_scores else None
     return results
+
+
+def move_beams(steps: Steps, running: Running, rows: torch.Tensor, ending: torch.Tensor) -> bool:
+    """
+    Let beams go on from `rows` (B, K), and sentences leave that are done or of which all candidates end (B, C).
+
+    Returns:
+        `bool`: whether there is a sentence to go on with.
+    """
+    running.done = running.done | ending.all(dim=-1)
+    places = torch.arange(rows.numel(), device=rows.device).view_as(rows)
+    steps.move(torch.where(running.done.unsqueeze(-1), places, rows).flatten())
+    if not bool(running.done.any()):
+        return True
+    kept = filling_order(~running.done)
+    if len(kept):
+        running.keep(kept)
+        steps.keep(kept)
+    return bool(len(kept))
+
+
+def move_rows(
+    steps: Steps,
+    ids: torch.Tensor,
+    running: Running,
+    rows: torch.Tensor,
+    ending: torch.Tensor,
+    has_unfinished: Callable[[bool], bool],
+) -> bool:
+    """
+    Let every row go on from another of `rows` (B, K), in a batch that stays as it is.
+
+    Returns:
+        `bool`: whether to go on. A process that has finished takes the last step again as long as others need it.
+    """
+    steps.move(rows.flatten())
+    is_finished = bool(running.done.all() | ending.all())
+    goes_on = has_unfinished(is_finished)
+    while is_finished and goes_on:  # the other processes of a model that is sharded among them
+        steps.step(ids)
+        goes_on = has_unfinished(True)
+    return not is_finished
 
 
 def length_penalty(alpha: float, is_gnmt: bool) -> Penalty:

@@ -186,6 +186,15 @@ def test_files_classes_and_functions_fit_a_reader(module):
             assert count <= most, f"{node.name} has {count} parameters"
 
 
+def test_functions_that_go_to_the_hub_fit_a_reader():
+    for module in filter(is_remote, read_modules()):
+        for node in ast.walk(read_modules()[module]):
+            if isinstance(node, ast.FunctionDef):  # the body: signatures of `forward` name what transformers passes
+                body = node.body[ast.get_docstring(node) is not None :] or node.body
+                lines = (node.end_lineno or 0) - body[0].lineno + 1
+                assert lines <= MOST_LINES["function"], f"{module}.{node.name} has {lines} lines"
+
+
 def test_the_spine_is_short():
     assert len((ROOT / "training" / "train.py").read_text(encoding="utf-8").splitlines()) <= SPINE
 

@@ -11,13 +11,18 @@ from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, TaskType, g
 from torch import nn
 from transformers import DynamicCache, EncoderDecoderCache, LogitsProcessorList
 from transformers.generation import EosTokenCriteria, MaxLengthCriteria, StoppingCriteria, StoppingCriteriaList
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from tests.conftest import REPOSITORY
 from tests.plain import Unchanged, plain
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
 from vanilla_transformer import generation_vanilla_transformer as search
 from vanilla_transformer import kernels_vanilla_transformer as kernels
-from vanilla_transformer.modeling_vanilla_transformer import VanillaTransformerDecoderLayer
+from vanilla_transformer.modeling_vanilla_transformer import (
+    VanillaTransformerAttention,
+    VanillaTransformerDecoderLayer,
+)
 
 LENGTHS = (11, 3, 5, 8, 2, 10, 6)
 
@@ -751,21 +756,76 @@ def test_hooks_on_the_sum_of_embeddings_and_positions_act_in_the_search(model):
     assert not torch.equal(changed, expected)
 
 
-@torch.no_grad()
-def test_a_layer_that_reads_the_source_reads_that_of_its_sentence(model, steps):
-    """While sentences of different lengths leave the batch."""
+class Gated(VanillaTransformerAttention):
+    def forward(self, hidden_states, attention_mask=None, key_value_states=None, *args, **kwargs):
+        output, *rest = super().forward(hidden_states, attention_mask, key_value_states, *args, **kwargs)
+        return output * 2 * key_value_states[:, :1, :1].tanh(), *rest  # by the first token, which is not padding
 
-    class Gated(type(model.model.decoder.layers[0].encoder_attn)):
-        def forward(self, hidden_states, attention_mask=None, key_value_states=None, *args, **kwargs):
-            output, *rest = super().forward(hidden_states, attention_mask, key_value_states, *args, **kwargs)
-            gate = 2 * key_value_states[:, :1, :1].tanh()  # of the first token, which is not padding
-            return output * gate.repeat_interleave(len(output) // len(gate), dim=0), *rest
+
+class WithoutKeys(nn.Module):
+    """Attention that neither knows a cache nor that several rows share a source."""
+
+    def __init__(self, replaced):
+        super().__init__()
+        self.q_proj, self.k_proj = replaced.q_proj, replaced.k_proj
+
+    def forward(self, hidden_states, attention_mask, key_value_states, *args, **kwargs):
+        queries, keys = self.q_proj(hidden_states), self.k_proj(key_value_states)
+        mask = None if attention_mask is None else attention_mask.squeeze(1)
+        return nn.functional.scaled_dot_product_attention(queries, keys, key_value_states, mask), None
+
+
+class ReadsSource(VanillaTransformerDecoderLayer):
+    def forward(self, hidden_states, attention_mask=None, encoder_hidden_states=None, *args, **kwargs):
+        states = super().forward(hidden_states, attention_mask, encoder_hidden_states, *args, **kwargs)
+        return states + encoder_hidden_states[:, :1]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("beams", [4, 1])
+@pytest.mark.parametrize("kind", [Gated, WithoutKeys, ReadsSource])
+def test_code_of_others_that_reads_the_source_gets_a_row_for_each_beam(config, steps, kind, beams):
+    model = ending_model(config)
+    before = model.generate(**ragged_source(), num_beams=beams)
+    for layer in model.model.decoder.layers:
+        if kind is ReadsSource:
+            layer.__class__ = kind
+        elif kind is Gated:
+            layer.encoder_attn.__class__ = kind
+        else:
+            layer.encoder_attn = kind(layer.encoder_attn)
+    steps.clear()
+    own, expected = both_ways(model, ragged_source(), num_beams=beams)
+    assert torch.equal(own, expected) and not same(own, before) and not steps
+
+
+@torch.no_grad()
+def test_a_hook_that_looks_at_the_source_sees_that_of_the_sentences_in_the_batch(model, steps):
+    def gate(module, arguments, output):
+        return output[0] * 2 * arguments[2][:, :1, :1].tanh(), None
 
     for layer in model.model.decoder.layers:
-        layer.encoder_attn.__class__ = Gated
+        layer.encoder_attn.register_forward_hook(gate)
     source = ragged_source()
     together = model.generate(**source, num_beams=1, source_length_offset=2)
     assert min(steps) < max(steps)
     for row, (ids, mask) in enumerate(zip(source["input_ids"], source["attention_mask"], strict=True)):
         one = model.generate(ids[mask.bool()].unsqueeze(0), num_beams=1, source_length_offset=2)
         assert torch.equal(one[0], together[row, : one.shape[1]])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("sentences", [2, 8])  # 32 rows and more are attended to in another way
+def test_an_attention_of_others_under_a_known_name_is_called_in_each_step(model, steps, monkeypatch, sentences):
+    rows = []
+
+    def attend(module, query, *args, **kwargs):
+        rows.append(query.shape[0] * query.shape[2])
+        return sdpa_attention_forward(module, query, *args, **kwargs)
+
+    expected = model.generate(torch.full((sentences, 5), 9), max_new_tokens=4)
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "sdpa", attend)
+    steps.clear()
+    assert torch.equal(model.generate(torch.full((sentences, 5), 9), max_new_tokens=4), expected)
+    decoder_layers = len(model.model.decoder.layers)
+    assert steps and rows[-2 * decoder_layers * len(steps) :] == [4 * sentences] * 2 * decoder_layers * len(steps)
