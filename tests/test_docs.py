@@ -100,7 +100,7 @@ def test_options_are_those_of_some_program():
     import training.push
     import training.score
     import vanilla_transformer.cli
-    from training.recipe.names import check_names
+    from training.recipe.names import find_faults_of_names
 
     modules = (training.augment, training.push, training.score, vanilla_transformer.cli)
     known = " ".join(parser_help(module.build_parser()) for module in modules)
@@ -110,7 +110,7 @@ def test_options_are_those_of_some_program():
     options -= LAUNCHERS | {"profile", "help_all"}
     fields = {name for name in options if f"--{name}" not in known and f"--{name.removeprefix('no-')}" not in known}
     assert {"init_from", "test_sets", "patience"} <= fields
-    check_names(fields)
+    assert find_faults_of_names(fields) == []
 
 
 def parser_help(parser):

@@ -307,6 +307,7 @@ def test_bf16_is_taken_where_the_gpu_computes_in_it(recipe, monkeypatch):
         ("preprocessing_num_workers: 0\n", [], "`preprocessing_num_workers` is 0"),
         ("1: 2\n", [], "holds no fields"),
         ("by_corpus_size: [{up_to: '2,000'}, {}]\n", [], "`by_corpus_size` must be a list of rows"),
+        ("by_corpus_size: [{up_to: true}, {}]\n", [], "`by_corpus_size` must be a list of rows"),
         ("by_corpus_size: [{up_to: 9, hold_out: 3}, {}]\n", [], "`by_corpus_size` has `hold_out`"),
         (
             "load_best_model_at_end: true\neval_strategy: steps\nsave_total_limit: 9\n",
@@ -317,7 +318,25 @@ def test_bf16_is_taken_where_the_gpu_computes_in_it(recipe, monkeypatch):
         ("by_corpus_size: [{up_to: 9}, {up_to: 5}, {}]\n", [], "`by_corpus_size` must be a list of rows"),
         ("by_corpus_size: [{up_to: 9}]\n", [], "`by_corpus_size` must be a list of rows"),
         ("by_corpus_size: [{up_to: 9, presett: tiny}, {}]\n", [], "no recipe field `presett`"),
-        ("", ["--max_steps", "3", "stray"], "stray"),
+        (
+            "",
+            ["--max_steps", "3", "stray"],
+            r"^`max_steps` is '3 stray': 2 words\. Give one, in quotes if it has spaces\.$",
+        ),
+        ("", ["--seed"], r"^`seed` has no value\. Give a whole number\.$"),
+        ("", ["--noam", "perhaps"], r"^`noam` is 'perhaps'\. Give true or false\.$"),
+        ("", ["--example", "-Hola"], r"^`example` is '-Hola', which begins with a dash\. Write --example=-Hola$"),
+        ("seed: x\n", [], r"^`seed` is 'x'\. Give a whole number\.$"),
+        ("seed: 2.5\n", [], r"^`seed` is 2\.5\. Give a whole number\.$"),
+        ("adam_beta1: {a: 1}\n", [], r"^`adam_beta1` is {'a': 1}\. Give a number\.$"),
+        ("source: {a: 1}\n", [], r"^`source` is {'a': 1}\. Give one value\.$"),
+        ("source: [a, b]\n", [], r"^`source` is \['a', 'b'\]\. Give one value\.$"),
+        ("fp16: 3.5\n", [], r"^`fp16` is 3\.5\. Give true or false\.$"),
+        ("save_strategy: often\n", [], r"^`save_strategy` is 'often'\. Choose one of: no, steps, epoch"),
+        ("config_overrides: {dropout: abc}\n", [], r"^`config_overrides` has `dropout` 'abc'\. Give a number\.$"),
+        ("config_overrides: {d_ff: 1.5}\n", [], r"^`config_overrides` has `d_ff` 1\.5\. Give a whole number\.$"),
+        ("config_overrides: {norm_first: 1}\n", [], r"has `norm_first` 1\. Give true or false\.$"),
+        ("config_overrides: {encoder_layers: true}\n", [], r"has `encoder_layers` True\. Give a whole number\.$"),
         ("- a\n", [], r"is not YAML|holds no fields"),
         ("a: [\n", [], "is not YAML"),
     ],
@@ -335,6 +354,40 @@ def test_all_faults_are_reported_at_once(recipe):
     assert [fault.split("`")[1] for fault in faults] == ["preset", "stride", "seed", "license", "warmup_steps"]
     with pytest.raises(RecipeError, match=r"(?s)no recipe field `pre_set`.*no recipe field `stepz`"):
         parse_recipe([recipe("pre_set: base\n"), "--stepz", "3"])
+
+
+def test_faults_of_all_kinds_are_reported_at_once(recipe):
+    content = (
+        "pre_set: base\noptim: adam\nseed: x\nstride: -1\nreplay: {sourc: a}\nneeds: [train_file, fileses]\n"
+        "by_corpus_size: [{up_to: 9, hold_out: 3}, {}]\nlabel_column: a\nconfig_overrides: {dropout: abc}\n"
+    )
+    with pytest.raises(RecipeError) as refused:
+        parse_recipe([recipe(content), "alone", "--max_steps", "3", "4", "--tokens_per_step", "0"])
+    first, *faults = str(refused.value).split("\n")
+    assert first == f"the recipe has {len(faults)} faults:"
+    assert [fault.strip() for fault in faults] == [
+        "'alone' belongs to no field. Write --field value after the recipe.",
+        "There is no recipe field `fileses`. `--help` lists all of them.",
+        "`optim` cannot be set in a recipe. Leave it out: the optimizer is always Adam, as in the paper.",
+        "There is no recipe field `pre_set`. Did you mean `preset`?",
+        "`by_corpus_size` has `hold_out`, which describes the corpus. Write it above the table.",
+        "`train_file` is missing, which this recipe needs. Give it on the command line: --train_file ...",
+        "`seed` is 'x'. Give a whole number.",
+        "`max_steps` is '3 4': 2 words. Give one, in quotes if it has spaces.",
+        "`replay` has `sourc`. Give some of: source, target, file, share, hold_out.",
+        "`stride` is -1. Give 0 or more, such as 128.",
+        "`tokens_per_step` is 0. Give at least 1.",
+        "`config_overrides` has `dropout` 'abc'. Give a number.",
+        "`label_column` has no effect in translation, only in text-classification. Leave it out.",
+    ]
+
+
+def test_a_fault_that_may_follow_from_another_is_left_for_later(recipe):
+    content = "patience: x\nload_best_model_at_end: true\neval_strategy: steps\nsave_total_limit: 9\n"
+    with pytest.raises(RecipeError, match=r"^`patience` is 'x'\. Give a whole number\.$"):
+        parse_recipe([recipe(content)])
+    parsed = parse_recipe([recipe("seed: x\n"), "--seed", "3"])  # the command line wins
+    assert parsed.training.seed == 3
 
 
 def test_a_recipe_does_not_change(recipe):

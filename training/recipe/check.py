@@ -4,9 +4,9 @@ from collections.abc import Callable, Set
 from pathlib import Path
 
 from training.recipe.fields import DataFields, ModelFields, TrainingFields
+from training.recipe.kinds import describe_remedy, is_of_kind
 from training.recipe.names import CONFIG_FIELDS
 from training.recipe.ranges import find_faults
-from training.recipe.refusal import refuse
 from vanilla_transformer import VanillaTransformerConfig
 from vanilla_transformer.errors import UserError
 from vanilla_transformer.model_card import check_language, check_license
@@ -15,18 +15,15 @@ from vanilla_transformer.model_card import check_language, check_license
 TOKENIZER_FIELDS = ("vocab_size", "min_frequency", "split_at_spaces")
 
 
-def check_values(
+def find_faults_of_values(
     model: ModelFields, data: DataFields, training: TrainingFields, chosen: Set[str], given: Set[str]
-) -> None:
+) -> list[str]:
     """
-    Refuse values that do not fit their fields or each other.
+    Find values that do not fit their fields or each other.
 
     Args:
         chosen: the fields that must have an effect.
         given: all fields that have a value.
-
-    Raises:
-        RecipeError: naming all of them.
     """
     faults = [*find_faults(model), *find_faults(data), *find_faults(training)]
     faults += find_faults_of_model(model, given)
@@ -35,13 +32,15 @@ def check_values(
     faults += find_faults_of_folders(model, training)
     if not any(name in fault for fault in faults for name in ("`patience`", "`average_checkpoints`")):
         faults += find_faults_of_checkpoints(training)
-    refuse(faults)
+    return faults
 
 
 def find_faults_of_model(model: ModelFields, given: Set[str]) -> list[str]:
     faults = []
     overrides = model.config_overrides if isinstance(model.config_overrides, dict) else {}
-    for name in overrides:
+    types = VanillaTransformerConfig.__annotations__
+    for name, value in overrides.items():
+        annotation = types.get(VanillaTransformerConfig.attribute_map.get(name, name))
         if name == "vocab_size":
             faults.append("`config_overrides` has `vocab_size`. It is a field of the recipe: write it beside.")
         elif name not in CONFIG_FIELDS:
@@ -49,9 +48,11 @@ def find_faults_of_model(model: ModelFields, given: Set[str]) -> list[str]:
             faults.append(f"`config_overrides` has `{name}`, but the configuration has no such field.{hint}")
         elif name in ("dropout", "label_smoothing") and getattr(model, name) is not None:
             faults.append(
-                f"`{name}` is {getattr(model, name)}, and {overrides[name]} in `config_overrides`. Leave it out "
+                f"`{name}` is {getattr(model, name)}, and {value} in `config_overrides`. Leave it out "
                 f"there, and give `{name}`."
             )
+        elif annotation is not None and not is_of_kind(value, annotation):
+            faults.append(f"`config_overrides` has `{name}` {value!r}. {describe_remedy(annotation)}.")
     for start in ("init_from", "tokenizer"):
         # The vocabulary of a model is compared with its own.
         names = [name for name in TOKENIZER_FIELDS if name in given and (start, name) != ("init_from", "vocab_size")]

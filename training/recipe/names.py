@@ -3,14 +3,13 @@
 import dataclasses
 import difflib
 import typing
+from collections.abc import Set
 from typing import TYPE_CHECKING
 
 from transformers import Seq2SeqTrainingArguments
 
 from training.recipe.fields import DataFields, ModelFields, TrainingFields
-from training.recipe.refusal import refuse
 from vanilla_transformer import VanillaTransformerConfig
-from vanilla_transformer.errors import RecipeError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -94,41 +93,37 @@ OtherFields = dataclasses.make_dataclass("OtherFields", find_other_fields(), fro
 FIELD_CLASSES: tuple["type[DataclassInstance]", ...] = (ModelFields, DataFields, TrainingFields, OtherFields)
 
 
-def check_names(given: set[str]) -> None:
-    """
-    Refuse fields that do not exist or that this program sets itself.
+def is_field(name: str) -> bool:
+    """Return whether a recipe may set a field of this name; `no_` before that of a switch turns it off."""
+    fields = {f.name for arguments in FIELD_CLASSES for f in dataclasses.fields(arguments)}
+    return name not in REPLACED and bool({name, name.removeprefix("no_")} & {*fields, "help", "help_all"})
 
-    Raises:
-        RecipeError: naming all of them.
-    """
+
+def find_faults_of_names(given: Set[str]) -> list[str]:
+    """Find fields that do not exist or that this program sets itself."""
     fields = {f.name for arguments in FIELD_CLASSES for f in dataclasses.fields(arguments)}
     faults = []
     for name in sorted(given):
         if name in REPLACED:
             faults.append(f"`{name}` cannot be set in a recipe. {REPLACED[name]}.")
-        elif not {name, name.removeprefix("no_")} & {*fields, "help", "help_all"}:
+        elif not is_field(name):
             close = difflib.get_close_matches(name, fields, n=1)
             hint = f" Did you mean `{close[0]}`?" if close else " `--help` lists all of them."
             if name in CONFIG_FIELDS:
                 hint = f" It is a field of the configuration: write `config_overrides: {{{name}: ...}}`."
             faults.append(f"There is no recipe field `{name}`.{hint}")
-    refuse(faults)
+    return faults
 
 
-def check_task(name: str, given: set[str]) -> None:
-    """
-    Refuse a task that does not exist, and fields that have no effect in it.
-
-    Raises:
-        RecipeError: naming all of them.
-    """
+def find_faults_of_task(name: str, given: Set[str]) -> list[str]:
+    """Find a task that does not exist, or fields that have no effect in it."""
     if name not in TASK_FIELDS:
         close = difflib.get_close_matches(name, TASK_FIELDS, n=1)
         hint = f"Did you mean {close[0]}?" if close else f"Choose one of: {', '.join(TASK_FIELDS)}."
-        raise RecipeError(f"`task` is {name!r}. {hint}")
+        return [f"`task` is {name!r}. {hint}"]
     of_some = {field for fields in TASK_FIELDS.values() for field in fields}
     faults = []
     for field in sorted(given & (of_some - TASK_FIELDS[name])):
         tasks = " and ".join(task for task in TASK_FIELDS if field in TASK_FIELDS[task])
         faults.append(f"`{field}` has no effect in {name}, only in {tasks}. Leave it out.")
-    refuse(faults)
+    return faults

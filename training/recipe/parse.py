@@ -11,24 +11,29 @@ that the command line has to give.
 import dataclasses
 import json
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import yaml
 from transformers import HfArgumentParser
 
 from training.recipe.augmentation import read_mapping, read_shares
-from training.recipe.check import TOKENIZER_FIELDS, check_values
-from training.recipe.corpus_size import ROW_NOTES, choose_row
+from training.recipe.check import TOKENIZER_FIELDS, find_faults_of_values
+from training.recipe.corpus_size import ROW_NOTES, choose_row, find_faults_of_table
 from training.recipe.fields import FREE_FIELDS, DataFields, ModelFields, TrainingFields
 from training.recipe.help import describe_fields
-from training.recipe.names import FIELD_CLASSES, check_names, check_task
+from training.recipe.kinds import find_fault_of_words, find_kinds
+from training.recipe.names import FIELD_CLASSES, find_faults_of_names, find_faults_of_task, is_field
 from training.recipe.ranges import Value
 from training.recipe.reading import read_yaml
+from training.recipe.refusal import leave_out_followers, refuse
 from training.recipe.replay import read_replay
 from training.recipe.sources import read_sources
-from vanilla_transformer.errors import RecipeError, UserError
+from vanilla_transformer.errors import RecipeError
+
+T = TypeVar("T")
 
 # Words that leave a field unset, as in YAML.
 NULLS = ("null", "Null", "NULL", "~", "")
@@ -87,16 +92,19 @@ class Settings:
 
     Attributes:
         values: of the file and the row.
-        words: of the command line.
-        on_command_line: the names of its fields.
+        words: of each option of the command line, its own first.
         has_table, row: as in `Recipe`.
     """
 
     values: Mapping[str, Value]
-    words: tuple[str, ...]
-    on_command_line: frozenset[str]
+    words: Mapping[str, tuple[str, ...]]
     has_table: bool
     row: Mapping[str, Value]
+
+    @property
+    def on_command_line(self) -> frozenset[str]:
+        """The names of the fields that the command line sets."""
+        return frozenset(self.words)
 
     @property
     def given(self) -> frozenset[str]:
@@ -119,31 +127,45 @@ def parse_recipe(arguments: list[str], pairs: int | None = None) -> Recipe:
     if {"-h", "--help"} & set(arguments):
         print(describe_fields())
         raise SystemExit(0)
-    settings = merge(["--help" if word == "--help_all" else word for word in arguments], pairs)
-    model, data, training, others = read_fields(settings)
+    settings, faults = merge(["--help" if word == "--help_all" else word for word in arguments], pairs)
+    fields, others, wrong = read_fields(settings)
+    model, data, training = fields
+    faults += wrong
     if training.average_checkpoints is None:
         training = dataclasses.replace(training, average_checkpoints=20 if model.preset == "big" else 5)
     # Where the command line chooses another schedule than the recipe, the recipe's fields for its own are idle.
     chosen = settings.on_command_line if {"noam", "no_noam"} & settings.on_command_line else settings.given
-    check_values(model, data, training, chosen, settings.given)
-    check_task(model.task, set(settings.given))
+    found = find_faults_of_values(model, data, training, chosen, settings.given)
+    faults += leave_out_followers(found, faults)
+    faults += leave_out_followers(find_faults_of_task(model.task, settings.given), faults)
+    refuse(faults)
     return Recipe(model, data, training, vars(others), settings.given, settings.has_table, settings.row)
 
 
-def merge(arguments: list[str], pairs: int | None) -> Settings:
-    """Read the file, choose the row of its table, and let the command line win."""
+def merge(arguments: list[str], pairs: int | None) -> tuple[Settings, list[str]]:
+    """
+    Read the file, choose the row of its table, and let the command line win.
+
+    Returns:
+        `tuple[Settings, list[str]]`: the settings of fields that exist, and what is wrong with the others.
+    """
     settings: dict[str, Value] = {}
     if arguments and not arguments[0].startswith("-"):
         settings = read_recipe(Path(arguments[0]))
         arguments = arguments[1:]
     table, needs = settings.pop("by_corpus_size", None), settings.pop("needs", None) or []
     needed = [str(name) for name in needs] if isinstance(needs, list) else [str(needs)]
-    row = choose_row(table, pairs) if table is not None else {}
     options = group_words(arguments)
+    stray = options.pop("", [])
+    faults = [f"{word!r} belongs to no field. Write --field value after the recipe." for word in stray]
+    faults += find_faults_of_names({*settings, *options, *needed})
+    faults += find_faults_of_table(table) if table is not None else []
+    row = choose_row(table, pairs) if table is not None and not find_faults_of_table(table) else {}
+    settings = {name: value for name, value in settings.items() if is_field(name)}
+    options = {name: words for name, words in options.items() if is_field(name)}
+
     unset = {name for name, words in options.items() if is_null(words)}
-    check_names(unset | {name for name, value in settings.items() if value is None})
-    on_command_line = set(options) - unset - {""}
-    arguments = [word for name, words in options.items() if name not in unset for word in words]
+    on_command_line = set(options) - unset
     giving_way = unset | {other for name in on_command_line for other in GIVE_WAY.get(name, ())}
     giving_way |= {other for name in unset for other in UNSET_WITH.get(name, ())}
     row = {name: value for name, value in row.items() if name not in {*settings, *giving_way}}
@@ -158,49 +180,73 @@ def merge(arguments: list[str], pairs: int | None) -> Settings:
     row = {name: value for name, value in row.items() if name not in {*on_command_line, *from_model}}
     fields = {name: value for name, value in row.items() if name not in ROW_NOTES and value is not None}
     given = {*fields, *settings, *on_command_line}
-    check_names({*given, *needed})
     for name in needed:
-        if name not in given:
-            raise RecipeError(
-                f"`{name}` is missing, which this recipe needs. Give it on the command line: --{name} ..."
-            )
-
-    return Settings({**fields, **settings}, tuple(arguments), frozenset(on_command_line), table is not None, row)
+        if is_field(name) and name not in given:
+            faults.append(f"`{name}` is missing, which this recipe needs. Give it on the command line: --{name} ...")
+    words = {name: tuple(each) for name, each in options.items() if name in on_command_line}
+    return Settings({**fields, **settings}, words, table is not None, row), faults
 
 
-def read_fields(settings: Settings) -> tuple[ModelFields, DataFields, TrainingFields, object]:
-    """Give every value the type of its field."""
-    fields = (field for arguments in FIELD_CLASSES for field in dataclasses.fields(arguments))
-    boolean = {field.name for field in fields if bool in (field.type, *typing.get_args(field.type))}
-    boolean |= {"resume_from_checkpoint", "early_stopping"}  # which have true and false beside other words
-    words: list[str] = []
-    for name, value in settings.values.items():
-        if value is False and name not in boolean:
-            value = "no"  # as it was written: YAML takes it for false
-        if isinstance(value, list) and not any(isinstance(each, dict) for each in value):
-            words += [f"--{name}", *map(str, value)]
-        else:  # in one word: it may begin with a dash
-            words.append(f"--{name}={json.dumps(value) if isinstance(value, dict | list) else value}")
+def read_fields(settings: Settings) -> tuple[tuple[ModelFields, DataFields, TrainingFields], object, list[str]]:
+    """
+    Give every value the type of its field.
+
+    Returns:
+        `tuple`: the fields of this program, those of transformers, and what is wrong with values that are left out.
+    """
     parser = HfArgumentParser(
         FIELD_CLASSES,  # type: ignore[arg-type]
         prog="python -m training.train",
         usage="%(prog)s RECIPE.yaml [--field value ...]",
+        exit_on_error=False,
     )
-    try:
-        model, data, training, others = parser.parse_args_into_dataclasses([*words, *settings.words])
-    except UserError:
-        raise
-    except ValueError as error:  # of words that belong to no field
-        raise RecipeError(str(error)) from error
-    overrides = read_mapping(model.config_overrides, "config_overrides", "{norm_first: true}")
+    if "help" in settings.on_command_line:
+        parser.parse_args(["--help"])
+    types = {name: kind for part in FIELD_CLASSES for name, kind in typing.get_type_hints(part).items()}
+    words, faults = [], []
+    for name, value in settings.values.items():
+        if name in settings.on_command_line:
+            continue
+        written = write_words(name, value, types[name])
+        fault = find_fault_of_words(parser, written, types[name], value)
+        words += written if fault is None else []
+        faults += [] if fault is None else [fault]
+    for name, given in settings.words.items():
+        fault = find_fault_of_words(parser, list(given), types[name.removeprefix("no_")], None)
+        words += given if fault is None else []
+        faults += [] if fault is None else [fault]
+    model, data, training, others = parser.parse_args_into_dataclasses(words)
+
+    def read(reader: Callable[..., T], value: Value, *more: str) -> T | None:
+        try:
+            return reader(value, *more)
+        except RecipeError as error:
+            faults.append(str(error))
+            return None
+
+    overrides = read(read_mapping, model.config_overrides, "config_overrides", "{norm_first: true}")
     stop = training.early_stopping and training.early_stopping.lower()  # "True" of YAML's true
-    sets = read_mapping(data.test_sets, "test_sets", "{news: [news.en, news.de]}")
-    return (
+    sets = read(read_mapping, data.test_sets, "test_sets", "{news: [news.en, news.de]}")
+    replay, sources = read(read_replay, data.replay), read(read_sources, data.sources)
+    shares = read(read_shares, training.augmentation)
+    fields = (
         dataclasses.replace(model, config_overrides=overrides),
-        dataclasses.replace(data, test_sets=sets, replay=read_replay(data.replay), sources=read_sources(data.sources)),
-        dataclasses.replace(training, augmentation=read_shares(training.augmentation), early_stopping=stop),
-        others,
+        dataclasses.replace(data, test_sets=sets, replay=replay, sources=sources),
+        dataclasses.replace(training, augmentation=shares, early_stopping=stop),
     )
+    return fields, others, faults
+
+
+def write_words(name: str, value: Value, annotation: object) -> list[str]:
+    """Write a value of a file as on the command line."""
+    # `early_stopping` and `resume_from_checkpoint` have true and false beside other words.
+    is_switch = bool in find_kinds(annotation) or name in ("resume_from_checkpoint", "early_stopping")
+    if value is False and not is_switch:
+        value = "no"  # as it was written: YAML takes it for false
+    if isinstance(value, list) and not any(isinstance(each, dict) for each in value):
+        return [f"--{name}", *map(str, value)]
+    # In one word: it may begin with a dash.
+    return [f"--{name}={json.dumps(value) if isinstance(value, dict | list) else value}"]
 
 
 def group_words(arguments: list[str]) -> dict[str, list[str]]:
