@@ -273,6 +273,11 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
         kwargs.pop("weight_precision", None)
         if precision is not None:
             self._check_weight_precision(precision)
+        penalty_type = self._requested(generation_config, kwargs, "length_penalty_type")
+        if penalty_type is None:
+            penalty_type = getattr(self.generation_config, "length_penalty_type", None)
+        if penalty_type not in (None, *LENGTH_PENALTY_TYPES):
+            raise ValueError(f"`length_penalty_type` is {penalty_type!r}. Choose one of: {LENGTH_PENALTY_TYPES}.")
         offset = self._requested(generation_config, kwargs, "source_length_offset")
         if offset is None:
             offset = getattr(self.generation_config, "source_length_offset", None)
@@ -419,8 +424,6 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
         **kwargs: Any,
     ) -> Generated:
         penalty_type = getattr(generation_config, "length_penalty_type", None) or "power"
-        if penalty_type not in LENGTH_PENALTY_TYPES:
-            raise ValueError(f"`length_penalty_type` is {penalty_type!r}. Choose one of: {LENGTH_PENALTY_TYPES}.")
         beams, is_recorded = generation_config.num_beams, generation_config.return_dict_in_generate
         vocab_size = self.config.target_vocab_size
         request = build_request(

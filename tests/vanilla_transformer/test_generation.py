@@ -278,8 +278,9 @@ def test_a_left_padded_prefix_equals_the_prefix_by_itself(model, inputs, cache):
 
 
 def test_an_unknown_penalty_is_refused(model, inputs):
-    with pytest.raises(ValueError, match="`length_penalty_type` is 'wu'"):
-        model.generate(**inputs, length_penalty_type="wu")
+    for beams in (4, 1):
+        with pytest.raises(ValueError, match="`length_penalty_type` is 'wu'"):
+            model.generate(**inputs, length_penalty_type="wu", num_beams=beams)
 
 
 def test_generation_settings_survive_saving(model, inputs, tmp_path):
