@@ -1,9 +1,14 @@
 """Errors that are meant for the user: one line that names the field, file or option, its value and the remedy."""
 
+import errno
 import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+# What a system says of a call that is wrong by itself, and not of the file, disk or network that it is for.
+WRONG_CALLS = frozenset({errno.EBADF, errno.ECHILD, errno.EFAULT, errno.EINVAL, errno.ENOTTY, errno.ESRCH})
 
 
 class UserError(ValueError):
@@ -80,8 +85,7 @@ def run_command(command: Callable[[], int], interrupted: str = "interrupted") ->
     """
     Run a command and return its exit status: 2 after a line on a user's error, 130 after Ctrl-C.
 
-    An `OSError` is what the machine says of a file, a disk or the network, and a line too. All other exceptions are
-    bugs and pass.
+    What the machine says of a file, a disk or the network is a line too. All other exceptions are bugs and pass.
 
     Args:
         interrupted: the line to print after Ctrl-C.
@@ -89,8 +93,17 @@ def run_command(command: Callable[[], int], interrupted: str = "interrupted") ->
     try:
         return command()
     except (UserError, OSError) as error:
+        if isinstance(error, OSError) and is_bug(error):
+            raise
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)
         return 130
+
+
+def is_bug(error: OSError) -> bool:
+    """Return whether a wrong call or a missing file of this package, which no user can mend, caused an error."""
+    if isinstance(error.filename, str):
+        return Path(__file__).parent in Path(error.filename).absolute().parents
+    return error.errno in WRONG_CALLS

@@ -1,4 +1,5 @@
 import pickle
+from pathlib import Path
 
 import pytest
 
@@ -27,12 +28,29 @@ def test_an_endless_word_is_cut_and_others_are_not():
     assert str(pickle.loads(pickle.dumps(UserError("as it is")))) == "as it is"
 
 
-def test_an_error_of_the_machine_is_one_line(capsys):
-    assert run_command(fail(FileNotFoundError(2, "No such file or directory", "x"))) == 2
-    assert capsys.readouterr().err == "error: [Errno 2] No such file or directory: 'x'\n"
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "x"), "[Errno 2] No such file or directory: 'x'"),
+        (OSError(22, "Invalid argument", "a?b"), "[Errno 22] Invalid argument: 'a?b'"),  # a name on Windows
+        (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
+        (ConnectionResetError(104, "Connection reset by peer"), "[Errno 104] Connection reset by peer"),
+        (OSError("USER/NAME is not a valid model identifier"), "USER/NAME is not a valid model identifier"),
+    ],
+)
+def test_an_error_of_the_machine_is_one_line(error, line, capsys):
+    assert run_command(fail(error)) == 2
+    assert capsys.readouterr().err == f"error: {line}\n"
 
 
-@pytest.mark.parametrize("bug", [ValueError("shapes"), KeyError("x"), RuntimeError("x"), AssertionError()])
+BUGS = [
+    *(ValueError("shapes"), KeyError("x"), RuntimeError("x"), AssertionError()),
+    *(OSError(9, "Bad file descriptor"), ChildProcessError(10, "No child processes"), OSError(22, "Invalid argument")),
+    FileNotFoundError(2, "No such file or directory", str(Path(errors.__file__).with_name("absent.json"))),
+]
+
+
+@pytest.mark.parametrize("bug", BUGS)
 def test_a_bug_keeps_its_traceback(bug):
     with pytest.raises(type(bug)):
         run_command(fail(bug))
