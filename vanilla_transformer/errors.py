@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# What a system says of a call that is wrong by itself, and not of the file, disk or network that it is for.
+# Errors of a system about a call that is wrong by itself, and not about the file, disk or network that it is for.
 WRONG_CALLS = frozenset({errno.EBADF, errno.ECHILD, errno.EFAULT, errno.EINVAL, errno.ENOTTY, errno.ESRCH})
 
 
@@ -85,7 +85,7 @@ def run_command(command: Callable[[], int], interrupted: str = "interrupted") ->
     """
     Run a command and return its exit status: 2 after a line on a user's error, 130 after Ctrl-C.
 
-    What the machine says of a file, a disk or the network is a line too. All other exceptions are bugs and pass.
+    An error of the machine about a file, a disk or the network is a line too. All other exceptions are bugs and pass.
 
     Args:
         interrupted: the line to print after Ctrl-C.
