@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
+from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from training.data.cache import keep, name_content
@@ -123,11 +123,19 @@ def build_model(recipe: Recipe, task: Task[T], args: TrainingArguments, text: T,
 
 @contextmanager
 def faults_of_configuration() -> Iterator[None]:
-    """Raise what a configuration says of its values as a `RecipeError`; the cause says it without a frame around."""
+    """
+    Raise what a configuration says of its values as a `RecipeError`; the cause says it without a frame around.
+
+    Other errors, also those of code that checks, are bugs and pass.
+    """
     try:
         yield
-    except (StrictDataclassError, ValueError) as error:
-        raise RecipeError(str(error.__cause__ or error)) from error
+    except StrictDataclassFieldValidationError as error:
+        raise RecipeError(str(error.__cause__)) from error
+    except StrictDataclassClassValidationError as error:
+        if not isinstance(error.__cause__, ValueError):
+            raise
+        raise RecipeError(str(error.__cause__)) from error
 
 
 def translate_once(start: Start, args: TrainingArguments, lines: list[str]) -> list[str]:
@@ -222,7 +230,7 @@ def check_initial_model(
     """
     arguments, changes = recipe.model, recipe.model.config_fields()
     with faults_of_configuration():
-        model.config.validate_architecture()
+        model.config.validate()  # which calls `validate_architecture`
     fixed = {name: value for name, value in changes.items() if name not in FREE_FIELDS}
     if "preset" in recipe.given:
         preset = VanillaTransformerConfig.from_preset(arguments.preset)
