@@ -2,10 +2,13 @@
 
 import dataclasses
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import GenerationConfig
 
 from .configuration_vanilla_transformer import Named, VanillaTransformerConfig
@@ -13,6 +16,8 @@ from .errors import ModelFolderError
 from .text import read_json
 
 FACTS_OF_EXPORT = "vanilla_transformer.json"
+# What transformers raises of entries that do not fit: its checks, and what comes of using them unchecked.
+LIBRARY_ERRORS = (StrictDataclassError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError)
 # The engine that runs what `export --to` writes under each name.
 ENGINES_OF_FORMATS = {"ctranslate2": "ctranslate2", "onnx": "onnxruntime"}
 
@@ -64,20 +69,28 @@ def read_exported(folder: Path) -> Exported | None:
     file = folder / FACTS_OF_EXPORT
     if not file.is_file():
         return None
-    try:
+    with damage_of(file, (ValueError, TypeError)):
         found = Exported(**read_json(file))
         check_types(found)
+    with damage_of(file, LIBRARY_ERRORS):
         found.model_config()
         found.settings()
-    except Exception as error:  # a damaged entry can make transformers raise anything
-        said = str(error).strip().partition("\n")[0].removesuffix(".")
-        raise ModelFolderError(f"{file} is damaged: {said}. Copy the folder again, or export it anew.") from error
     if found.format not in ENGINES_OF_FORMATS:
         raise ModelFolderError(
             f"`format` in {file} must be one of {', '.join(ENGINES_OF_FORMATS)}, but is {found.format!r}. Update "
             "vanilla_transformer."
         )
     return found
+
+
+@contextmanager
+def damage_of(file: Path, kinds: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Raise errors of those kinds, to which the content of a file leads, as a `ModelFolderError`; others are bugs."""
+    try:
+        yield
+    except kinds as error:
+        said = str(error).strip().partition("\n")[0].removesuffix(".")
+        raise ModelFolderError(f"{file} is damaged: {said}. Copy the folder again, or export it anew.") from error
 
 
 def check_types(found: Exported) -> None:
