@@ -16,7 +16,7 @@ from .errors import ModelFolderError
 from .text import read_json
 
 FACTS_OF_EXPORT = "vanilla_transformer.json"
-# What transformers raises of entries that do not fit: its checks, and what comes of using them unchecked.
+# Errors of transformers about entries that do not fit: of its checks, and of their use without a check.
 LIBRARY_ERRORS = (StrictDataclassError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError)
 # The engine that runs what `export --to` writes under each name.
 ENGINES_OF_FORMATS = {"ctranslate2": "ctranslate2", "onnx": "onnxruntime"}

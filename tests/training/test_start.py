@@ -1,4 +1,4 @@
-"""What a configuration says of its values, and what is a bug."""
+"""Faults of a configuration are told in one line; bugs keep their traceback."""
 
 import pytest
 from huggingface_hub.errors import StrictDataclassClassValidationError
