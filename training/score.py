@@ -106,7 +106,9 @@ def check_texts(options: argparse.Namespace) -> None:
     names = names_of_rows(options)
     for name in names:
         if not name or Path(name).name != name:
-            raise RecipeError(f"--name has {name!r}, but becomes the name of a file. Leave out folders.")
+            raise RecipeError(
+                f"--name must be the name of a file without a folder, but is {name!r}. Give another one."
+            )
     if repeated := {name for name in names if names.count(name) > 1}:
         kind = "systems" if compares_systems(options) else "texts"
         raise RecipeError(f"Two {kind} are named {sorted(repeated)[0]!r}. Tell them apart with --name.")
@@ -283,7 +285,7 @@ def check_model_options(options: argparse.Namespace, *length_penalties: float) -
             raise RecipeError(f"--{name} is {value}. Give at least 1.")
     for alpha in length_penalties:
         if not math.isfinite(alpha):
-            raise RecipeError(f"A length penalty must be finite, but is {alpha}. Give a number, such as 0.6.")
+            raise RecipeError(f"--length_penalty must be finite, but is {alpha}. Give a number, such as 0.6.")
 
 
 def build_parser() -> argparse.ArgumentParser:

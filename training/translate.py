@@ -132,7 +132,9 @@ def measure_text(path: str) -> tuple[int, str]:
                 summary.update(block)
                 lines += block.count(b"\n")
                 last = block[-1:]
-    except (OSError, EOFError, zlib.error) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise TextError(f"{path} cannot be unpacked: {error}. Check that it is complete, and made by gzip.") from error
+    except OSError as error:
         raise TextError(f"{path} cannot be read: {error}. Check its path and permissions.") from error
     lines += last != b"\n"
     if not lines:

@@ -149,6 +149,15 @@ def test_a_shipped_recipe_can_be_run_without_patience(name, tmp_path):
         parse_recipe([*arguments, "--init_from", "x", "--save_total_limit", "9"], pairs=10)
 
 
+def test_small_numbers_need_no_dot_and_lists_stay(recipe):
+    """PyYAML takes 1e-6 for a string, and JSON writes it without a dot."""
+    for text in ("1e-6", "1.0e-6", "0.000001"):
+        parsed = parse_recipe([recipe(f"config_overrides: {{layer_norm_eps: {text}, eos_token_id: [2, 3]}}\n")])
+        assert parsed.model.config_overrides == {"layer_norm_eps": 1e-6, "eos_token_id": [2, 3]}
+    parsed = parse_recipe([recipe("adam_epsilon: 1e-8\n"), "--config_overrides", "{layer_norm_eps: 1e-5}"])
+    assert parsed.training.adam_epsilon == 1e-8 and parsed.model.config_overrides == {"layer_norm_eps": 1e-5}
+
+
 def test_null_unsets_what_a_table_or_an_earlier_word_says_and_no_more(recipe):
     assert parse_recipe([recipe(TABLE), "--dropout", "null"], pairs=11).model.dropout is None
     assert parse_recipe([recipe(TABLE + "dropout: null\n")], pairs=11).model.dropout is None
@@ -334,6 +343,7 @@ def test_bf16_is_taken_where_the_gpu_computes_in_it(recipe, monkeypatch):
         ("fp16: 3.5\n", [], r"^`fp16` is 3\.5\. Give true or false\.$"),
         ("save_strategy: often\n", [], r"^`save_strategy` is 'often'\. Choose one of: no, steps, epoch"),
         ("config_overrides: {dropout: abc}\n", [], r"^`config_overrides` has `dropout` 'abc'\. Give a number\.$"),
+        ("config_overrides: {layer_norm_eps: small}\n", [], r"has `layer_norm_eps` 'small'\. Give a number\.$"),
         ("config_overrides: {d_ff: 1.5}\n", [], r"^`config_overrides` has `d_ff` 1\.5\. Give a whole number\.$"),
         ("config_overrides: {norm_first: 1}\n", [], r"has `norm_first` 1\. Give true or false\.$"),
         ("config_overrides: {encoder_layers: true}\n", [], r"has `encoder_layers` True\. Give a whole number\.$"),
@@ -367,7 +377,7 @@ def test_faults_of_all_kinds_are_reported_at_once(recipe):
     assert first == f"the recipe has {len(faults)} faults:"
     assert [fault.strip() for fault in faults] == [
         "'alone' belongs to no field. Write --field value after the recipe.",
-        "There is no recipe field `fileses`. `--help` lists all of them.",
+        "There is no recipe field `fileses`. `--help_all` lists all of them.",
         "`optim` cannot be set in a recipe. Leave it out: the optimizer is always Adam, as in the paper.",
         "There is no recipe field `pre_set`. Did you mean `preset`?",
         "`by_corpus_size` has `hold_out`, which describes the corpus. Write it above the table.",

@@ -36,7 +36,7 @@ def test_the_last_steps_have_falling_parts_of_the_formula():
         rates.append(optimizer.param_groups[0]["lr"] / noam_learning_rate(len(rates) + 1, 512, 4))
         optimizer.step()
         schedule.step()
-    assert rates == pytest.approx([1, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0])
+    assert rates == pytest.approx([1, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2, 0])
 
 
 @pytest.mark.parametrize(("decay_steps", "counted"), [(0, 0), (0.25, 25), (30, 30), (500, 100)])

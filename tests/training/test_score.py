@@ -280,7 +280,10 @@ def test_models_are_compared_on_one_text(texts, model_folder, capsys):
         (["--hypothesis", "missing.es", "--reference", "a.es"], "missing.es cannot be read"),
         (["--hypothesis", "a.es", "--reference", "a.es", "--compounds"], "`target_lang` is None. Choose one of: as,"),
         (["--hypothesis", "a.es", "--reference", "a.es", "--samples", "7"], "--samples is 7. Give at least 40"),
-        (["--hypothesis", "a.es", "--reference", "a.es", "--name", "../a"], "--name has '../a'"),
+        (
+            ["--hypothesis", "a.es", "--reference", "a.es", "--name", "../a"],
+            "--name must be the name of a file without a folder, but is '../a'",
+        ),
         (["--hypothesis", "a.es", "--reference", "a.es", "--num_beams", "2"], "--num_beams has no effect"),
         (["--hypothesis", "a.es", "--reference", "a.es", "--length_penalty", "0"], "--length_penalty has no effect"),
         (["--hypothesis", "a.es", "--reference", "a.es", "--early_stopping", "false"], "--early_stopping has no effe"),

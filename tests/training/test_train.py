@@ -237,10 +237,10 @@ def test_fine_tuning_starts_where_the_model_is(recipe, run_until, tmp_path, caps
     assert same[0] == same[1]
 
     for arguments, named in (
-        (["--preset", "base"], "`preset` base says 6"),
-        (["--vocab_size", "999"], "`vocab_size` 300, but the recipe sets 999"),
+        (["--preset", "base"], "but `preset` base has 6"),
+        (["--vocab_size", "999"], "`vocab_size` 300, but the recipe has 999"),
         (["--tokenizer", str(tmp_path / "run")], "beside `init_from`"),
-        (["--config_overrides", "{norm_first: true}"], "`norm_first` False, but the recipe sets True"),
+        (["--config_overrides", "{norm_first: true}"], "`norm_first` False, but the recipe has True"),
     ):
         assert main([str(recipe), "--output_dir", str(tmp_path / "refused"), *arguments]) == 2
         assert named in capsys.readouterr().err

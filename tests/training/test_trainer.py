@@ -60,7 +60,7 @@ def plain_arguments(tmp_path, **settings) -> Seq2SeqTrainingArguments:
 
 
 @pytest.mark.parametrize(
-    ("decay_steps", "parts"), [(0, (1, 1, 1, 1)), (0.5, (1, 1, 1, 0.5)), (3, (1, 1, 2 / 3, 1 / 3))]
+    ("decay_steps", "parts"), [(0, (1, 1, 1, 1)), (0.5, (1, 1, 2 / 3, 1 / 3)), (3, (1, 0.75, 0.5, 0.25))]
 )
 def test_every_step_has_the_papers_learning_rate(small_model, tokenizer, dataset, tmp_path, decay_steps, parts):
     """Or, where the recipe asks for an end, a part of it."""

@@ -27,13 +27,13 @@ def noam_schedule(
     """
     A scheduler that sets the learning rate of every step to the paper's, for an optimizer that is built with rate 1.
 
-    The last `decay_steps` of all `total` steps, if any, have a falling part of it: all of it in the first of them, and
-    one `decay_steps`-th in the last. transformers' `inverse_sqrt` is the paper's schedule one step late: its first
-    step has the rate 0.
+    The last `decay_steps` of all `total` steps, if any, have a falling part of it, which would be 0 one step after the
+    last one: of 3 steps 3/4, 2/4 and 1/4. transformers' `inverse_sqrt` is the paper's schedule one step late: its
+    first step has the rate 0.
     """
 
     def rate(done: int) -> float:  # the scheduler counts the steps that are done, the paper the one to do
-        part = min(1.0, max(0, total - done) / decay_steps) if decay_steps else 1.0
+        part = min(1.0, max(0, total - done) / (decay_steps + 1)) if decay_steps else 1.0
         return part * noam_learning_rate(done + 1, hidden_size, warmup_steps, scale)
 
     return LambdaLR(optimizer, rate)

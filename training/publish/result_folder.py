@@ -20,6 +20,7 @@ from training.engine.optimization import count_decay_steps
 from training.engine.task import Task
 from training.engine.trainer import VanillaTransformerTrainer
 from training.log import logger
+from training.recipe.fields import TrainingFields
 from training.recipe.parse import Recipe
 from training.recipe.resolve import base_facts
 from training.tasks.robustness import table
@@ -116,7 +117,7 @@ def describe_run(
         tokens_per_step=training.tokens_per_step,
         warmup_steps=int(args.warmup_steps) if training.noam else None,
         noam_scale=training.noam_scale,
-        decay_steps=count_decay_steps(training.decay_steps, state.max_steps) if training.noam else 0,
+        decay_steps=find_decay_steps(training, state),
         seed=args.seed,
         averaged=None if choice is None else choice.averaged,
         new_share=None if choice is None else choice.new_share,
@@ -132,6 +133,12 @@ def describe_run(
         example=example,
         results=results,
     )
+
+
+def find_decay_steps(training: TrainingFields, state: TrainerState) -> int:
+    """Return the number of last steps with a falling learning rate; 0 for a run that ended before all its steps."""
+    has_end = training.noam and state.global_step >= state.max_steps
+    return count_decay_steps(training.decay_steps, state.max_steps) if has_end else 0
 
 
 def describe_progress(

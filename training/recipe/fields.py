@@ -298,7 +298,8 @@ class TrainingFields:
     noam_scale: Annotated[float, more_than(0)] = setting(1.0, "Factor on the paper's learning rates.")
     warmup_steps: float = setting(4000, "Steps of rising learning rate (§5.3).")
     decay_steps: Annotated[float, zero_or_more()] = setting(
-        0, "Last steps, or below 1 the share of all steps, in which the paper's learning rate falls to 0 in a line."
+        0,
+        "Last steps, or below 1 the share of all steps, in which a falling factor takes the paper's schedule to 0.",
     )
     learning_rate: Annotated[float, zero_or_more()] = setting(5e-5, "With `noam: false`: the highest learning rate.")
     lr_scheduler_type: str = setting("linear", "With `noam: false`: a schedule of transformers, such as cosine.")

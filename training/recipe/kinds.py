@@ -29,7 +29,8 @@ def describe_remedy(annotation: object) -> str:
 
 def is_of_kind(value: Value, annotation: object) -> bool:
     """Return whether a value is of a simple type, or of one of several; true and false are not numbers."""
-    kinds = tuple(kind for kind in find_kinds(annotation) if isinstance(kind, type))
+    origins = (typing.get_origin(kind) or kind for kind in find_kinds(annotation))
+    kinds = tuple(kind for kind in origins if isinstance(kind, type))
     return isinstance(value, kinds) and (not isinstance(value, bool) or bool in kinds)
 
 

@@ -108,7 +108,7 @@ def find_faults_of_names(given: Set[str]) -> list[str]:
             faults.append(f"`{name}` cannot be set in a recipe. {REPLACED[name]}.")
         elif not is_field(name):
             close = difflib.get_close_matches(name, fields, n=1)
-            hint = f" Did you mean `{close[0]}`?" if close else " `--help` lists all of them."
+            hint = f" Did you mean `{close[0]}`?" if close else " `--help_all` lists all of them."
             if name in CONFIG_FIELDS:
                 hint = f" It is a field of the configuration: write `config_overrides: {{{name}: ...}}`."
             faults.append(f"There is no recipe field `{name}`.{hint}")

@@ -1,5 +1,6 @@
 """YAML as a recipe has it: plain values, of limited size and depth; nothing is run, and no field is given twice."""
 
+import re
 from typing import Any
 
 import yaml
@@ -32,6 +33,12 @@ class RecipeLoader(yaml.SafeLoader):
             if names.count(name) > 1:
                 raise yaml.constructor.ConstructorError(None, None, f"`{name}` is given twice", node.start_mark)
         return super().construct_mapping(node, deep)
+
+
+# PyYAML takes 1e-6 for a string: its numbers need a dot. transformers' own fields have such numbers.
+RecipeLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(?:\.\d*)?[eE][-+]?\d+\Z"), list("-+0123456789")
+)
 
 
 def read_yaml(text: str) -> Any:

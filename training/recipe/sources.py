@@ -6,6 +6,7 @@ import yaml
 
 from training.recipe.fields import TextSource
 from training.recipe.ranges import Value
+from training.recipe.reading import read_yaml
 from vanilla_transformer.errors import RecipeError
 
 EXAMPLE = "[{source: a.en, target: a.de, weight: 2}, {file: b.parquet}]"
@@ -22,7 +23,7 @@ def read_sources(value: Value) -> list[dict[str, Value]]:
     sources: Value = value or []
     if isinstance(sources, str):
         try:
-            sources = yaml.safe_load(sources)
+            sources = read_yaml(sources)
         except yaml.YAMLError:
             sources = None
     texts = [each for each in sources if isinstance(each, dict)] if isinstance(sources, list) else []

@@ -41,6 +41,7 @@ from vanilla_transformer.errors import RecipeError
 from vanilla_transformer.pipeline_vanilla_transformer import (
     VanillaTransformerTranslationPipeline,
     into_sentences,
+    letter_case,
 )
 from vanilla_transformer.scores import Robustness, Score, SplitScores
 
@@ -48,8 +49,7 @@ TYPED = 500  # pairs, at most, that are scored as people type them
 MEASURED_ROWS = 10_000  # of the training text, in memory at once
 LOOKED_AT = 2_000  # sources, at most, in which sentences are counted
 SINGLE = 0.95  # of them that are one sentence: the model then knows single sentences only
-# Of the words within them: more have a capital where nouns have one (0.31 in German news, 0.10 in English news).
-CAPITALS = 0.2
+CAPITALS = 0.2  # of the words within them: more have a capital where nouns have one, as in German
 
 
 class PairRow(Row):
@@ -312,8 +312,10 @@ class Translation(Task[ParallelText]):
         shown = text.sources[:: 1 + len(text) // LOOKED_AT]
         single = sum(len(into_sentences(line)) == 1 for line in shown)
         settings.split_sentences = single >= SINGLE * len(shown)
-        words = [word for line in shown for word in WORD.findall(line)[1:]]
-        settings.protect_names = sum(word[0].isupper() for word in words) <= CAPITALS * len(words)
+        sentences = (sentence for line in shown for sentence, _ in into_sentences(line))
+        words = [word for each in sentences if letter_case(each) is None for word in WORD.findall(each)[1:]]
+        capitals = sum(word[0].isupper() and word.partition("'")[0] != "I" for word in words)
+        settings.protect_names = capitals <= CAPITALS * len(words)
         for name, share in (("protect_copies", "copies"), ("restore_case", "lower")):
             known = getattr(settings, name, False)  # by the model that training starts from
             setattr(settings, name, known or self.training.augmentation_shares.get(share, 0) > 0)

@@ -43,6 +43,8 @@ def test_doubtful_text_is_told_and_does_not_stop_a_run(recipe, capsys):
     [
         (["The dog sleeps in the house.", "Ana is here."], True, True),
         (["The dog sleeps. The cat sleeps too.", "She went home."], False, True),
+        (["I came. He saw. We won.", "I think I know what I want, I said. Tom sleeps."], False, True),
+        (["Dogs And Cats", "Tea And Coffee", "The dog sleeps."], True, True),
         (["Der Hund schläft in dem Haus.", "Die Frau liest ein Buch."], True, False),
     ],
 )
