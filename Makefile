@@ -107,7 +107,7 @@ $(PAGE)/model_name: FORCE
 	@mkdir -p $(PAGE)
 	@echo '$(PAGE_MODEL)' | cmp -s - $@ || echo '$(PAGE_MODEL)' > $@
 
-$(SITE)/model/README.md: $(PAGE)/model_name $(wildcard $(PAGE_MODEL)/*.safetensors)
+$(SITE)/model/README.md: $(PAGE)/model_name $(wildcard $(PAGE_MODEL)/*.safetensors $(PAGE_MODEL)/*.json)
 	rm -rf $(SITE)/model
 	$(VENV)/bin/python -m vanilla_transformer.cli export $(PAGE_MODEL) $(SITE)/model --to onnx --precision int8
 
@@ -125,7 +125,7 @@ SERVE := $(VENV)/bin/python -m http.server --bind 127.0.0.1 --directory $(SITE)
 browser: browser-files  ## translate in a page on this machine: http://127.0.0.1:8000
 	$(SERVE) $(PORT)
 
-$(PAGE)/float32/README.md: $(PAGE)/model_name $(wildcard $(PAGE_MODEL)/*.safetensors)
+$(PAGE)/float32/README.md: $(PAGE)/model_name $(wildcard $(PAGE_MODEL)/*.safetensors $(PAGE_MODEL)/*.json)
 	rm -rf $(PAGE)/float32
 	$(VENV)/bin/python -m vanilla_transformer.cli export $(PAGE_MODEL) $(PAGE)/float32 --to onnx
 

@@ -16,6 +16,7 @@ from .errors import ModelFolderError
 from .text import read_json
 
 FACTS_OF_EXPORT = "vanilla_transformer.json"
+PRECISIONS = ("float32", "int8")
 # Errors of transformers about entries that do not fit: of its checks, and of their use without a check.
 LIBRARY_ERRORS = (StrictDataclassError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError)
 # The engine that runs what `export --to` writes under each name.
@@ -106,8 +107,15 @@ def check_types(found: Exported) -> None:
     }
     for name, (kind, text) in kinds.items():
         value = getattr(found, name)
-        if not isinstance(value, kind):
+        if not isinstance(value, kind) or isinstance(value, bool):
             raise ValueError(f"`{name}` must be {text}, but is {value!r:.60}")
+    if found.precision not in PRECISIONS:
+        raise ValueError(f"`precision` must be one of {', '.join(PRECISIONS)}, but is {found.precision!r:.60}")
+    if found.max_positions is not None and found.max_positions < 2:
+        raise ValueError(f"`max_positions` must be at least 2, but is {found.max_positions}")
+    for name in ("decoder_start_token_id", "eos_token_id", "pad_token_id"):
+        if found.generation_config.get(name) is None:
+            raise ValueError(f"`generation_config` must have `{name}`, but lacks it")
 
 
 def check_engine(folder: Path, engine: str) -> None:

@@ -499,6 +499,9 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         count = self._setting(generate_arguments, "num_return_sequences", 1)
         if count < 1:
             raise ValueError(f"`num_return_sequences` is {count}. Give at least 1.")
+        beams = self._setting(generate_arguments, "num_beams", 1)
+        if beams < 1:
+            raise ValueError(f"`num_beams` must be at least 1, but is {beams}. Leave it out, or give more.")
         learned = self.model.generation_config
         protects = getattr(learned, "protect_copies", False) if protect_copies is None else protect_copies
         restores = getattr(learned, "restore_case", False) if restore_case is None else restore_case
@@ -529,8 +532,7 @@ class VanillaTransformerTranslationPipeline(Pipeline):
             if lost or not all(shown[index].is_kept_by(each[self.text_key]) for each in outputs):
                 again[index] = Shown(sentences[index], sorted(hidden[index] + lost), restores)
         # Of all beams those come first that have every symbol once.
-        beams = max(count, self._setting(generate_arguments, "num_beams", 1))
-        several = {**generate_arguments, "num_return_sequences": beams}
+        several = {**generate_arguments, "num_return_sequences": max(count, beams)}
         for index, outputs in self._run(again, several, return_scores, None, **batching).items():
             outputs.sort(key=lambda each: not again[index].is_kept_by(each[self.text_key]))
             results[index] = [

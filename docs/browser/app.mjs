@@ -146,6 +146,7 @@ page.form.onsubmit = async (event) => {
     page.results.hidden = false;
     say(`${textOf(finished[0].tokens)} (${Math.round(performance.now() - begun)} ms)`);
   } catch (error) {
+    page.results.hidden = true;
     say(error instanceof RangeError ? error.message : `The translation failed: ${error.message}`, true);
   } finally {
     page.go.disabled = false;

@@ -14,7 +14,8 @@ def raise_bug(*_):
 
 
 def test_a_bug_in_reading_the_facts_is_not_damage(tmp_path, monkeypatch):
-    Exported("onnx", "float32", None, VanillaTransformerConfig().to_dict(), {"num_beams": 4}).save(tmp_path)
+    settings = {"num_beams": 4, "decoder_start_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
+    Exported("onnx", "float32", None, VanillaTransformerConfig().to_dict(), settings).save(tmp_path)
     assert read_exported(tmp_path).settings().num_beams == 4
     for name in ("check_types", "Exported.model_config", "Exported.settings"):
         with monkeypatch.context() as patched:

@@ -14,8 +14,9 @@ from torch import nn
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..configuration_vanilla_transformer import VanillaTransformerConfig
-from ..engines.ctranslate2_engine import DEFAULT_MAX_LENGTH, find_unknown_setting
+from ..engines.ctranslate2_engine import DEFAULT_MAX_LENGTH, find_unknown_setting, name_tokens
 from ..errors import ConversionError
+from ..exported import PRECISIONS
 from ..generation_vanilla_transformer import COUNTED_SOURCE_LENGTH
 from ..modeling_vanilla_transformer import VanillaTransformerAttention
 from .folder import (
@@ -28,7 +29,6 @@ from .folder import (
     write_target,
 )
 
-PRECISIONS = ("float32", "int8")
 # Positions that a table of sinusoids gets; at D = 512 they are 8 MB.
 MAX_POSITIONS = 4096
 # CTranslate2's names of transformers' activations.
@@ -42,7 +42,8 @@ CT2_DIFFERENCES = (
     "`vanilla-transformer translate --engine ctranslate2` takes all finished hypotheses of CTranslate2 and ranks them "
     "by the original's penalty, with the original's limit for each sentence.",
     "CTranslate2 stops after a number of finished hypotheses, not when no beam can improve: with `--engine "
-    "ctranslate2` this has changed no translation of a trained model so far, and some of models with random weights.",
+    "ctranslate2` this has changed no translation of a trained model so far, and some of models with random weights. "
+    "A `length_penalty` above 2 is refused, since the best translation can then be missed.",
     "`--engine ctranslate2` refuses sampling, the beginning of a translation (`decoder_input_ids`), "
     '`weight_precision` and an `early_stopping` other than "never".',
 )
@@ -244,7 +245,7 @@ def describe_search(settings: GenerationConfig, target_tokens: list[str], positi
         positions: rows of the exported table, of which the start token has one.
     """
     never = [[index] for index in settings.suppress_tokens or []] + list(settings.bad_words_ids or [])
-    suppressed = [[target_tokens[index] for index in sequence] for sequence in never]
+    suppressed = name_tokens(never, target_tokens)
     is_gnmt = getattr(settings, "length_penalty_type", None) == "gnmt"
     offset = getattr(settings, "source_length_offset", None)
     limit: int | str

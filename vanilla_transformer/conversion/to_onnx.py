@@ -18,6 +18,7 @@ from torch.export import Dim
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import ConversionError
+from ..exported import PRECISIONS
 from .folder import (
     OWN_TOKENIZERS,
     check_exportable,
@@ -28,7 +29,6 @@ from .folder import (
 )
 from .onnx_graphs import BASE, DIGITS, PARTS, DecoderGraph, EncoderGraph
 
-PRECISIONS = ("float32", "int8")
 # The endings that transformers.js gives to a file's name.
 SUFFIXES = {"float32": "", "int8": "_quantized"}
 PARTS_OF_EXPORT = ("the encoder's graph", "the decoder's graph", "weights in int8")  # the last one for int8 only

@@ -60,6 +60,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         kind = transformers.MarianTokenizer
     if (folder / "vocab-src.json").is_file():
         kind = FSMTTokenizer
+    if kind is transformers.TokenizersBackend and not (folder / "tokenizer.json").is_file():
+        raise ModelFolderError(f"{folder} has no tokenizer.json. Copy the folder again.")
     try:
         tokenizer: PreTrainedTokenizerBase = kind.from_pretrained(folder)
     except ImportError as error:
@@ -70,4 +72,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     except Exception as error:  # a damaged file can make tokenizers raise anything
         said = str(error).strip().partition("\n")[0].removesuffix(".")
         raise ModelFolderError(f"The tokenizer in {folder} is damaged: {said}. Copy the folder again.") from error
+    if tokenizer.pad_token is None:
+        raise ModelFolderError(
+            f"The tokenizer in {folder} has no padding token, which its tokenizer_config.json names. Copy the folder "
+            "again."
+        )
     return tokenizer

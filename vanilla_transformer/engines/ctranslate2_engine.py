@@ -22,9 +22,12 @@ from ..generation_vanilla_transformer import COUNTED_SOURCE_LENGTH, LENGTH_PENAL
 from ..pipeline_vanilla_transformer import VanillaTransformerTranslationPipeline
 
 NAME = "ctranslate2"
+SHARED_VOCABULARY = "shared_vocabulary.json"  # of models with one for both sides
 # Finished hypotheses for each beam after which CTranslate2 stops. From 1.5 on, ranked by the paper's penalty, the best
 # one was ours for each of 2,000 sentences.
 PATIENCE = 2.0
+# With a larger exponent longer hypotheses win, for which that is too early: at 3 the best one was missed.
+LARGEST_PENALTY = 2.0
 # Settings of `generate` that this engine goes by, and those that have nothing to say here.
 HANDLED = frozenset(
     {
@@ -73,18 +76,26 @@ class CTranslate2Model:
             raise SettingsError(
                 "`device` must be cpu on this machine, where CTranslate2 finds no CUDA device, but is cuda. Use cpu."
             )
+        for name in ("model.bin", "config.json"):
+            if not (folder / name).is_file():
+                raise ModelFolderError(f"{folder} has no {name}. Copy the folder again, or export it anew.")
+        self.config = exported.model_config()
         try:
             self.translator = ctranslate2.Translator(
                 str(folder), device=device, inter_threads=1, intra_threads=torch.get_num_threads()
             )
             self.source_tokens, self.target_tokens = read_vocabularies(folder)
+            is_shared = (folder / SHARED_VOCABULARY).is_file()
+            if is_shared and len(self.target_tokens) != self.config.vocab_size:
+                raise ValueError(
+                    f"its vocabulary has {len(self.target_tokens):,} tokens instead of {self.config.vocab_size:,}"
+                )
         except (OSError, RuntimeError, ValueError) as error:
             said = str(error).strip().partition("\n")[0].removesuffix(".")
             raise ModelFolderError(
                 f"The model in {folder} is damaged or does not fit this machine: {said}. Copy the folder again, or "
                 "export it anew."
             ) from error
-        self.config = exported.model_config()
         self.generation_config = exported.settings()
         self.max_positions = exported.max_positions
         self.ids = {token: index for index, token in enumerate(self.target_tokens)}
@@ -113,6 +124,7 @@ class CTranslate2Model:
             name: value for name, value in settings.items() if value is not None or name not in GIVEN_BY_A_VALUE
         }
         check_settings(settings)
+        self.check_special_tokens(settings)
         wanted = copy.deepcopy(self.generation_config)
         for name, value in settings.items():
             setattr(wanted, name, value)
@@ -147,6 +159,21 @@ class CTranslate2Model:
         for place, row in zip(output, rows, strict=True):
             place[1 : 1 + len(row)] = torch.tensor([self.ids[token] for token in row])
         return output
+
+    def check_special_tokens(self, settings: Named) -> None:
+        """
+        Refuse another start or end than the exported model has.
+
+        Raises:
+            SettingsError: with the name of the first one.
+        """
+        for name in ("decoder_start_token_id", "eos_token_id"):
+            own, given = getattr(self.generation_config, name), settings.get(name)
+            if given not in (None, own, [own]):
+                raise SettingsError(
+                    f"`{name}` must be {own} with `--engine {NAME}`, as in the exported model, but is {given}. Use "
+                    "`--engine torch` or `--engine onnxruntime`."
+                )
 
     def list_sources(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> list[list[str]]:
         """Return the tokens of each source, without padding."""
@@ -237,7 +264,7 @@ class CTranslate2Model:
                 f"`renormalize_logits` must be True with `--engine {NAME}` where tokens are suppressed, since "
                 f"CTranslate2 does so, but is {wanted.renormalize_logits}. Use `--engine torch`."
             )
-        return [[self.target_tokens[index] for index in sequence] for sequence in ids]
+        return name_tokens(ids, self.target_tokens)
 
     def search(
         self, sources: list[list[str]], limit: int, beams: int, never: list[list[str]]
@@ -319,7 +346,19 @@ def read_penalty(wanted: GenerationConfig) -> Penalty:
     kind = getattr(wanted, "length_penalty_type", None) or "power"
     if kind not in LENGTH_PENALTY_TYPES:
         raise SettingsError(f"`length_penalty_type` must be one of {LENGTH_PENALTY_TYPES}, but is {kind!r}.")
-    return length_penalty(1.0 if wanted.length_penalty is None else wanted.length_penalty, kind == "gnmt")
+    exponent = 1.0 if wanted.length_penalty is None else wanted.length_penalty
+    if (wanted.num_beams or 1) > 1 and exponent > LARGEST_PENALTY:
+        raise SettingsError(
+            f"`length_penalty` must be at most {LARGEST_PENALTY:g} with `--engine {NAME}`, which stops before longer "
+            f"translations are found, but is {exponent:g}. Use `--engine torch` or `--engine onnxruntime`."
+        )
+    return length_penalty(exponent, kind == "gnmt")
+
+
+def name_tokens(sequences: Sequence[Sequence[int]], tokens: Sequence[str]) -> list[list[str]]:
+    """Return the tokens of sequences of ids, without sequences that have an id outside of the vocabulary."""
+    known = (each for each in sequences if all(0 <= index < len(tokens) for index in each))
+    return [[tokens[index] for index in sequence] for sequence in known]
 
 
 def rank(hypotheses: Sequence[tuple[list[str], float]], penalty: Penalty) -> list[tuple[list[str], float]]:
@@ -329,7 +368,7 @@ def rank(hypotheses: Sequence[tuple[list[str], float]], penalty: Penalty) -> lis
 
 def read_vocabularies(folder: Path) -> tuple[list[str], list[str]]:
     """Return the tokens of the source's ids, and of the target's, as CTranslate2 stores them."""
-    shared = folder / "shared_vocabulary.json"
+    shared = folder / SHARED_VOCABULARY
     files = [shared] * 2 if shared.is_file() else [folder / f"{side}_vocabulary.json" for side in ("source", "target")]
     source, target = (json.loads(file.read_text(encoding="utf-8")) for file in files)
     return source, target

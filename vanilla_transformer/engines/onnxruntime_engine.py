@@ -7,7 +7,7 @@ request asks for more than that, such as sampling, the whole model is called as 
 Shapes: B sentences, N rows, S source, T target, V vocabulary.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,11 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 NAME = "onnxruntime"
+# The graphs, and inputs that tell each from the other.
+INPUTS = {
+    "encoder_model": ("input_ids", "attention_mask"),
+    "decoder_model_merged": ("input_ids", "encoder_hidden_states", "encoder_attention_mask"),
+}
 PARTS = ("decoder.key", "decoder.value", "encoder.key", "encoder.value")
 
 
@@ -286,12 +291,12 @@ def check_positions(positions: object, before: int, count: int) -> None:
         )
 
 
-def open_session(file: Path) -> "InferenceSession":
+def open_session(file: Path, inputs: Sequence[str]) -> "InferenceSession":
     """
-    Open a graph.
+    Open a graph, which must have some inputs.
 
     Raises:
-        ModelFolderError: if it is not there or is damaged.
+        ModelFolderError: if it is not there, is damaged or is another graph.
     """
     import onnxruntime
 
@@ -303,7 +308,11 @@ def open_session(file: Path) -> "InferenceSession":
     if not file.is_file():
         raise ModelFolderError(f"{file.parent.parent} has no {file.parent.name}/{file.name}. Copy the folder again.")
     try:
-        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        missing = {*inputs} - {each.name for each in session.get_inputs()}
+        if missing:
+            raise ValueError(f"its graph has no input {min(missing)}")
+        return session
     except Exception as error:  # onnxruntime's own have no common class
         said = str(error).strip().partition("\n")[0].removesuffix(".")
         raise ModelFolderError(f"{file} is damaged: {said}. Copy the folder again, or export it anew.") from error
@@ -323,7 +332,7 @@ def load(
         raise SettingsError(f"`device` must be cpu with `--engine {NAME}`, but is {device}. Use cpu.")
     suffix = "_quantized" if exported.precision == "int8" else ""
     encoder, decoder = (
-        open_session(folder / "onnx" / f"{name}{suffix}.onnx") for name in ("encoder_model", "decoder_model_merged")
+        open_session(folder / "onnx" / f"{name}{suffix}.onnx", inputs) for name, inputs in INPUTS.items()
     )
     model = OnnxModel(encoder, decoder, exported.model_config(), exported.settings())
     return VanillaTransformerTranslationPipeline(model=model, tokenizer=tokenizer, device="cpu")

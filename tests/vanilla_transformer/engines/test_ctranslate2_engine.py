@@ -116,6 +116,11 @@ def test_settings_that_it_lacks_are_refused_by_name(theirs, folder):
         theirs.translate(["the"], {"num_return_sequences": 5})
     with pytest.raises(SettingsError, match="`length_penalty_type` must be one of"):
         theirs.translate(["the"], {"length_penalty_type": "other"})
+    with pytest.raises(SettingsError, match=r"`length_penalty` must be at most 2 .* but is 3\. Use `--engine torch`"):
+        theirs.translate(["the"], {"length_penalty": 3.0})
+    for name, value in (("eos_token_id", [2, 9]), ("eos_token_id", 9), ("decoder_start_token_id", 7)):
+        with pytest.raises(SettingsError, match=rf"`{name}` must be \d with .* but is .*9|7"):
+            theirs.translate(["the"], {name: value})
     with pytest.raises(SettingsError, match="`renormalize_logits` must be True"):
         theirs.translate(["the"], {"suppress_tokens": [1]})
     with pytest.raises(SettingsError, match="`return_alignments` must be left out"):
@@ -128,10 +133,9 @@ def test_settings_that_it_lacks_are_refused_by_name(theirs, folder):
         theirs.translate(["the"], {"generation_config": GenerationConfig(num_beams=2)})
     with pytest.raises(SettingsError, match=r"`weight_precision` .* Use `--engine torch`\.\Z"):
         theirs.translate(["the"], {"weight_precision": "int8"})
-    for name, value in (
-        *(("max_new_tokens", 0), ("max_length", 1), ("source_length_offset", -1)),
-        ("num_beams", 0),
-    ):
+    with pytest.raises(ValueError, match="`num_beams` must be at least 1, but is 0"):
+        theirs.translate(["the"], {"num_beams": 0})
+    for name, value in (("max_new_tokens", 0), ("max_length", 1), ("source_length_offset", -1)):
         with pytest.raises(SettingsError, match=f"`{name}` must be at least {value + 1}, but is {value}"):
             theirs.translate(["the"], {name: value})
     facts = json.loads((folder / "vanilla_transformer.json").read_text())
@@ -154,6 +158,8 @@ def test_none_is_the_models_own_setting_or_none_as_in_torch(ours, theirs):
     assert torch.equal(theirs.model.generate(**source, **nothing_given), expected)
     for translator in (ours, theirs):
         translator.model.generation_config.update(suppress_tokens=expected[0, 1:4].tolist(), renormalize_logits=True)
+    found = theirs.model.generate(**source, suppress_tokens=[99_999])  # an id that no token has
+    assert torch.equal(found, ours.model.generate(**source, suppress_tokens=[99_999]))
     found = theirs.model.generate(**source, suppress_tokens=None)
     assert torch.equal(found, ours.model.generate(**source, suppress_tokens=None))
     assert not torch.equal(theirs.model.generate(**source), found)
@@ -285,12 +291,33 @@ def test_damaged_folders_are_refused_by_name(folder):
     with pytest.raises(ModelFolderError, match=r"The model in .*ct2 is damaged"):
         load_engine(folder, "ctranslate2")
     weights.write_bytes(content)
+    tokenizer = (folder / "tokenizer.json").read_bytes()
     (folder / "tokenizer.json").write_text("{")
     with pytest.raises(ModelFolderError, match=r"The tokenizer in .*ct2 is damaged"):
         load_engine(folder, "ctranslate2")
+    for name in ("tokenizer.json", "model.bin", "config.json"):
+        kept = (folder / name).read_bytes()
+        (folder / name).unlink()
+        with pytest.raises(ModelFolderError, match=rf"ct2 has no {name}\. Copy the folder"):
+            load_engine(folder, "ctranslate2")
+        (folder / name).write_bytes(tokenizer if name == "tokenizer.json" else kept)
+    settings = (folder / "tokenizer_config.json").read_bytes()
+    (folder / "tokenizer_config.json").unlink()
+    with pytest.raises(ModelFolderError, match=r"The tokenizer in .*ct2 has no padding token"):
+        load_engine(folder, "ctranslate2")
+    (folder / "tokenizer_config.json").write_bytes(settings)
+    tokens = folder / "shared_vocabulary.json"
+    words = tokens.read_bytes()
+    tokens.write_text(json.dumps(json.loads(words)[:-10]))
+    with pytest.raises(ModelFolderError, match=r"its vocabulary has \d+ tokens instead of"):
+        load_engine(folder, "ctranslate2")
+    tokens.write_bytes(words)
     facts = folder / "vanilla_transformer.json"
     whole = json.loads(facts.read_text())
     for entries, said in (
+        ({**whole, "max_positions": -1}, "`max_positions` must be at least 2, but is -1"),
+        ({**whole, "precision": "int4"}, "`precision` must be one of float32, int8, but is 'int4'"),
+        ({**whole, "generation_config": {"num_beams": 4}}, "`generation_config` must have `decoder_start_token_id`"),
         ([], "argument after"),
         ({**whole, "format": ["ctranslate2"]}, "`format` must be a string, but is"),
         ({**whole, "max_positions": "many"}, "`max_positions` must be a number, but is 'many'"),

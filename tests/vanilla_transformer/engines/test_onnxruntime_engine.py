@@ -64,7 +64,11 @@ def test_every_setting_gives_the_lines_of_the_model(exported, tmp_path, capsys):
     assert f"translate --model {tmp_path / 'onnx'} --engine onnxruntime" in capsys.readouterr().err
 
     graph = tmp_path / "onnx" / "onnx" / "decoder_model_merged.onnx"
-    graph.write_bytes(graph.read_bytes()[:1000])
+    whole = graph.read_bytes()
+    graph.write_bytes((graph.parent / "encoder_model.onnx").read_bytes())
+    with pytest.raises(ModelFolderError, match=r"merged\.onnx is damaged: its graph has no input encoder_att"):
+        load_translator(tmp_path / "onnx", engine="onnxruntime")
+    graph.write_bytes(whole[:1000])
     with pytest.raises(ModelFolderError, match=r"decoder_model_merged\.onnx is damaged"):
         load_translator(tmp_path / "onnx", engine="onnxruntime")
     shutil.rmtree(graph.parent)
