@@ -794,7 +794,8 @@ def is_called_as_written(model: PreTrainedModel) -> bool:
     Return whether between a call of the model and the calls of its decoder's layers only this package's code runs.
 
     The layers themselves may have hooks, adapters and methods of others: they are called. Only what reads the source
-    has to be as written here, since others do not know that several rows share a source, whose keys they may not keep.
+    has to be as written here, since others do not know that several rows share a source, whose keys they may not keep;
+    a layer of others that does says so by an attribute `shares_source`.
     """
     decoder = model.model.decoder
     outer = (model, model.model, decoder)
@@ -814,7 +815,10 @@ def is_called_as_written(model: PreTrainedModel) -> bool:
             for name in methods
             if hasattr(type(each), name)
         )
-        and all(has_own_forward(each) and any(map(reads_source, each.modules())) for each in decoder.layers)
+        and all(
+            (has_own_forward(each) or getattr(each, "shares_source", False)) and any(map(reads_source, each.modules()))
+            for each in decoder.layers
+        )
         # Weights of other libraries know what the called model does to them. Those of torch.ao round by one scale for
         # the whole batch, which would change as sentences leave it.
         and all(type(each) in PLAIN_TENSORS for module in inner for each in module.parameters(recurse=False))

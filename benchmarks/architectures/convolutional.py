@@ -69,6 +69,8 @@ class ConvolutionalEncoderLayer(ConvolutionalLayer):
 class ConvolutionalDecoderLayer(ConvolutionalLayer):
     """Each token sees those before it, and attends to the source."""
 
+    shares_source = True  # of N rows and B sources each N / B rows have one
+
     def __init__(self, config: ConvolutionalConfig, layer_idx: int):
         super().__init__(config, layer_idx)
         self.encoder_attn = VanillaTransformerAttention(config, layer_idx)

@@ -78,6 +78,8 @@ class RecurrentEncoder(Initialization, VanillaTransformerStack):
 class RecurrentDecoderLayers(nn.Module):
     """All LSTMs of the decoder, and the attention between the lowest and the others."""
 
+    shares_source = True  # of N rows and B sources each N / B rows have one
+
     def __init__(self, config: RecurrentConfig):
         super().__init__()
         size, self.count = config.hidden_size, config.decoder_layers

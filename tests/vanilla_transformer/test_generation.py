@@ -331,7 +331,10 @@ def test_without_a_start_token_the_beginning_of_text_is_one(config):
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"source_length_offset": -1}, "`source_length_offset` is -1"), ({"inputs": torch.tensor([5, 2])}, r"is \(2,\)")],
+    [
+        ({"source_length_offset": -1}, "`source_length_offset` is -1"),
+        ({"inputs": torch.tensor([5, 2])}, r"has the shape \(2,\)"),
+    ],
 )
 def test_settings_and_sources_that_cannot_be_are_refused(model, settings, message):
     with pytest.raises(ValueError, match=message):
