@@ -222,7 +222,9 @@ def run(options: argparse.Namespace) -> dict[str, dict[str, int]]:
         "in excluded text",
     )
     if not len(real):
-        raise RecipeError("`--source` and `--target` must have usable pairs, but have none. Name other text.")
+        raise RecipeError(
+            f"{options.source} and {options.target} must have usable pairs, but have none. Name other text."
+        )
     origins = find_origins(options, real)
     usual = float(np.median(length_ratios(real)))
     pairs = list(real)

@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output_format",
         choices=["text", "jsonl"],
         default="text",
-        help="text: one translation a line, with --return_scores after its score and a tab; jsonl: one object "
+        help="text: one translation a line; --return_scores puts its score and a tab before it; jsonl: one object "
         'for each input line, {"source": ..., "translations": [{"translation_text": ..., "score": ...}, ...]} (text)',
     )
     parser.add_argument("--prefix", help="text that every translation begins with")
