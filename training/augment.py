@@ -37,6 +37,7 @@ from training.translate import (
 from vanilla_transformer.errors import RecipeError, run_command
 from vanilla_transformer.text import read_plain_text, write_whole
 
+SHORTEST = 0.25  # of the usual length of a source: models often fail at text that is shorter
 UNFINISHED = "unfinished"
 SOURCE, TARGET, COUNTS = "source.txt", "target.txt", "augment.json"
 
@@ -118,6 +119,7 @@ def choose(
     known: set[tuple[str, str]],
     excluded: set[str],
     usual: float,
+    shortest: float,
     max_length_ratio: float,
     dropped: dict[str, int],
 ) -> Iterator[tuple[str, str]]:
@@ -128,6 +130,7 @@ def choose(
         known: pairs that are there already, to which those chosen are added.
         excluded: keys of validation and test sentences.
         usual: ratio of the lengths of real pairs.
+        shortest: characters that each side must have at least.
         dropped: counts, which grow.
     """
     for pair in pairs:
@@ -141,6 +144,8 @@ def choose(
             reason = "in excluded text"
         elif pair in known:
             reason = "there already"
+        elif min(len(source), len(target)) < shortest:
+            reason = "too short"
         else:
             (ratio,) = compare_lengths([source], [target])
             if not 1 / max_length_ratio <= ratio / usual <= max_length_ratio:
@@ -228,11 +233,12 @@ def run(options: argparse.Namespace) -> dict[str, dict[str, int]]:
     origins = find_origins(options, real)
     usual = float(np.median(length_ratios(real)))
     pairs = list(real)
+    shortest = SHORTEST * float(np.median([len(source) for source, _ in pairs]))
     counts["real"] |= {**real.dropped, "written": options.repeat * len(pairs)}
     known, written = set(pairs), pairs * options.repeat
     for origin, translated in zip(origins, translate_origins(origins, options), strict=True):
         dropped: dict[str, int] = {}
-        chosen = list(choose(translated, known, excluded, usual, options.max_length_ratio, dropped))
+        chosen = list(choose(translated, known, excluded, usual, shortest, options.max_length_ratio, dropped))
         counts[origin.name] = {"read": len(origin.sentences), **dropped, "written": len(chosen)}
         written += chosen
     for name, side in ((SOURCE, 0), (TARGET, 1)):

@@ -148,10 +148,13 @@ def test_pairs_that_are_left_out():
         ("word " * 40, "palabra"),
         ("two", "dos"),
         ("known", "conocido"),
+        ("Go!", "Ve"),
     ]
-    chosen = list(choose(pairs, {("known", "conocido")}, {"the test", "la prueba"}, 1.0, 3.0, dropped))
+    chosen = list(choose(pairs, {("known", "conocido")}, {"the test", "la prueba"}, 1.0, 2.5, 3.0, dropped))
     assert chosen == [("one", "uno"), ("two", "dos")]
-    assert dropped == {"empty": 1, "equal sides": 1, "there already": 2, "in excluded text": 2, "odd lengths": 1}
+    assert dropped == {
+        **{"empty": 1, "equal sides": 1, "there already": 2, "in excluded text": 2, "odd lengths": 1, "too short": 1}
+    }
 
 
 @pytest.mark.parametrize(

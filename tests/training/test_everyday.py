@@ -38,6 +38,13 @@ def test_shares_are_those_of_the_pairs():
     assert sum(pair == (source, target) for pair in shown) / 5000 == pytest.approx(0.4, abs=0.03)
 
 
+def test_single_words_are_changed_three_times_as_often():
+    everyday = Everyday(PAIRS, {**NOTHING, "lower": 0.1, "no_stop": 0.1}, seed=1)
+    shown = [everyday("House.", "Casa.", row, epoch=0) for row in range(5000)]
+    assert sum(pair.source[0] == "h" for pair in shown) / 5000 == pytest.approx(0.3, abs=0.03)
+    assert sum(pair == ("House", "Casa") for pair in shown) / 5000 == pytest.approx(0.7 * 0.3, abs=0.03)
+
+
 def test_the_change_of_a_pair_depends_on_seed_epoch_and_row_only():
     first, again, other = (Everyday(PAIRS, DEFAULT_SHARES, seed) for seed in (1, 1, 2))
     rows = range(400)

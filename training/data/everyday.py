@@ -10,6 +10,8 @@ from typing import NamedTuple
 from vanilla_transformer.pipeline_vanilla_transformer import MASKS
 
 WITHOUT_STOP = 0.4  # of the pairs in another case: who leaves out capitals leaves out full stops
+# Capitals and full stops are left out most of single words: pairs of so few words are changed so many times as often.
+SHORT, SHORT_FACTOR = 2, 3
 # Where the text of a copy is: in the place of a word of both sides, beside the sentence, or without one.
 PLACED, BESIDE = 0.6, 0.32
 WITHOUT_PAIR = ["{0}", "{0}", "{0}.", "{0}: {1}", "{0}, {1}", "{0} {1}"]
@@ -205,17 +207,18 @@ class Everyday:
 
     def __init__(self, pairs: Sequence[tuple[str, str]], shares: dict[str, float], seed: int):
         self.shares, self.seed = shares, seed
-        self.unchanged = max(0, 1 - sum(shares[kind] for kind in CASES))  # share of the pairs whose case stays
         self.translations, self.words = find_words(pairs) if shares["copies"] else ({}, [])
 
     def __call__(self, source: str, target: str, row: int, epoch: int) -> Pair:
         """A pair as an epoch shows it; mostly as it is."""
         draw = random.Random(f"{self.seed} {epoch} {row}")
-        pair, without_stop = Pair(source, target), self.shares["no_stop"]
+        factor = SHORT_FACTOR if len(source.split()) <= SHORT else 1
+        pair, without_stop = Pair(source, target), factor * self.shares["no_stop"]
         if draw.random() < self.shares["copies"]:
             pair = self.with_copy(pair, draw)[0]
         else:  # the case of what is copied must stay
-            (case,) = draw.choices([*CASES, None], [*(self.shares[kind] for kind in CASES), self.unchanged])
+            changed = [factor * self.shares[kind] for kind in CASES]
+            (case,) = draw.choices([*CASES, None], [*changed, max(0, 1 - sum(changed))])
             if case is not None:
                 pair, without_stop = CASES[case](pair), WITHOUT_STOP
         return no_stop(pair) if draw.random() < without_stop else pair
