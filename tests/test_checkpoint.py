@@ -1,6 +1,7 @@
 """The model that comes with the project: checkpoints/tiny-en-es."""
 
 import json
+import random
 import shutil
 from pathlib import Path
 
@@ -20,8 +21,11 @@ from transformers import (
 
 from tests.conftest import DATA, corpus
 from tests.plain import plain_loop
+from training.data.everyday import KINDS, Everyday, Pair
+from training.data.phrasebook import phrasebook
 from training.demo import main
 from training.publish.hub import check_folder, package_code
+from training.tasks.robustness import bare
 from vanilla_transformer.configuration_vanilla_transformer import AUTO_MAP
 from vanilla_transformer.text import read_lines
 
@@ -98,6 +102,46 @@ def test_the_fast_search_translates_real_sentences_as_the_plain_one_does(model, 
     assert translate(by_length, 17) == plain
 
 
+def read_everyday():
+    """Return what people type and the translations of it that are right, in small letters and without marks."""
+    lines = (REPOSITORY / "tests" / "data" / "everyday.tsv").read_text(encoding="utf-8").splitlines()
+    return [(typed, right.split("|")) for typed, right in (line.split("\t") for line in lines)]
+
+
+def test_greetings_and_everyday_words_are_right():
+    """Through the pipeline, as people type them: without capitals, without marks, or in capitals only."""
+    typed, right = zip(*read_everyday(), strict=True)
+    translator = pipeline("translation", model=str(FOLDER), trust_remote_code=True)
+    found = [bare(each["translation_text"]) for each in translator(list(typed))]
+    wrong = [each for each in zip(typed, found, right, strict=True) if each[1] not in each[2]]
+    assert not wrong
+
+
+def test_what_is_to_be_copied_comes_out_once():
+    """300 sentences with a number, an address, a placeholder, an emoji or a name that no text has."""
+    english = [english for english, _ in phrasebook()["test"]]
+    draw = random.Random(2017)
+    kinds = [kind for kind in KINDS if kind != "mask"]
+    everyday = Everyday([], {"copies": 1.0, "upper": 0, "title": 0, "lower": 0, "no_stop": 0}, seed=2017)
+    made = [everyday.with_copy(Pair(english[i], ""), draw, kinds[i % len(kinds)]) for i in range(300)]
+    sources = [pair.source for pair, _ in made]
+    translator = pipeline("translation", model=str(FOLDER), trust_remote_code=True)
+    found = [each["translation_text"] for each in translator(sources)]
+    kept = [
+        text.count(item) == source.count(item) for text, source, (_, item) in zip(found, sources, made, strict=True)
+    ]
+    assert sum(kept) >= 297
+
+
+def test_white_space_around_a_sentence_changes_nothing():
+    english = [english for english, _ in phrasebook()["test"]][:60]
+    translator = pipeline("translation", model=str(FOLDER), trust_remote_code=True)
+    plain = [each["translation_text"] for each in translator(english)]
+    assert [each["translation_text"] for each in translator([f"  {each}\t" for each in english])] == [
+        f"  {each}\t" for each in plain
+    ]
+
+
 @pytest.mark.slow
 def test_weights_of_less_precision_translate_as_well(model, tokenizer):
     """500 sentences: BLEU within 0.3."""
@@ -113,9 +157,10 @@ def test_weights_of_less_precision_translate_as_well(model, tokenizer):
 
 
 def test_it_is_small_and_float32(model):
+    """Its file is in half precision; everyone gets float32."""
     assert model.dtype == torch.float32 and json.loads((FOLDER / "config.json").read_text())["dtype"] == "float32"
     with safe_open(FOLDER / "model.safetensors", "pt") as weights:
-        assert {weights.get_tensor(name).dtype for name in weights.keys()} == {torch.float32}  # noqa: SIM118
+        assert {weights.get_tensor(name).dtype for name in weights.keys()} == {torch.float16}  # noqa: SIM118
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) <= 16e6
 
 

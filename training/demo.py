@@ -14,6 +14,7 @@ from transformers.utils import logging
 
 from training.data.phrasebook import phrasebook
 from training.publish.result_folder import translate_command
+from vanilla_transformer import VanillaTransformerTranslationPipeline
 from vanilla_transformer.errors import run_command
 from vanilla_transformer.loading import load_model
 from vanilla_transformer.model_card import ModelCardFacts
@@ -30,6 +31,14 @@ EVERYDAY = (
     "I would like a cup of coffee, please.",
     "She told me that she was tired.",
     "Have you ever been to Spain?",
+)
+# As people type.
+TYPED = (
+    "how are you",
+    "HOW ARE YOU?",
+    "good morning",
+    "I have 42 books.",
+    "Write to ana@example.com, please.",
 )
 
 
@@ -66,15 +75,13 @@ def translate(folder: Path, sentences: list[str]) -> list[str]:
     """The translations of a model in a folder."""
     model, tokenizer = load_model(folder)
     print(f"\nLoaded {folder} through AutoModelForSeq2SeqLM and AutoTokenizer.")
-    inputs = tokenizer(sentences, return_tensors="pt", padding=True)
-    generated = model.generate(**inputs)
-    translations: list[str] = tokenizer.batch_decode(generated, skip_special_tokens=True)
-    return translations
+    translator = VanillaTransformerTranslationPipeline(model=model, tokenizer=tokenizer)
+    return [each["translation_text"] for each in translator(sentences)]
 
 
 def show_everyday(folder: Path) -> str:
     """Sentences of everyday life; returns another one to try."""
-    sentences = [TUTORIAL, *EVERYDAY]
+    sentences = [TUTORIAL, *EVERYDAY, *TYPED]
     translations = translate(folder, sentences)
     print()
     for english, spanish in zip(sentences, translations, strict=True):
