@@ -117,7 +117,7 @@ def test_greetings_and_everyday_words_are_right():
     assert not wrong
 
 
-def test_what_is_to_be_copied_comes_out_once():
+def test_things_to_copy_come_out_once():
     """300 sentences with a number, an address, a placeholder, an emoji or a name that no text has."""
     english = [english for english, _ in phrasebook()["test"]]
     draw = random.Random(2017)
