@@ -285,7 +285,7 @@ def check_model_options(options: argparse.Namespace, *length_penalties: float) -
             raise RecipeError(f"--{name} is {value}. Give at least 1.")
     for alpha in length_penalties:
         if not math.isfinite(alpha):
-            raise RecipeError(f"--length_penalty must be finite, but is {alpha}. Give a number, such as 0.6.")
+            raise RecipeError(f"A length penalty must be finite, but is {alpha}. Give a number, such as 0.6.")
 
 
 def build_parser() -> argparse.ArgumentParser:
