@@ -267,20 +267,14 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
         if kwargs.get("attention_mask") is None and is_padding and ids is not None:
             # transformers makes a missing mask only for decoder-only models; padding is not text here either.
             kwargs["attention_mask"] = (ids != padding).long()
-        precision = self._requested(generation_config, kwargs, "weight_precision")
-        if precision is None:
-            precision = getattr(self.generation_config, "weight_precision", None)
+        precision = self._setting(generation_config, kwargs, "weight_precision")
         kwargs.pop("weight_precision", None)
         if precision is not None:
             self._check_weight_precision(precision)
-        penalty_type = self._requested(generation_config, kwargs, "length_penalty_type")
-        if penalty_type is None:
-            penalty_type = getattr(self.generation_config, "length_penalty_type", None)
+        penalty_type = self._setting(generation_config, kwargs, "length_penalty_type")
         if penalty_type not in (None, *LENGTH_PENALTY_TYPES):
             raise ValueError(f"`length_penalty_type` is {penalty_type!r}. Choose one of: {LENGTH_PENALTY_TYPES}.")
-        offset = self._requested(generation_config, kwargs, "source_length_offset")
-        if offset is None:
-            offset = getattr(self.generation_config, "source_length_offset", None)
+        offset = self._setting(generation_config, kwargs, "source_length_offset")
         has_length = any(
             self._requested(generation_config, kwargs, name) is not None for name in ("max_length", "max_new_tokens")
         )
@@ -335,6 +329,11 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
         """Return the setting of this call, by argument or else by the configuration passed to it."""
         value = kwargs.get(name)
         return value if value is not None else getattr(generation_config, name, None)
+
+    def _setting(self, generation_config: GenerationConfig | None, kwargs: Named, name: str) -> Any:
+        """Return the setting of this call, or else the model's own."""
+        value = self._requested(generation_config, kwargs, name)
+        return getattr(self.generation_config, name, None) if value is None else value
 
     @staticmethod
     def _source_lengths(ids: torch.Tensor | None, kwargs: Named) -> torch.Tensor:
