@@ -71,11 +71,11 @@ def test_an_interrupted_run_translates_only_what_is_not_done(files, model_folder
     pairs, _ = written(files)
     unfinished = files / "out" / "unfinished"
     (unfinished / "backward-0000001.json").unlink()
-    (unfinished / "forward-0000000.json").write_text('["uno", "dos"]', encoding="utf-8")
+    (unfinished / "forward-0000000.json").write_text('["las casas", "los coches"]', encoding="utf-8")
     assert main(arguments) == 0
     again, _ = written(files)
-    assert ("the house is red", "uno") in again and ("the car is new", "dos") in again
-    assert [pair for pair in again if pair[1] not in ("uno", "dos")] == [
+    assert ("the house is red", "las casas") in again and ("the car is new", "los coches") in again
+    assert [pair for pair in again if pair[1] not in ("las casas", "los coches")] == [
         pair for pair in pairs if pair[0] not in SOURCES[:2] or pair[1] in TARGETS
     ]
 
