@@ -257,7 +257,7 @@ def test_one_side_two_names_and_unknown_corpora_are_refused(write):
         load_split(DataFields(dataset_name="someone/pairs", source=path, target=path), "train")
     with pytest.raises(RecipeError, match="named twice, by `corpus` and `dataset_name`"):
         load_split(DataFields(dataset_name="someone/pairs", corpus="phrasebook"), "test")
-    with pytest.raises(RecipeError, match="`corpus` is 'tatoeba'"):
+    with pytest.raises(RecipeError, match="`corpus` must be 'phrasebook' or 'everyday', but is 'tatoeba'"):
         load_split(DataFields(corpus="tatoeba"), "train")
 
 

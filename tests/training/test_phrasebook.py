@@ -8,6 +8,7 @@ from training.data.phrasebook import (
     actions,
     agree,
     descriptions,
+    everyday,
     feelings,
     noun_phrase,
     phrasebook,
@@ -91,3 +92,16 @@ def test_adjectives_agree_and_buen_is_before_its_noun():
     assert noun_phrase(book, ("good", "bueno"), False, False) == ("a good book", "un buen libro")
     assert noun_phrase(book, ("good", "bueno"), True, True) == ("the good books", "los buenos libros")
     assert noun_phrase(book, ("old", "viejo"), False, False) == ("an old book", "un libro viejo")
+
+
+def test_the_everyday_corpus_has_each_word_as_people_type_it_and_lists_that_agree_word_by_word(corpus):
+    typed = everyday()["train"][7000:]
+    assert everyday()["train"][:7000] == corpus["train"]
+    assert (everyday()["validation"], everyday()["test"]) == (corpus["validation"], corpus["test"])
+    known = dict(pair.split() for pair in ", ".join(WORDS.values()).split(", "))
+    phrases = {("how are you", "cómo estás"), ("good morning", "buenos días"), ("hi", "hola")}
+    assert phrases <= set(typed) and len(set(typed) & {*known.items()}) == len(known)
+    lists = [pair for pair in typed if ", " in pair[0] and pair[0].split(", ")[0] in known]
+    assert len(lists) > 4000
+    for english, spanish in lists:
+        assert [known[word] for word in english.split(", ")] == spanish.split(", ")

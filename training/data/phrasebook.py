@@ -12,6 +12,7 @@ object, are held out, and every sentence that has one of them is a test sentence
 
 import functools
 import hashlib
+import random
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -101,6 +102,9 @@ WORDS = {
 TRAIN_SIZE, VALIDATION_SIZE, TEST_SIZE = 7000, 250, 500
 # People say them far more often than that a hat is empty; of words that come once, BPE makes single letters.
 FIXED_REPETITIONS, WORD_REPETITIONS = 20, 5
+# Words and greetings as people type them, in small letters and without marks. A batch holds pairs of one length, so
+# that words by themselves, however many, are in few batches of an epoch: lists of words bring them into others.
+TYPED_REPETITIONS, LIST_LENGTHS, LIST_SHARES = 100, (1, 2, 3, 4), (4, 1, 1, 1)
 
 
 class Sentence(NamedTuple):
@@ -248,6 +252,20 @@ def greetings() -> Iterator[Sentence]:
         yield Sentence(f"Thank you, {name}.", f"Gracias, {name}.")
 
 
+def typed() -> Iterator[tuple[str, str]]:
+    """Words by themselves and in short lists, and the fixed phrases, as people type them: "house", "house, dog"."""
+    draw = random.Random(2017)
+    words = [pair.split() for pair in ", ".join(WORDS.values()).split(", ")]
+    phrases = [(english.strip("?!.").lower(), spanish.strip("¿?¡!.").lower()) for english, spanish in FIXED]
+    for _ in range(TYPED_REPETITIONS):
+        yield from phrases
+        for word in words:
+            (length,) = draw.choices(LIST_LENGTHS, LIST_SHARES)
+            beside = [other for other in draw.sample(words, length - 1) if other != word]
+            english, spanish = zip(word, *beside, strict=True)
+            yield ", ".join(english), ", ".join(spanish)
+
+
 def fraction(text: str) -> float:
     """A number in [0, 1) that belongs to a text, the same everywhere and unlike its neighbours'."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
@@ -287,3 +305,9 @@ def phrasebook() -> dict[str, list[tuple[str, str]]]:
         "validation": seen[:VALIDATION_SIZE],
         "test": share(taken["unseen"], TEST_SIZE),
     }
+
+
+@functools.cache
+def everyday() -> dict[str, list[tuple[str, str]]]:
+    """The phrasebook whose training part also has words and greetings as people type them."""
+    return {**phrasebook(), "train": [*phrasebook()["train"], *typed()]}

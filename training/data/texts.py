@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from training.data.files import read_blocks, read_plain_blocks, strip_packing
 from training.data.memories import MEMORIES, read_memory
 from training.data.parallel import BATCH, ParallelText, Row
-from training.data.phrasebook import phrasebook
+from training.data.phrasebook import everyday, phrasebook
 from training.data.tables import (
     WORKBOOKS,
     find_separator,
@@ -36,6 +36,7 @@ from vanilla_transformer.text import check_line_ends, find_text_format, is_json
 Cells = dict[str, Json]  # of a row of a file with columns
 # Files with columns.
 COLUMNED = (".jsonl", ".csv", ".tsv", ".parquet")
+CORPORA = {"phrasebook": phrasebook, "everyday": everyday}  # that come with the project
 
 # Rows of cells with tabs between them, of which none has a quote that neither delimits it nor is doubled.
 QUOTED_TABLE = re.compile(r'(?:(?:"(?:[^"]|"")*+"|[^"\t\n]*+)[\t\n])*+')
@@ -398,14 +399,14 @@ def unpack_batches(dataset: datasets.Dataset) -> Iterator[Cells]:
 
 def load_corpus(name: str, split: str) -> ParallelText:
     """
-    A split of the corpus that comes with the project.
+    A split of a corpus that comes with the project.
 
     Raises:
-        RecipeError: for another name than "phrasebook".
+        RecipeError: for another name than one of `CORPORA`.
     """
-    if name != "phrasebook":
-        raise RecipeError(f"`corpus` is {name!r}. The only one is 'phrasebook'.")
-    return ParallelText.from_pairs(phrasebook()[split])
+    if name not in CORPORA:
+        raise RecipeError(f"`corpus` must be {' or '.join(map(repr, CORPORA))}, but is {name!r}.")
+    return ParallelText.from_pairs(CORPORA[name]()[split])
 
 
 def read_corrections(path: str, arguments: DataFields, collect: Collect = ParallelText.from_rows) -> ParallelText:

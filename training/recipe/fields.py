@@ -187,7 +187,8 @@ class DataFields:
     test_split: str | None = setting(None, "Its split for the score at the end; if absent: test, where there is one.")
     corpus: str | None = setting(
         None,
-        "'phrasebook': the corpus that comes with the demo; beside files, it is added to them.",
+        "'phrasebook': the corpus that comes with the demo; 'everyday': the same with words and greetings as people "
+        "type them. Beside files, it is added to them.",
     )
     corrections: str | None = setting(
         None,
