@@ -124,6 +124,7 @@ TRIED_FIRST = ("number", "name")
 # Symbols that replace what is copied; a model that was trained with `augmentation` has learned to keep them.
 MASKS = "①②③④⑤⑥⑦⑧⑨"
 NAME = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+FIRST_LETTER = re.compile(r"^[¿¡\"'«“‘(]*[^\W\d_]")
 UNKNOWN_PIECES = 3  # a word of so many tokens is rare in the training text, or not there
 
 
@@ -254,6 +255,8 @@ class Shown:
         One whose symbol is lost is put between two words, or at an end, as far into the text as it is in the source.
         """
         text = translation.upper() if self.case == "upper" else translation
+        if self.case == "title":  # in whose small letters the model sees no capital at the beginning
+            text = FIRST_LETTER.sub(lambda start: start[0].upper(), text)
         for symbol in self.masked:
             first, found, rest = text.partition(symbol)
             text = first + found + re.sub(f" ?{symbol}", "", rest) if found else self.insert(symbol, text)
@@ -302,7 +305,8 @@ class VanillaTransformerTranslationPipeline(Pipeline):
             nouns with a capital, as German does.
         restore_case (`bool`, *optional*):
             Whether a text in capitals, or with a capital in each word, is translated in small letters; capitals become
-            capitals again. Without it `model.generation_config.restore_case` holds.
+            capitals again, and the other text begins with one. Without it `model.generation_config.restore_case`
+            holds.
         prefix (`str`, *optional*):
             The beginning of every translation; the search goes on from there. A score counts it too.
         return_alignments (`bool`, defaults to `False`):

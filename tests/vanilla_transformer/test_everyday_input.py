@@ -63,6 +63,19 @@ def test_white_space_symbols_and_case_come_back():
 @pytest.mark.parametrize(
     ("source", "translation", "restored"),
     [
+        ("Good Morning Tom", "buenos días, tom", "Buenos días, tom"),
+        ("Where Are You Now", "¿dónde estás ahora?", "¿Dónde estás ahora?"),
+        ("{Name} Is Not Here", "① no está aquí", "{Name} no está aquí"),
+        ("good morning", "buenos días", "buenos días"),
+    ],
+)
+def test_a_translation_of_a_title_begins_with_a_capital(source, translation, restored):
+    assert shown(source, restore_case=True).restore(translation) == restored
+
+
+@pytest.mark.parametrize(
+    ("source", "translation", "restored"),
+    [
         ("Hi {a} and {b}.", "Hola ② y ①.", "Hola {b} y {a}."),
         ("Hi {a} and {b}.", "Hola ① y ① ②.", "Hola {a} y {b}."),
         ("Write to a@b.org.", "Escribe a.", "Escribe a a@b.org."),
