@@ -360,8 +360,10 @@ def test_all_faults_are_reported_at_once(recipe):
     with pytest.raises(RecipeError) as refused:
         parse_recipe([recipe("preset: huge\nstride: -1\nseed: -1\nwarmup_steps: 0\nlicense: mine\n")])
     first, *faults = str(refused.value).split("\n")
-    assert first == "the recipe has 5 faults:"
-    assert [fault.split("`")[1] for fault in faults] == ["preset", "stride", "seed", "license", "warmup_steps"]
+    assert first == "the recipe has 6 faults:"
+    # `stride` has no effect in translation either.
+    told = ["preset", "stride", "seed", "license", "warmup_steps", "stride"]
+    assert [fault.split("`")[1] for fault in faults] == told
     with pytest.raises(RecipeError, match=r"(?s)no recipe field `pre_set`.*no recipe field `stepz`"):
         parse_recipe([recipe("pre_set: base\n"), "--stepz", "3"])
 
@@ -388,7 +390,9 @@ def test_faults_of_all_kinds_are_reported_at_once(recipe):
         "`stride` is -1. Give 0 or more, such as 128.",
         "`tokens_per_step` is 0. Give at least 1.",
         "`config_overrides` has `dropout` 'abc'. Give a number.",
+        "`replay` is for a model that was trained before. Name one with `init_from`.",
         "`label_column` has no effect in translation, only in text-classification. Leave it out.",
+        "`stride` has no effect in translation, only in question-answering. Leave it out.",
     ]
 
 
@@ -398,6 +402,48 @@ def test_a_fault_that_may_follow_from_another_is_left_for_later(recipe):
         parse_recipe([recipe(content)])
     parsed = parse_recipe([recipe("seed: x\n"), "--seed", "3"])  # the command line wins
     assert parsed.training.seed == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        # What is not read cannot be compared: `learning_rate` has no effect unless `noam` is false.
+        ("noam: perhaps\nlearning_rate: 0.1\nnoam_scale: 2\n", ["noam"]),
+        ("push_to_hub: perhaps\nhub_native_model_id: a/b\n", ["push_to_hub"]),
+        ("eval_stratgy: steps\npatience: 2\n", ["eval_stratgy"]),
+        ("preset: bigg\nsave_total_limit: 10\n", ["preset"]),
+        ("init_form: x\ninterpolate: true\n", ["init_form"]),
+        ("task: [a, b]\nstride: 3\n", ["task"]),
+        ("needs: target\ntarged: x\n", ["targed"]),
+        # A remedy may name another field that is wrong for itself.
+        (
+            "per_device_train_batch_size: 8\ntokens_per_device: 0\n",
+            ["per_device_train_batch_size", "tokens_per_device"],
+        ),
+        ("generation_config: x\nnum_beams: 0\n", ["generation_config", "num_beams"]),
+        ("noam_scale: x\nlearning_rate: 0.1\n", ["noam_scale", "learning_rate"]),
+        ("warmup_stepz: 3\nwarmup_steps: 0\n", ["warmup_stepz", "warmup_steps"]),
+        ("stride: x\n", ["stride", "stride"]),  # in translation it has no effect either
+        (
+            "init_from: [a, b]\nmin_frequency: 3\nsplit_at_spaces: true\n",
+            ["init_from", "min_frequency", "split_at_spaces"],
+        ),
+        ("eval_strategy: often\nsave_total_limit: 2\n", ["eval_strategy", "save_total_limit"]),
+        ("by_corpus_size: [{up_to: 9, hold_out: 3}, {}]\nhold_out: -1\n", ["by_corpus_size", "hold_out"]),
+    ],
+)
+def test_a_fault_hides_only_what_was_found_by_its_value(recipe, content, told):
+    with pytest.raises(RecipeError) as refused:
+        parse_recipe([recipe(content)])
+    lines = str(refused.value).split("\n")
+    assert [line.split("`")[1] for line in lines[len(lines) > 1 :]] == told
+
+
+def test_a_recipe_without_a_folder_is_told_of_its_other_faults(tmp_path):
+    with pytest.raises(
+        RecipeError, match=r"(?s)2 faults.*`output_dir` is missing.*`hub_native_model_id` has no effect"
+    ):
+        parse_recipe(["--hub_native_model_id", "a/b"])
 
 
 def test_a_recipe_does_not_change(recipe):

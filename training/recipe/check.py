@@ -7,6 +7,7 @@ from training.recipe.fields import DataFields, ModelFields, TrainingFields
 from training.recipe.kinds import describe_remedy, is_of_kind
 from training.recipe.names import CONFIG_FIELDS
 from training.recipe.ranges import find_faults
+from training.recipe.refusal import Faults
 from vanilla_transformer import VanillaTransformerConfig
 from vanilla_transformer.errors import UserError
 from vanilla_transformer.model_card import check_language, check_license
@@ -16,134 +17,137 @@ TOKENIZER_FIELDS = ("vocab_size", "min_frequency", "split_at_spaces")
 
 
 def find_faults_of_values(
-    model: ModelFields, data: DataFields, training: TrainingFields, chosen: Set[str], given: Set[str]
-) -> list[str]:
+    model: ModelFields,
+    data: DataFields,
+    training: TrainingFields,
+    chosen: Set[str],
+    given: Set[str],
+    faults: Faults,
+) -> None:
     """
     Find values that do not fit their fields or each other.
 
     Args:
+        model, data, training: the fields, with their defaults in place of values that cannot be read.
         chosen: the fields that must have an effect.
         given: all fields that have a value.
+        faults: takes what is found.
     """
-    faults = [*find_faults(model), *find_faults(data), *find_faults(training)]
-    faults += find_faults_of_model(model, given)
-    faults += find_faults_of_data(data)
-    faults += find_faults_of_schedule(training, chosen)
-    faults += find_faults_of_folders(model, training)
-    if not any(name in fault for fault in faults for name in ("`patience`", "`average_checkpoints`")):
-        faults += find_faults_of_checkpoints(training)
-    return faults
+    for fields in (model, data, training):
+        for name, fault in find_faults(fields).items():
+            faults.add_wrong(name, fault)
+    find_faults_of_model(model, given, faults)
+    find_faults_of_data(data, faults)
+    find_faults_of_schedule(training, chosen, faults)
+    find_faults_of_folders(model, training, faults)
+    find_faults_of_checkpoints(training, given, faults)
 
 
-def find_faults_of_model(model: ModelFields, given: Set[str]) -> list[str]:
-    faults = []
+def find_faults_of_model(model: ModelFields, given: Set[str], faults: Faults) -> None:
     overrides = model.config_overrides if isinstance(model.config_overrides, dict) else {}
     types = VanillaTransformerConfig.__annotations__
     for name, value in overrides.items():
         annotation = types.get(VanillaTransformerConfig.attribute_map.get(name, name))
         if name == "vocab_size":
-            faults.append("`config_overrides` has `vocab_size`. It is a field of the recipe: write it beside.")
+            faults.add("`config_overrides` has `vocab_size`. It is a field of the recipe: write it beside.")
         elif name not in CONFIG_FIELDS:
             hint = VanillaTransformerConfig.nearest_field(name)
-            faults.append(f"`config_overrides` has `{name}`, but the configuration has no such field.{hint}")
+            faults.add(f"`config_overrides` has `{name}`, but the configuration has no such field.{hint}")
         elif name in ("dropout", "label_smoothing") and getattr(model, name) is not None:
-            faults.append(
+            faults.add(
                 f"`{name}` is {getattr(model, name)}, and {value} in `config_overrides`. Leave it out "
-                f"there, and give `{name}`."
+                f"there, and give `{name}`.",
+                name,
             )
         elif annotation is not None and not is_of_kind(value, annotation):
-            faults.append(f"`config_overrides` has `{name}` {value!r}. {describe_remedy(annotation)}.")
+            faults.add(f"`config_overrides` has `{name}` {value!r}. {describe_remedy(annotation)}.")
     for start in ("init_from", "tokenizer"):
-        # The vocabulary of a model is compared with its own.
-        names = [name for name in TOKENIZER_FIELDS if name in given and (start, name) != ("init_from", "vocab_size")]
-        if getattr(model, start) is not None and names:
-            faults.append(f"`{names[0]}` has no effect beside `{start}`: no tokenizer is learned. Leave it out.")
+        for name in TOKENIZER_FIELDS:
+            # The vocabulary of a model is compared with its own.
+            if {start, name} <= given and (start, name) != ("init_from", "vocab_size"):
+                faults.add(f"`{name}` has no effect beside `{start}`: no tokenizer is learned. Leave it out.")
     for name in ("replay", "corrections", "interpolate"):
-        if model.init_from is None and name in given:
-            faults.append(f"`{name}` is for a model that was trained before. Name one with `init_from`.")
-    return faults
+        if name in given and "init_from" not in given:
+            faults.add(f"`{name}` is for a model that was trained before. Name one with `init_from`.", "init_from")
 
 
-def find_faults_of_data(data: DataFields) -> list[str]:
-    faults: list[str] = []
+def find_faults_of_data(data: DataFields, faults: Faults) -> None:
+    def check(name: str, call: Callable[..., None], *more: str) -> None:
+        if (value := getattr(data, name)) is not None:
+            try:
+                call(value, *more)
+            except UserError as error:
+                faults.add_wrong(name, str(error))
 
-    def check(call: Callable[..., None], *arguments: str) -> None:
-        try:
-            call(*arguments)
-        except UserError as error:
-            faults.append(str(error))
-
-    if data.license is not None:
-        check(check_license, data.license)
-    for name in ("source_lang", "target_lang"):
-        if getattr(data, name) is not None:
-            check(check_language, getattr(data, name), name)
+    check("license", check_license)
+    check("source_lang", check_language, "source_lang")
+    check("target_lang", check_language, "target_lang")
     if data.text_columns is not None and not 1 <= len(data.text_columns) <= 2:
-        faults.append(f"`text_columns` is {data.text_columns}. Name one column, or two.")
+        faults.add_wrong("text_columns", f"`text_columns` is {data.text_columns}. Name one column, or two.")
     for name, files in data.test_sets.items() if isinstance(data.test_sets, dict) else ():
         several = isinstance(files, list) and all(isinstance(file, str) for file in files)
         if not (several or isinstance(files, str)):
-            faults.append(f"`test_sets` has {files!r} under {name!r}. Name a file, or two: [source, target].")
+            faults.add(f"`test_sets` has {files!r} under {name!r}. Name a file, or two: [source, target].")
         if name in ("train", "validation", "test", "eval", "mean", "replay"):
-            faults.append(f"`test_sets` has the name {name!r}, which is taken. Choose another.")
-    return faults
+            faults.add(f"`test_sets` has the name {name!r}, which is taken. Choose another.")
 
 
-def find_faults_of_schedule(training: TrainingFields, chosen: Set[str]) -> list[str]:
-    faults = []
+def find_faults_of_schedule(training: TrainingFields, chosen: Set[str], faults: Faults) -> None:
     if training.noam and training.warmup_steps < 1:
-        faults.append(
-            f"`warmup_steps` is {training.warmup_steps}. The paper's schedule counts whole steps: give at least 1."
+        faults.add(
+            f"`warmup_steps` is {training.warmup_steps}. The paper's schedule counts whole steps: give at least 1.",
+            *("noam", "warmup_steps"),
         )
     for name in ("learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs"):
         if training.noam and name in chosen:
-            faults.append(
-                f"`{name}` has no effect beside the paper's schedule. Use `noam_scale`, or set `noam: false`."
+            faults.add(
+                f"`{name}` has no effect beside the paper's schedule. Use `noam_scale`, or set `noam: false`.", "noam"
             )
     for name in ("noam_scale", "decay_steps"):
         if not training.noam and name in chosen:
             remedy = "`learning_rate`" if name == "noam_scale" else "`lr_scheduler_type`"
-            faults.append(f"`{name}` has no effect with `noam: false`. Use {remedy}.")
-    return faults
+            faults.add(f"`{name}` has no effect with `noam: false`. Use {remedy}.", "noam")
 
 
-def find_faults_of_folders(model: ModelFields, training: TrainingFields) -> list[str]:
+def find_faults_of_folders(model: ModelFields, training: TrainingFields, faults: Faults) -> None:
     if not training.output_dir:
-        return ["`output_dir` is missing. Name the folder for the model and its checkpoints."]
-    faults = []
-    if model.init_from is not None:
+        faults.add("`output_dir` is missing. Name the folder for the model and its checkpoints.", "output_dir")
+    elif model.init_from is not None:
         base, output_dir = Path(model.init_from).resolve(), Path(training.output_dir).resolve()
         if output_dir in (base, *base.parents):
-            faults.append(
+            faults.add(
                 f"`output_dir` {training.output_dir} holds the model of `init_from`, which would be written over. "
                 "Name another folder."
             )
     if training.hub_native_model_id is not None and not training.push_to_hub:
-        faults.append("`hub_native_model_id` has no effect without `push_to_hub: true`.")
-    return faults
+        faults.add("`hub_native_model_id` has no effect without `push_to_hub: true`.", "push_to_hub")
 
 
-def find_faults_of_checkpoints(training: TrainingFields) -> list[str]:
+def find_faults_of_checkpoints(training: TrainingFields, given: Set[str], faults: Faults) -> None:
     """Find settings by which checkpoints would be deleted before they are averaged or compared."""
-    faults = []
     if training.patience is not None and training.eval_strategy == "no":
-        faults.append(
+        faults.add(
             f"`patience` is {training.patience}, but `eval_strategy` is no: nothing would be compared. "
-            "Set `eval_strategy: steps`, or `patience: null`."
+            "Set `eval_strategy: steps`, or `patience: null`.",
+            *("patience", "eval_strategy"),
         )
     kept, averaged = training.save_total_limit, training.average_checkpoints or 1
+    number = "average_checkpoints" if "average_checkpoints" in given else "preset"  # which the default goes by
+    read = "save_total_limit", "load_best_model_at_end", "patience", "average_checkpoints", number
     if training.load_best_model_at_end and kept is not None and training.patience is None:
-        faults.append(
+        faults.add(
             f"`save_total_limit` is {kept} with `load_best_model_at_end` and without `patience`: the checkpoints "
-            "before the best one may be deleted. Set `patience`, or keep all checkpoints: `save_total_limit: null`."
+            f"before the best one may be deleted. Set `patience` and keep at least {averaged} more than it, or keep "
+            "all checkpoints: `save_total_limit: null`.",
+            *read,
         )
-        return faults
+        return
     # The mean ends with the best one, which is as old as patience allows.
     needed = averaged + (training.patience or 0) if training.load_best_model_at_end else averaged
     if kept is not None and kept < needed:
         beside = f" and `patience` {training.patience}" if needed > averaged else ""
-        faults.append(
+        faults.add(
             f"`save_total_limit` is {kept} and `average_checkpoints` {averaged}{beside}: checkpoints would be deleted "
-            f"before they are averaged. Keep at least {needed}."
+            f"before they are averaged. Keep at least {needed}.",
+            *read,
         )
-    return faults

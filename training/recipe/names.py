@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from transformers import Seq2SeqTrainingArguments
 
 from training.recipe.fields import DataFields, ModelFields, TrainingFields
+from training.recipe.refusal import Faults
 from vanilla_transformer import VanillaTransformerConfig
 
 if TYPE_CHECKING:
@@ -93,37 +94,48 @@ OtherFields = dataclasses.make_dataclass("OtherFields", find_other_fields(), fro
 FIELD_CLASSES: tuple["type[DataclassInstance]", ...] = (ModelFields, DataFields, TrainingFields, OtherFields)
 
 
+FIELDS = {f.name for part in FIELD_CLASSES for f in dataclasses.fields(part)}
+
+
 def is_field(name: str) -> bool:
     """Return whether a recipe may set a field of this name; `no_` before that of a switch turns it off."""
-    fields = {f.name for arguments in FIELD_CLASSES for f in dataclasses.fields(arguments)}
-    return name not in REPLACED and bool({name, name.removeprefix("no_")} & {*fields, "help", "help_all"})
+    return name not in REPLACED and bool({name, name.removeprefix("no_")} & {*FIELDS, "help", "help_all"})
+
+
+def find_near_field(name: str) -> str | None:
+    """Return the field whose name is nearest to one that is not a field, if any is near."""
+    return next(iter(difflib.get_close_matches(name, FIELDS, n=1)), None)
+
+
+def find_meant_fields(given: Set[str]) -> set[str]:
+    """Return the fields that are probably meant by names that are not fields, unless they are given as well."""
+    near = {find_near_field(name) for name in given if name not in REPLACED and not is_field(name)}
+    return {name for name in near if name is not None} - given
 
 
 def find_faults_of_names(given: Set[str]) -> list[str]:
     """Find fields that do not exist or that this program sets itself."""
-    fields = {f.name for arguments in FIELD_CLASSES for f in dataclasses.fields(arguments)}
     faults = []
     for name in sorted(given):
         if name in REPLACED:
             faults.append(f"`{name}` cannot be set in a recipe. {REPLACED[name]}.")
         elif not is_field(name):
-            close = difflib.get_close_matches(name, fields, n=1)
-            hint = f" Did you mean `{close[0]}`?" if close else " `--help_all` lists all of them."
+            near = find_near_field(name)
+            hint = f" Did you mean `{near}`?" if near else " `--help_all` lists all of them."
             if name in CONFIG_FIELDS:
                 hint = f" It is a field of the configuration: write `config_overrides: {{{name}: ...}}`."
             faults.append(f"There is no recipe field `{name}`.{hint}")
     return faults
 
 
-def find_faults_of_task(name: str, given: Set[str]) -> list[str]:
+def find_faults_of_task(name: str, given: Set[str], faults: Faults) -> None:
     """Find a task that does not exist, or fields that have no effect in it."""
     if name not in TASK_FIELDS:
         close = difflib.get_close_matches(name, TASK_FIELDS, n=1)
         hint = f"Did you mean {close[0]}?" if close else f"Choose one of: {', '.join(TASK_FIELDS)}."
-        return [f"`task` is {name!r}. {hint}"]
+        faults.add_wrong("task", f"`task` is {name!r}. {hint}")
+        return
     of_some = {field for fields in TASK_FIELDS.values() for field in fields}
-    faults = []
     for field in sorted(given & (of_some - TASK_FIELDS[name])):
         tasks = " and ".join(task for task in TASK_FIELDS if field in TASK_FIELDS[task])
-        faults.append(f"`{field}` has no effect in {name}, only in {tasks}. Leave it out.")
-    return faults
+        faults.add(f"`{field}` has no effect in {name}, only in {tasks}. Leave it out.", "task")

@@ -25,10 +25,10 @@ from training.recipe.corpus_size import ROW_NOTES, choose_row, find_faults_of_ta
 from training.recipe.fields import FREE_FIELDS, DataFields, ModelFields, TrainingFields
 from training.recipe.help import describe_fields
 from training.recipe.kinds import find_fault_of_words, find_kinds
-from training.recipe.names import FIELD_CLASSES, find_faults_of_names, find_faults_of_task, is_field
+from training.recipe.names import FIELD_CLASSES, find_faults_of_names, find_faults_of_task, find_meant_fields, is_field
 from training.recipe.ranges import Value
 from training.recipe.reading import read_yaml
-from training.recipe.refusal import leave_out_followers, refuse
+from training.recipe.refusal import Faults
 from training.recipe.replay import read_replay
 from training.recipe.sources import read_sources
 from vanilla_transformer.errors import RecipeError
@@ -127,27 +127,29 @@ def parse_recipe(arguments: list[str], pairs: int | None = None) -> Recipe:
     if {"-h", "--help"} & set(arguments):
         print(describe_fields())
         raise SystemExit(0)
-    settings, faults = merge(["--help" if word == "--help_all" else word for word in arguments], pairs)
-    fields, others, wrong = read_fields(settings)
-    model, data, training = fields
-    faults += wrong
+    faults = Faults()
+    settings = merge(["--help" if word == "--help_all" else word for word in arguments], pairs, faults)
+    (model, data, training), others = read_fields(settings, faults)
     if training.average_checkpoints is None:
         training = dataclasses.replace(training, average_checkpoints=20 if model.preset == "big" else 5)
     # Where the command line chooses another schedule than the recipe, the recipe's fields for its own are idle.
     chosen = settings.on_command_line if {"noam", "no_noam"} & settings.on_command_line else settings.given
-    found = find_faults_of_values(model, data, training, chosen, settings.given)
-    faults += leave_out_followers(found, faults)
-    faults += leave_out_followers(find_faults_of_task(model.task, settings.given), faults)
-    refuse(faults)
+    find_faults_of_values(model, data, training, chosen, settings.given, faults)
+    find_faults_of_task(model.task, settings.given, faults)
+    faults.refuse()
     return Recipe(model, data, training, vars(others), settings.given, settings.has_table, settings.row)
 
 
-def merge(arguments: list[str], pairs: int | None) -> tuple[Settings, list[str]]:
+def merge(arguments: list[str], pairs: int | None, faults: Faults) -> Settings:
     """
     Read the file, choose the row of its table, and let the command line win.
 
+    Args:
+        arguments, pairs: as for `parse_recipe`.
+        faults: takes the faults of names and of the table.
+
     Returns:
-        `tuple[Settings, list[str]]`: the settings of fields that exist, and what is wrong with the others.
+        `Settings`: the settings of fields that exist.
     """
     settings: dict[str, Value] = {}
     if arguments and not arguments[0].startswith("-"):
@@ -157,10 +159,13 @@ def merge(arguments: list[str], pairs: int | None) -> tuple[Settings, list[str]]
     needed = [str(name) for name in needs] if isinstance(needs, list) else [str(needs)]
     options = group_words(arguments)
     stray = options.pop("", [])
-    faults = [f"{word!r} belongs to no field. Write --field value after the recipe." for word in stray]
-    faults += find_faults_of_names({*settings, *options, *needed})
-    faults += find_faults_of_table(table) if table is not None else []
-    row = choose_row(table, pairs) if table is not None and not find_faults_of_table(table) else {}
+    for word in stray:
+        faults.add(f"{word!r} belongs to no field. Write --field value after the recipe.")
+    faults_of_table = find_faults_of_table(table) if table is not None else []
+    for fault in (*find_faults_of_names({*settings, *options, *needed}), *faults_of_table):
+        faults.add(fault)
+    faults.wrong |= find_meant_fields({*settings, *options})
+    row = choose_row(table, pairs) if table is not None and not faults_of_table else {}
     settings = {name: value for name, value in settings.items() if is_field(name)}
     options = {name: words for name, words in options.items() if is_field(name)}
 
@@ -182,17 +187,23 @@ def merge(arguments: list[str], pairs: int | None) -> tuple[Settings, list[str]]
     given = {*fields, *settings, *on_command_line}
     for name in needed:
         if is_field(name) and name not in given:
-            faults.append(f"`{name}` is missing, which this recipe needs. Give it on the command line: --{name} ...")
+            faults.add(
+                f"`{name}` is missing, which this recipe needs. Give it on the command line: --{name} ...", name
+            )
     words = {name: tuple(each) for name, each in options.items() if name in on_command_line}
-    return Settings({**fields, **settings}, words, table is not None, row), faults
+    return Settings({**fields, **settings}, words, table is not None, row)
 
 
-def read_fields(settings: Settings) -> tuple[tuple[ModelFields, DataFields, TrainingFields], object, list[str]]:
+def read_fields(settings: Settings, faults: Faults) -> tuple[tuple[ModelFields, DataFields, TrainingFields], object]:
     """
     Give every value the type of its field.
 
+    Args:
+        settings: the values.
+        faults: takes the faults of values that are left out.
+
     Returns:
-        `tuple`: the fields of this program, those of transformers, and what is wrong with values that are left out.
+        `tuple`: the fields of this program, and those of transformers.
     """
     parser = HfArgumentParser(
         FIELD_CLASSES,  # type: ignore[arg-type]
@@ -203,38 +214,45 @@ def read_fields(settings: Settings) -> tuple[tuple[ModelFields, DataFields, Trai
     if "help" in settings.on_command_line:
         parser.parse_args(["--help"])
     types = {name: kind for part in FIELD_CLASSES for name, kind in typing.get_type_hints(part).items()}
-    words, faults = [], []
+    words: list[str] = []
     for name, value in settings.values.items():
         if name in settings.on_command_line:
             continue
         written = write_words(name, value, types[name])
         fault = find_fault_of_words(parser, written, types[name], value)
-        words += written if fault is None else []
-        faults += [] if fault is None else [fault]
+        if fault is None:
+            words += written
+        else:
+            faults.add_wrong(name, fault)
     for name, given in settings.words.items():
         fault = find_fault_of_words(parser, list(given), types[name.removeprefix("no_")], None)
-        words += given if fault is None else []
-        faults += [] if fault is None else [fault]
+        if fault is None:
+            words += given
+        else:
+            faults.add_wrong(name.removeprefix("no_"), fault)
     model, data, training, others = parser.parse_args_into_dataclasses(words)
 
-    def read(reader: Callable[..., T], value: Value, *more: str) -> T | None:
+    def read(name: str, reader: Callable[..., T], value: Value, *more: str) -> T | None:
         try:
             return reader(value, *more)
         except RecipeError as error:
-            faults.append(str(error))
+            faults.add_wrong(name, str(error))
             return None
 
-    overrides = read(read_mapping, model.config_overrides, "config_overrides", "{norm_first: true}")
+    overrides = read(
+        "config_overrides", read_mapping, model.config_overrides, "config_overrides", "{norm_first: true}"
+    )
     stop = training.early_stopping and training.early_stopping.lower()  # "True" of YAML's true
-    sets = read(read_mapping, data.test_sets, "test_sets", "{news: [news.en, news.de]}")
-    replay, sources = read(read_replay, data.replay), read(read_sources, data.sources)
-    shares = read(read_shares, training.augmentation)
+    sets = read("test_sets", read_mapping, data.test_sets, "test_sets", "{news: [news.en, news.de]}")
+    replay = read("replay", read_replay, data.replay)
+    sources = read("sources", read_sources, data.sources)
+    shares = read("augmentation", read_shares, training.augmentation)
     fields = (
         dataclasses.replace(model, config_overrides=overrides),
         dataclasses.replace(data, test_sets=sets, replay=replay, sources=sources),
         dataclasses.replace(training, augmentation=shares, early_stopping=stop),
     )
-    return fields, others, faults
+    return fields, others
 
 
 def write_words(name: str, value: Value, annotation: object) -> list[str]:

@@ -50,9 +50,9 @@ FINITE = Range(math.isfinite, "Give a number, such as 0.6")
 SEED: Range[int] = Range(lambda value: 0 <= value < 2**32, "Give a number from 0 to 4,294,967,295")
 
 
-def find_faults(fields: "DataclassInstance") -> list[str]:
-    """Return what is wrong with the values of a dataclass, a sentence each; `None` fits where it is the default."""
-    faults = []
+def find_faults(fields: "DataclassInstance") -> dict[str, str]:
+    """Return the faults of the values of a dataclass, by field; `None` fits where it is the default."""
+    faults = {}
     types = typing.get_type_hints(type(fields), include_extras=True)
     for field in dataclasses.fields(fields):
         value, declared = getattr(fields, field.name), getattr(types[field.name], "__metadata__", ())
@@ -61,5 +61,5 @@ def find_faults(fields: "DataclassInstance") -> list[str]:
             continue
         shown = repr(value) if isinstance(value, str) else value
         null = ", or null to leave it unset" if field.default is None else ""
-        faults.append(f"`{field.name}` is {shown}. {allowed.remedy}{null}.")
+        faults[field.name] = f"`{field.name}` is {shown}. {allowed.remedy}{null}."
     return faults
