@@ -173,7 +173,10 @@ def apply_model(
     model.float()  # for scores in float32 of weights in any precision
     settings = model.generation_config
     if options.length_penalty_type == "gnmt" and not isinstance(model, VanillaTransformerGenerationMixin):
-        raise RecipeError(f"--length_penalty_type is gnmt, which {type(model).__name__} does not know. Leave it out.")
+        raise RecipeError(
+            f"`--length_penalty_type` must be power for a {type(model).__name__}, which knows no other, but is gnmt. "
+            "Leave it out."
+        )
     for name in SEARCH:
         if getattr(options, name) is not None:
             setattr(settings, name, getattr(options, name))
@@ -282,7 +285,7 @@ def check_model_options(options: argparse.Namespace, *length_penalties: float) -
     for name in ("num_beams", "tokens_per_device", "num_threads"):
         value = getattr(options, name)
         if value is not None and value < 1:
-            raise RecipeError(f"--{name} is {value}. Give at least 1.")
+            raise RecipeError(f"`--{name}` must be at least 1, but is {value}. Give more.")
     for alpha in length_penalties:
         if not math.isfinite(alpha):
             raise RecipeError(f"A length penalty must be finite, but is {alpha}. Give a number, such as 0.6.")
@@ -343,7 +346,7 @@ def check_options(options: argparse.Namespace) -> None:
     if options.token_scores and options.output is None:
         raise RecipeError("--token_scores writes a file for each text into --output. Name the folder.")
     if options.output is not None and options.output.exists() and not options.output.is_dir():
-        raise RecipeError(f"--output is {options.output}, which is a file. Name a folder.")
+        raise RecipeError(f"`--output` must be a folder, but is {options.output}, a file. Name another.")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -446,7 +446,9 @@ def check_metadata(data: ModelCardData) -> None:
         check_license(data.license)
     for dataset in data.datasets or []:
         if not HUB_ID.fullmatch(dataset):
-            raise ModelCardError(f"`datasets` has {dataset!r}, which is not the name of a data set on the Hub.")
+            raise ModelCardError(
+                f"`datasets` must have names of data sets on the Hub, but has {dataset!r}. Write such as user/name."
+            )
 
 
 def check_language(code: str, name: str = "language") -> None:
@@ -462,7 +464,7 @@ def check_language(code: str, name: str = "language") -> None:
         return
     known = pycountry.languages.get(alpha_2=code) or pycountry.languages.get(alpha_3=code)
     if known is None or code != code.lower():  # pycountry does not look at case and the Hub does
-        raise ModelCardError(f"`{name}` is {code!r}, which is not a code of ISO 639. Write one such as en, es or ast.")
+        raise ModelCardError(f"`{name}` must be a code of ISO 639, but is {code!r}. Write one such as en, es or ast.")
 
 
 def check_license(identifier: str) -> None:
@@ -475,6 +477,6 @@ def check_license(identifier: str) -> None:
     if identifier not in LICENSES:
         close = difflib.get_close_matches(identifier.lower(), LICENSES, n=1)
         raise ModelCardError(
-            f"`license` is {identifier!r}, which is not an identifier of the Hub. "
+            f"`license` must be an identifier of the Hub, but is {identifier!r}. "
             + (f"Did you mean {close[0]}?" if close else "Write one such as apache-2.0, cc-by-4.0 or other.")
         )

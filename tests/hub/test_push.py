@@ -92,11 +92,11 @@ REFUSED = [
 # And for `training.train`.
 REFUSED_RECIPES = [
     (["--hub_model_id", "bob/new"], "hf_alice", "may not write to bob/new"),
-    (["--source_lang", "EN"], "hf_alice", "`source_lang` is 'EN'"),
+    (["--source_lang", "EN"], "hf_alice", "`source_lang` must be a code of ISO 639, but is 'EN'"),
     (
         ["--hub_native_model_id", "alice/native", "--config_overrides", "{norm_first: true}"],
         "hf_alice",
-        "`norm_first` is True",
+        "`norm_first` must be as in a MarianMTModel, but is True",
     ),
 ]
 

@@ -63,8 +63,8 @@ def test_the_checkpoints_that_the_result_may_be_a_mean_of_come_along(place, sett
     [
         ("hub:name", REMOTES, "must be hub:USER/NAME or hub:USER/NAME@STEP"),
         ("hub:a/b@x", REMOTES, "must be hub:USER/NAME or hub:USER/NAME@STEP"),
-        ("hub:a/b@5", REMOTES, "has only checkpoints of steps 2, 4, 6, 8"),
-        ("hub:a/b", [], "a/b has no whole checkpoints"),
+        ("hub:a/b@5", REMOTES, "must name a step that a/b has, but is hub:a/b@5. Choose one of: 2, 4, 6, 8"),
+        ("hub:a/b", [], "must name a repository with whole checkpoints, but a/b has none"),
     ],
 )
 def test_a_checkpoint_that_is_not_there_is_an_error(place, remotes, said):

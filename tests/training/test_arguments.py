@@ -177,9 +177,9 @@ def test_null_unsets_what_a_table_or_an_earlier_word_says_and_no_more(recipe):
 
 @pytest.mark.parametrize("field", ["patience", "tokens_per_device", "average_checkpoints", "eval_steps", "max_length"])
 def test_an_optional_number_out_of_range_is_refused_with_the_way_to_have_none(recipe, field):
-    with pytest.raises(RecipeError, match=f"`{field}` is 0.*Give .*, or null to leave it unset"):
+    with pytest.raises(RecipeError, match=f"`{field}` must be .*, but is 0.*Give .*, or null to leave it unset"):
         parse_recipe([recipe("eval_strategy: steps\n"), f"--{field}", "0"])
-    with pytest.raises(RecipeError, match=r"`tokens_per_step` is 0. Give at least 1\.$"):
+    with pytest.raises(RecipeError, match=r"`tokens_per_step` must be at least 1, but is 0\. Give more\.$"):
         parse_recipe([recipe(""), "--tokens_per_step", "0"])
 
 
@@ -236,7 +236,9 @@ def test_the_best_model_has_the_lowest_nll(recipe):
     content = "load_best_model_at_end: true\neval_strategy: steps\npatience: 3\n"
     training = start([recipe(content)])
     assert (training.metric_for_best_model, training.greater_is_better) == ("eval_loss", False)
-    with pytest.raises(RecipeError, match=r"`save_total_limit` is 7 .* and `patience` 3.*Keep at least 8"):
+    with pytest.raises(
+        RecipeError, match=r"`save_total_limit` must be at least 8 .* and `patience` 3.*but is 7\. Keep"
+    ):
         parse_recipe([recipe(content + "save_total_limit: 7\n")])
 
 
@@ -258,7 +260,7 @@ def test_bf16_is_taken_where_the_gpu_computes_in_it(recipe, monkeypatch):
     [
         ("warmup_stepz: 4\n", [], r"no recipe field `warmup_stepz`\. Did you mean `warmup_steps`?"),
         ("", ["--learning_rat", "1"], "no recipe field `learning_rat`. Did you mean `learning_rate`?"),
-        ("preset: huge\n", [], "`preset` is 'huge'. Choose one of: tiny"),
+        ("preset: huge\n", [], "`preset` must be one of tiny.*, but is 'huge'. Choose"),
         ("label_smoothing_factor: 0.1\n", [], "Use `label_smoothing`"),
         ("per_device_train_batch_size: 8\n", [], "Use `tokens_per_device`"),
         ("learning_rate: 0.1\n", [], r"`learning_rate` has no effect.*noam: false"),
@@ -266,58 +268,78 @@ def test_bf16_is_taken_where_the_gpu_computes_in_it(recipe, monkeypatch):
         ("noam: false\nnoam_scale: 2\n", [], "`noam_scale` has no effect with `noam: false`"),
         ("noam_scale: 2\n", ["--noam_scale", "3", "--noam", "false"], "`noam_scale` has no effect"),
         ("noam: false\ndecay_steps: 2\n", [], "`decay_steps` has no effect with `noam: false`. Use `lr_sch"),
-        ("decay_steps: -1\n", [], "`decay_steps` is -1"),
+        ("decay_steps: -1\n", [], "`decay_steps` must be at least 0, but is -1"),
         ("min_frequency: 3\n", ["--init_from", "x", "--min_frequency", "3"], "`min_frequency` has no effect"),
         ("init_from: x\nmin_frequency: 3\n", [], "`min_frequency` has no effect beside `init_from`"),
         ("tokenizer: x\nvocab_size: 300\n", [], "`vocab_size` has no effect beside `tokenizer`"),
-        ("config_overrides: {vocab_size: 300}\n", [], "`config_overrides` has `vocab_size`"),
-        ("config_overrides: {dropout: 0.2}\n", ["--dropout", "0.05"], "`dropout` is 0.05, and 0.2 in `config_overr"),
+        (
+            "config_overrides: {vocab_size: 300}\n",
+            [],
+            "`vocab_size` must be a field of the recipe itself, but is in `config_overrides`",
+        ),
+        (
+            "config_overrides: {dropout: 0.2}\n",
+            ["--dropout", "0.05"],
+            "`dropout` must be given once, but is 0.05, and 0.2 in `config_overr",
+        ),
         ("dropout: 3\nlabel_smoothing: 2\nvocab_size: -5\n", [], "(?s)3 faults.*`dropout`.*`label_sm.*`vocab_size`"),
-        ("seed: -1\n", [], "`seed` is -1. Give a number from 0"),
-        ("data_seed: 5_000_000_000\n", [], "`data_seed` is 5000000000"),
-        ("report_to: foo\n", [], "`report_to` is foo. Choose one of: none, "),
+        ("seed: -1\n", [], "`seed` must be from 0 to 4,294,967,295, but is -1. Give"),
+        ("data_seed: 5_000_000_000\n", [], "`data_seed` must be from 0 .*, but is 5000000000"),
+        ("report_to: foo\n", [], "`report_to` must be one of none, .*, but is foo. Choose"),
         (
             "init_from: runs/a/checkpoint-2\noutput_dir: runs/a\n",
             [],
-            "`output_dir` runs/a holds the model of `init_from`",
+            "`output_dir` must not hold the model of `init_from`, .*, but is runs/a",
         ),
-        ("tokens_per_step: 0\n", [], "`tokens_per_step` is 0"),
-        ("max_steps: 0\n", [], "`max_steps` is 0"),
-        ("num_train_epochs: 0\n", [], "`num_train_epochs` is 0"),
+        ("tokens_per_step: 0\n", [], "`tokens_per_step` must be at least 1, but is 0"),
+        ("max_steps: 0\n", [], "`max_steps` must be more than 0, or -1, but is 0"),
+        ("num_train_epochs: 0\n", [], "`num_train_epochs` must be more than 0, but is 0"),
         ("needs: [init_from]\n", [], "`init_from` is missing"),
         ("num_attention_heads: 3\n", [], r"no recipe field `num_attention_heads`.*config_overrides: .num_attention"),
         ("preset: tiny\nseed: 2\npreset: base\n", [], "`preset` is given twice"),
-        ("generation_num_beams: 0\n", [], "`generation_num_beams` is 0"),
-        ("noam_scale: 0\n", [], "`noam_scale` is 0"),
-        ("save_steps: 0\n", [], "`save_steps` is 0"),
-        ("weight_decay: -1\n", [], "`weight_decay` is -1"),
-        ("adam_beta2: 1.5\n", [], "`adam_beta2` is 1.5"),
-        ("dataloader_num_workers: -1\n", [], "`dataloader_num_workers` is -1"),
+        ("generation_num_beams: 0\n", [], "`generation_num_beams` must be at least 1, but is 0"),
+        ("noam_scale: 0\n", [], "`noam_scale` must be more than 0, but is 0"),
+        ("save_steps: 0\n", [], "`save_steps` must be more than 0, but is 0"),
+        ("weight_decay: -1\n", [], "`weight_decay` must be at least 0, but is -1"),
+        ("adam_beta2: 1.5\n", [], "`adam_beta2` must be at least 0 and less than 1, but is 1.5"),
+        ("dataloader_num_workers: -1\n", [], "`dataloader_num_workers` must be at least 0, but is -1"),
         ("dataloader_persistent_workers: true\n", [], "`dataloader_persistent_workers` cannot be set in a recipe"),
         ("generation_config: x\n", [], "Use `num_beams`, `length_penalty`, `length_penalty_type` and `early_stop"),
-        ("num_beams: 0\n", [], "`num_beams` is 0. Give at least 1"),
-        ("early_stopping: maybe\n", [], "`early_stopping` is 'maybe'. Choose one of: true, false, never"),
-        ("warmup_steps: 0\n", [], "`warmup_steps` is 0"),
-        ("save_total_limit: 2\n", [], "`save_total_limit` is 2 and `average_checkpoints` 5"),
-        ("run_on: tpu\n", [], "`run_on` is 'tpu'"),
-        ("config_overrides: {norm_frist: true}\n", [], "has `norm_frist`, but .*Did you mean `norm_first`"),
+        ("num_beams: 0\n", [], "`num_beams` must be at least 1, but is 0. Give more"),
+        ("early_stopping: maybe\n", [], "`early_stopping` must be one of true, false, never, but is 'maybe'. Choose"),
+        ("warmup_steps: 0\n", [], "`warmup_steps` must be at least 1 .*, but is 0"),
+        (
+            "save_total_limit: 2\n",
+            [],
+            "`save_total_limit` must be at least 5 with `average_checkpoints` 5, .* but is 2",
+        ),
+        ("run_on: tpu\n", [], "`run_on` must be one of auto, .*, but is 'tpu'"),
+        (
+            "config_overrides: {norm_frist: true}\n",
+            [],
+            "must have fields of the configuration, but has `norm_frist`.*Did you mean `norm_first`",
+        ),
         ("config_overrides: {num_layers: 3}\n", [], "has `num_layers`.*`encoder_layers` and `decoder_layers`"),
-        ("", ["--config_overrides", "[1]"], "`config_overrides` is '.1.'"),
-        ("bleu_tokenize: 13b\n", [], "`bleu_tokenize` is .13b.. Choose one of"),
+        ("", ["--config_overrides", "[1]"], "`config_overrides` must be names and values, but is '.1.'"),
+        ("bleu_tokenize: 13b\n", [], "`bleu_tokenize` must be one of .*, but is .13b.. Choose one"),
         ("metric_for_best_model: bleu\n", [], "lowest validation NLL"),
-        ("patience: 2\n", [], "`patience` is 2, but `eval_strategy` is no"),
-        ("patience: 0\n", [], "`patience` is 0"),
-        ("hold_out: -1\n", [], "`hold_out` is -1"),
-        ("max_length_ratio: 1\n", [], "`max_length_ratio` is 1"),
-        ("test_sets: {news: 3}\n", [], "`test_sets` has 3 under 'news'"),
-        ("test_sets: {train: [a, b]}\n", [], "`test_sets` has the name 'train'"),
-        ("min_frequency: -1\n", [], "`min_frequency` is -1"),
+        ("patience: 2\n", [], "`patience` must have evaluations to compare, but is 2 with `eval_strategy` no"),
+        ("patience: 0\n", [], "`patience` must be at least 1, but is 0"),
+        ("hold_out: -1\n", [], "`hold_out` must be at least 0, but is -1"),
+        ("max_length_ratio: 1\n", [], "`max_length_ratio` must be more than 1, but is 1"),
+        ("test_sets: {news: 3}\n", [], "`test_sets` must have files under 'news', but has 3"),
+        ("test_sets: {train: [a, b]}\n", [], "`test_sets` must have names of its own, but has 'train'"),
+        ("min_frequency: -1\n", [], "`min_frequency` must be at least 1, but is -1"),
         ("tokenizer: x\nsplit_at_spaces: true\n", [], "`split_at_spaces` has no effect beside `tokenizer`"),
-        ("preprocessing_num_workers: 0\n", [], "`preprocessing_num_workers` is 0"),
+        ("preprocessing_num_workers: 0\n", [], "`preprocessing_num_workers` must be at least 1, but is 0"),
         ("1: 2\n", [], "holds no fields"),
         ("by_corpus_size: [{up_to: '2,000'}, {}]\n", [], "`by_corpus_size` must be a list of rows"),
         ("by_corpus_size: [{up_to: true}, {}]\n", [], "`by_corpus_size` must be a list of rows"),
-        ("by_corpus_size: [{up_to: 9, hold_out: 3}, {}]\n", [], "`by_corpus_size` has `hold_out`"),
+        (
+            "by_corpus_size: [{up_to: 9, hold_out: 3}, {}]\n",
+            [],
+            "`by_corpus_size` must not have .*, but has `hold_out`",
+        ),
         (
             "load_best_model_at_end: true\neval_strategy: steps\nsave_total_limit: 9\n",
             [],
@@ -330,23 +352,51 @@ def test_bf16_is_taken_where_the_gpu_computes_in_it(recipe, monkeypatch):
         (
             "",
             ["--max_steps", "3", "stray"],
-            r"^`max_steps` is '3 stray': 2 words\. Give one, in quotes if it has spaces\.$",
+            r"^`max_steps` must be one word, but is 2: '3 stray'\. Give one, in quotes if it has spaces\.$",
         ),
-        ("", ["--seed"], r"^`seed` has no value\. Give a whole number\.$"),
-        ("", ["--noam", "perhaps"], r"^`noam` is 'perhaps'\. Give true or false\.$"),
-        ("", ["--example", "-Hola"], r"^`example` is '-Hola', which begins with a dash\. Write --example=-Hola$"),
-        ("seed: x\n", [], r"^`seed` is 'x'\. Give a whole number\.$"),
-        ("seed: 2.5\n", [], r"^`seed` is 2\.5\. Give a whole number\.$"),
-        ("adam_beta1: {a: 1}\n", [], r"^`adam_beta1` is {'a': 1}\. Give a number\.$"),
-        ("source: {a: 1}\n", [], r"^`source` is {'a': 1}\. Give one value\.$"),
-        ("source: [a, b]\n", [], r"^`source` is \['a', 'b'\]\. Give one value\.$"),
-        ("fp16: 3.5\n", [], r"^`fp16` is 3\.5\. Give true or false\.$"),
-        ("save_strategy: often\n", [], r"^`save_strategy` is 'often'\. Choose one of: no, steps, epoch"),
-        ("config_overrides: {dropout: abc}\n", [], r"^`config_overrides` has `dropout` 'abc'\. Give a number\.$"),
-        ("config_overrides: {layer_norm_eps: small}\n", [], r"has `layer_norm_eps` 'small'\. Give a number\.$"),
-        ("config_overrides: {d_ff: 1.5}\n", [], r"^`config_overrides` has `d_ff` 1\.5\. Give a whole number\.$"),
-        ("config_overrides: {norm_first: 1}\n", [], r"has `norm_first` 1\. Give true or false\.$"),
-        ("config_overrides: {encoder_layers: true}\n", [], r"has `encoder_layers` True\. Give a whole number\.$"),
+        ("", ["--seed"], r"^`seed` must be a whole number, but has no value\. Give one\.$"),
+        ("", ["--noam", "perhaps"], r"^`noam` must be true or false, but is 'perhaps'\. Give one\.$"),
+        (
+            "",
+            ["--example", "-Hola"],
+            r"^`example` must not begin with a dash after a space, but is '-Hola'\. Write --example=-Hola$",
+        ),
+        ("seed: x\n", [], r"^`seed` must be a whole number, but is 'x'\. Give one\.$"),
+        ("seed: 2.5\n", [], r"^`seed` must be a whole number, but is 2\.5\. Give one\.$"),
+        ("adam_beta1: {a: 1}\n", [], r"^`adam_beta1` must be a number, but is {'a': 1}\. Give one\.$"),
+        ("source: {a: 1}\n", [], r"^`source` must be one value, but is {'a': 1}\. Give one\.$"),
+        ("source: [a, b]\n", [], r"^`source` must be one value, but is \['a', 'b'\]\. Give one\.$"),
+        ("fp16: 3.5\n", [], r"^`fp16` must be true or false, but is 3\.5\. Give one\.$"),
+        (
+            "save_strategy: often\n",
+            [],
+            r"^`save_strategy` must be one of no, steps, epoch, .*but is 'often'\. Choose one\.$",
+        ),
+        (
+            "config_overrides: {dropout: abc}\n",
+            [],
+            r"^`dropout` in `config_overrides` must be a number, but is 'abc'\. Give one\.$",
+        ),
+        (
+            "config_overrides: {layer_norm_eps: small}\n",
+            [],
+            r"`layer_norm_eps` in .* must be a number, but is 'small'\. Give one\.$",
+        ),
+        (
+            "config_overrides: {d_ff: 1.5}\n",
+            [],
+            r"^`d_ff` in `config_overrides` must be a whole number, but is 1\.5\. Give one\.$",
+        ),
+        (
+            "config_overrides: {norm_first: 1}\n",
+            [],
+            r"`norm_first` in .* must be true or false, but is 1\. Give one\.$",
+        ),
+        (
+            "config_overrides: {encoder_layers: true}\n",
+            [],
+            r"`encoder_layers` in .* must be a whole number, but is True\. Give one\.$",
+        ),
         ("- a\n", [], r"is not YAML|holds no fields"),
         ("a: [\n", [], "is not YAML"),
     ],
@@ -382,15 +432,16 @@ def test_faults_of_all_kinds_are_reported_at_once(recipe):
         "There is no recipe field `fileses`. `--help_all` lists all of them.",
         "`optim` cannot be set in a recipe. Leave it out: the optimizer is always Adam, as in the paper.",
         "There is no recipe field `pre_set`. Did you mean `preset`?",
-        "`by_corpus_size` has `hold_out`, which describes the corpus. Write it above the table.",
+        "`by_corpus_size` must not have fields that describe the corpus, but has `hold_out`. Write it above the "
+        "table.",
         "`train_file` is missing, which this recipe needs. Give it on the command line: --train_file ...",
-        "`seed` is 'x'. Give a whole number.",
-        "`max_steps` is '3 4': 2 words. Give one, in quotes if it has spaces.",
-        "`replay` has `sourc`. Give some of: source, target, file, share, hold_out.",
-        "`stride` is -1. Give 0 or more, such as 128.",
-        "`tokens_per_step` is 0. Give at least 1.",
-        "`config_overrides` has `dropout` 'abc'. Give a number.",
-        "`replay` is for a model that was trained before. Name one with `init_from`.",
+        "`seed` must be a whole number, but is 'x'. Give one.",
+        "`max_steps` must be one word, but is 2: '3 4'. Give one, in quotes if it has spaces.",
+        "`replay` must have only source, target, file, share, hold_out, but has `sourc`. Give some of these.",
+        "`stride` must be at least 0, but is -1. Give more, such as 128.",
+        "`tokens_per_step` must be at least 1, but is 0. Give more.",
+        "`dropout` in `config_overrides` must be a number, but is 'abc'. Give one.",
+        "`replay` must have a model that was trained before, but has none. Name one with `init_from`.",
         "`label_column` has no effect in translation, only in text-classification. Leave it out.",
         "`stride` has no effect in translation, only in question-answering. Leave it out.",
     ]
@@ -398,7 +449,7 @@ def test_faults_of_all_kinds_are_reported_at_once(recipe):
 
 def test_a_fault_that_may_follow_from_another_is_left_for_later(recipe):
     content = "patience: x\nload_best_model_at_end: true\neval_strategy: steps\nsave_total_limit: 9\n"
-    with pytest.raises(RecipeError, match=r"^`patience` is 'x'\. Give a whole number\.$"):
+    with pytest.raises(RecipeError, match=r"^`patience` must be a whole number, but is 'x'\. Give one\.$"):
         parse_recipe([recipe(content)])
     parsed = parse_recipe([recipe("seed: x\n"), "--seed", "3"])  # the command line wins
     assert parsed.training.seed == 3
@@ -407,7 +458,7 @@ def test_a_fault_that_may_follow_from_another_is_left_for_later(recipe):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        # What is not read cannot be compared: `learning_rate` has no effect unless `noam` is false.
+        # A value that is not read cannot be compared: `learning_rate` has no effect unless `noam` is false.
         ("noam: perhaps\nlearning_rate: 0.1\nnoam_scale: 2\n", ["noam"]),
         ("push_to_hub: perhaps\nhub_native_model_id: a/b\n", ["push_to_hub"]),
         ("eval_stratgy: steps\npatience: 2\n", ["eval_stratgy"]),
@@ -460,7 +511,7 @@ def test_a_recipe_does_not_change(recipe):
 
 def test_a_program_that_is_not_installed_is_named(recipe, monkeypatch):
     monkeypatch.setattr("training.engine.arguments.get_available_reporting_integrations", lambda: ["tensorboard"])
-    with pytest.raises(RecipeError, match="`report_to` is wandb, which is not installed"):
+    with pytest.raises(RecipeError, match="`report_to` must be a program that is installed, but is wandb"):
         start([recipe("report_to: wandb\n")])
 
 

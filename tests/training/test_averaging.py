@@ -39,8 +39,8 @@ def test_the_mean_of_each_tensor_with_ties_kept(checkpoints, tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("output", "missing", "message"),
     [
-        ("checkpoint-100", None, "is one of the checkpoints"),
-        ("file", None, "which is a file. Name a folder"),
+        ("checkpoint-100", None, "`--output` must not be one of the checkpoints, but is"),
+        ("file", None, "`--output` must be a folder, but is"),
         ("mean", "config.json", "checkpoint-1000 has no config.json"),
         ("mean", "model.safetensors", "model.safetensors cannot be read"),
     ],
@@ -58,7 +58,7 @@ def test_nothing_is_written_where_a_mean_cannot_be(checkpoints, tmp_path, capsys
 def test_a_model_is_not_written_over(checkpoints, tmp_path):
     write_mean(checkpoints, tmp_path / "mean")
     before = (tmp_path / "mean" / "model.safetensors").read_bytes()
-    with pytest.raises(RecipeError, match="mean, which holds a model"):
+    with pytest.raises(RecipeError, match=r"must not hold a model, but .*mean does"):
         write_mean(checkpoints[:1], tmp_path / "mean")
     assert (tmp_path / "mean" / "model.safetensors").read_bytes() == before
 

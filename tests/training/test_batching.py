@@ -159,7 +159,9 @@ def test_a_plan_deals_the_tokens_of_a_step_out(per_device, processes, accumulati
 
 
 def test_more_processes_than_tokens_are_refused():
-    with pytest.raises(ValueError, match=r"`tokens_per_step` is 3 for 4 processes\. Raise it"):
+    with pytest.raises(
+        ValueError, match=r"`tokens_per_step` must be at least 1 for each of 4 processes, but is 3\. Raise it"
+    ):
         StepPlan.make(3, None, 4)
 
 

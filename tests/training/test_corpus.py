@@ -238,7 +238,7 @@ def test_sources_are_given_in_a_recipe_and_on_the_command_line(tmp_path):
         ("[{file: a.tsv, weight: -1.5}]", "must have a `weight` above 0, but has -1.5"),
         ("[{file: a.tsv, weight: .nan}]", "must have a `weight` above 0, but has nan"),
         ("[{file: a.tsv, weight: much}]", "must have a `weight` above 0, but has 'much'"),
-        ("[{file: a.tsv, weigth: 2}]", "text 1 has `weigth`. Give some of: source, target, file"),
+        ("[{file: a.tsv, weigth: 2}]", "text 1 must have only source, target, file, .*, but has `weigth`"),
         ("[{file: 3}]", "must have text under `file`, but has 3"),
     ],
 )

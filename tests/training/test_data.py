@@ -187,7 +187,7 @@ def test_splits_are_added_and_cut_as_datasets_does(tmp_path, write):
     both = [f"{split} {i}" for split in ("train", "test") for i in range(4)]
     assert read("train+test") == read("all") == both
     assert read("test[1:2]+train[:50%]") == ["test 1", "train 0", "train 1"]
-    with pytest.raises(RecipeError, match="has no split 'nope', only: train, test"):
+    with pytest.raises(RecipeError, match=r"`train_split` must be one of train, test for .*, but is 'nope'"):
         read("train[:2]+nope[:1]")
 
 

@@ -89,10 +89,13 @@ def test_augmentation_is_read():
     assert read_shares(True) == read_shares("true") == DEFAULT_SHARES
     assert read_shares("{lower: 0.5}") == {**NOTHING, "lower": 0.5}
     for value, message in (
-        ({"uper": 0.1}, "`augmentation` has `uper`. Give shares of: upper, title, lower, no_stop, copies"),
-        ({"upper": 2}, "`augmentation` has `upper` 2. Give a share: a number from 0 to 1"),
-        ({"upper": 0.6, "lower": 0.6}, "`augmentation` has 1.2 for upper, title, lower together"),
-        ("all", "`augmentation` is 'all'. Write names and values, such as '{upper:"),
+        ({"uper": 0.1}, "`augmentation` must have shares of upper, title, lower, no_stop, copies, but has `uper`"),
+        ({"upper": 2}, "`upper` in `augmentation` must be a number from 0 to 1, but is 2"),
+        (
+            {"upper": 0.6, "lower": 0.6},
+            "`augmentation` must have at most 1 for upper, title, lower together, but has 1.2",
+        ),
+        ("all", "`augmentation` must be names and values, but is 'all'. Write such as '{upper:"),
     ):
         with pytest.raises(RecipeError, match=message.replace("{", r"\{")):
             read_shares(value)

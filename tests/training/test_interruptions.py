@@ -132,7 +132,10 @@ def test_a_damaged_checkpoint_is_told_and_passed_over(recipe, run_until, capsys)
     content[len(content) // 2] ^= 0xFF
     optimizer.write_bytes(content)
     assert main([str(recipe), "--resume_from_checkpoint", str(run / "checkpoint-8")]) == 2
-    assert "which is not a complete checkpoint: model.safetensors cannot be read" in capsys.readouterr().err
+    assert (
+        f"must be a complete checkpoint, but {cut.parent} is not: model.safetensors cannot be read"
+        in capsys.readouterr().err
+    )
     assert main([str(recipe), "--resume_from_checkpoint", "true"]) == 0
     shown = capsys.readouterr().out
     assert "checkpoint-8 is damaged and is skipped: model.safetensors cannot be read" in shown
@@ -145,7 +148,7 @@ def test_a_damaged_checkpoint_is_told_and_passed_over(recipe, run_until, capsys)
     assert "has no complete checkpoint" in capsys.readouterr().err
     auto = ["--resume_from_checkpoint", "auto"]
     assert main([str(recipe), *auto]) == 2
-    assert f"{run} holds a model, which would be written over" in capsys.readouterr().err
+    assert f"must not hold a model, which would be written over, but {run} does" in capsys.readouterr().err
     assert main([str(recipe), *auto, "--overwrite_output_dir", "true"]) == 0
 
 
@@ -219,7 +222,7 @@ def test_out_of_memory_names_the_batch_and_the_remedy(recipe, capsys, monkeypatc
 def test_a_full_disk_is_told_and_harms_nothing(recipe, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 1000, 1000))
     assert main([str(recipe)]) == 2
-    assert "has 0 MB left and a checkpoint takes" in capsys.readouterr().err
+    assert "has 0 MB left. Free some space" in capsys.readouterr().err
     monkeypatch.undo()
 
     save = torch.save

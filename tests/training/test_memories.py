@@ -87,14 +87,16 @@ def test_xliff_is_read_in_the_direction_of_the_recipe(read, name, content, pairs
     assert get_pairs(read(name, content, source_lang=None, target_lang=None)) == pairs
     swapped = [(number, target, source) for number, source, target in pairs]
     assert get_pairs(read(name, content, source_lang="es", target_lang="en")) == swapped
-    with pytest.raises(RecipeError, match="translates en"):
+    with pytest.raises(
+        RecipeError, match=r"`source_lang` and `target_lang` must be those of .*, en.* and .*, but are de"
+    ):
         read(name, content, source_lang="de")
 
 
 def test_missing_languages_are_named_with_those_that_are_there(read):
     with pytest.raises(RecipeError, match=r"`target_lang` is missing.*en-us, en-gb, es-es"):
         read("memory.tmx", TMX, target_lang=None)
-    with pytest.raises(RecipeError, match=r"`target_lang` is de, but .*has text only in: en-us"):
+    with pytest.raises(RecipeError, match=r"`target_lang` must be a language of .*, but is de\. .* only in: en-us"):
         read("memory.tmx", TMX, target_lang="de")
 
 

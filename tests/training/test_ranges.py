@@ -29,4 +29,6 @@ def test_a_range_has_its_ends(allowed, fitting, others):
     for value in fitting:
         assert find_faults(Fields(value)) == {}
     for value in others:
-        assert find_faults(Fields(value))["field"].startswith(f"`field` is {value!r}. {allowed.remedy}")
+        assert find_faults(Fields(value))["field"].startswith(
+            f"`field` must be {allowed.rule}, but is {value!r}. {allowed.remedy}"
+        )

@@ -33,10 +33,10 @@ from vanilla_transformer.errors import RecipeError
         ("{target: a}", "names target"),
         ("{source: a, file: b}", "names file, source"),
         ("{share: 0.5}", "names none"),
-        ("{source: a, share: 1}", "`share` 1"),
-        ("{source: a, share: true}", "`share` True"),
-        ("{source: a, hold_out: 0}", "`hold_out` 0"),
-        ("a", "`replay` is 'a'"),
+        ("{source: a, share: 1}", "`share` in `replay` must be above 0 and below 1, but is 1"),
+        ("{source: a, share: true}", "`share` in `replay` must be .*, but is True"),
+        ("{source: a, hold_out: 0}", "`hold_out` in `replay` must be at least 1, but is 0"),
+        ("a", "`replay` must be names and values, but is 'a'"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_by_name(value, named):
@@ -50,7 +50,7 @@ def test_a_share_is_of_the_training_pairs_that_are_old():
     assert len(mixed) == 60 and len(held) == 10 and not set(mixed) & set(held)
     assert draw(100, 60, 10, seed=1) == (mixed, held) != draw(100, 60, 10, seed=2)
     assert [len(part) for part in draw(available=20, wanted=60, hold_out=500, seed=1)] == [16, 4]
-    with pytest.raises(RecipeError, match="has 4 pairs, too few"):
+    with pytest.raises(RecipeError, match=r"`replay` must have at least 5 pairs, .* but has 4"):
         draw(4, 60, 10, seed=1)
 
 
@@ -129,7 +129,7 @@ def test_corrections_need_no_header(tmp_path, header):
 
 def test_old_text_needs_a_model_that_was_trained(recipe):
     for name, value in (("replay", "{source: a}"), ("corrections", "a.tsv"), ("interpolate", "true")):
-        with pytest.raises(RecipeError, match=f"`{name}` is for a model that was trained before"):
+        with pytest.raises(RecipeError, match=f"`{name}` must have a model that was trained before"):
             parse_recipe([str(recipe), f"--{name}", value])
 
 

@@ -278,8 +278,14 @@ def test_models_are_compared_on_one_text(texts, model_folder, capsys):
         (["--hypothesis", "a.es", "a.es", "--reference", "a.es", "a.es"], "Two texts are named 'a'"),
         (["--hypothesis", "short.es", "--reference", "a.es"], "short.es has 1 lines and .*a.es has 4"),
         (["--hypothesis", "missing.es", "--reference", "a.es"], "missing.es cannot be read"),
-        (["--hypothesis", "a.es", "--reference", "a.es", "--compounds"], "`target_lang` is None. Choose one of: as,"),
-        (["--hypothesis", "a.es", "--reference", "a.es", "--samples", "7"], "--samples is 7. Give at least 40"),
+        (
+            ["--hypothesis", "a.es", "--reference", "a.es", "--compounds"],
+            "`target_lang` must be .*, but is None. Choose one of: as,",
+        ),
+        (
+            ["--hypothesis", "a.es", "--reference", "a.es", "--samples", "7"],
+            "--samples must be at least 40 .*, but is 7",
+        ),
         (
             ["--hypothesis", "a.es", "--reference", "a.es", "--name", "../a"],
             "--name must be the name of a file without a folder, but is '../a'",
@@ -289,13 +295,22 @@ def test_models_are_compared_on_one_text(texts, model_folder, capsys):
         (["--hypothesis", "a.es", "--reference", "a.es", "--early_stopping", "false"], "--early_stopping has no effe"),
         (["--hypothesis", "a.es", "--reference", "a.es", "--bf16"], "--bf16 has no effect"),
         (["--hypothesis", "a.es", "--reference", "a.es", "--num_threads", "1"], "--num_threads has no effect"),
-        (["--model", "m", "--source", "a.en", "--reference", "a.es", "--num_threads", "0"], "--num_threads is 0"),
+        (
+            ["--model", "m", "--source", "a.en", "--reference", "a.es", "--num_threads", "0"],
+            "`--num_threads` must be at least 1, but is 0",
+        ),
         (
             ["--model", "m", "--source", "a.en", "--reference", "a.es", "--length_penalty", "nan"],
             "penalty must be finite, but is nan",
         ),
-        (["--model", "m", "--source", "a.en", "--reference", "a.es", "--num_beams", "0"], "--num_beams is 0"),
-        (["--hypothesis", "a.es", "--reference", "a.es", "--output", "a.es"], "--output is a.es, which is a file"),
+        (
+            ["--model", "m", "--source", "a.en", "--reference", "a.es", "--num_beams", "0"],
+            "`--num_beams` must be at least 1, but is 0",
+        ),
+        (
+            ["--hypothesis", "a.es", "--reference", "a.es", "--output", "a.es"],
+            "`--output` must be a folder, but is a.es, a file",
+        ),
         (["--hypothesis", "a.es", "--reference", "a.es", "--target_lang", "spanish"], "spanish"),
     ],
 )

@@ -238,9 +238,12 @@ def test_fine_tuning_starts_where_the_model_is(recipe, run_until, tmp_path, caps
 
     for arguments, named in (
         (["--preset", "base"], "but `preset` base has 6"),
-        (["--vocab_size", "999"], "`vocab_size` 300, but the recipe has 999"),
+        (["--vocab_size", "999"], "300, since a trained model keeps what it was made with, but the recipe has 999"),
         (["--tokenizer", str(tmp_path / "run")], "beside `init_from`"),
-        (["--config_overrides", "{norm_first: true}"], "`norm_first` False, but the recipe has True"),
+        (
+            ["--config_overrides", "{norm_first: true}"],
+            "False, since a trained model keeps what it was made with, but the recipe has True",
+        ),
     ):
         assert main([str(recipe), "--output_dir", str(tmp_path / "refused"), *arguments]) == 2
         assert named in capsys.readouterr().err
@@ -275,7 +278,7 @@ def test_a_folder_of_another_kind_of_model_is_refused(recipe, tmp_path, capsys, 
     sizes = {"d_model": 16, "d_kv": 8, "num_heads": 2, "num_layers": 1, "vocab_size": len(tokenizer)}
     T5ForConditionalGeneration(T5Config(**sizes)).save_pretrained(other)
     tokenizer.save_pretrained(other)
-    for folder, named in ((other, "is a model of type 't5'"), (tmp_path, "has no config.json")):
+    for folder, named in ((other, f"but is {other} with a model of type 't5'"), (tmp_path, "has no config.json")):
         assert main([str(recipe), "--init_from", str(folder)]) == 2
         assert named in capsys.readouterr().err
         assert logging.get_verbosity() == logging.WARNING  # of transformers, as before the model was loaded
@@ -284,7 +287,7 @@ def test_a_folder_of_another_kind_of_model_is_refused(recipe, tmp_path, capsys, 
 @pytest.mark.parametrize(
     ("setting", "value", "named"),
     [
-        ("dropout", 2, "`dropout` is 2.0. Give at least 0 and less than 1"),
+        ("dropout", 2, "`dropout` must be at least 0 and less than 1, but is 2.0"),
         ("config_overrides", {"attention_dropout": "none"}, "attention_dropout"),
     ],
 )
@@ -327,19 +330,22 @@ def test_two_files_are_all_that_own_files_needs(tmp_path, capsys, monkeypatch):
     [
         (["--target", "{tmp}/validation.es"], "train.en has 200 lines and {tmp}/validation.es has 20"),
         (["--config_overrides", '{"num_attention_heads": 5}'], "`num_attention_heads` is 5, which does not divide"),
-        (["--tokenizer", "{tmp}"], "which has no tokenizer.json"),
+        (["--tokenizer", "{tmp}"], "`tokenizer` must be a folder with tokenizer.json, but {tmp} lacks it"),
         (
             ["--tokens_per_step", "2"],
             "Every pair of the train text is longer than 2 tokens. Raise `tokens_per_step` or",
         ),
         (["--max_length", "2"], "Every pair of the train text is longer than 2 tokens. Raise `max_length`."),
-        (["--bpe_dropout", "1.5"], "`bpe_dropout` is 1.5. Give at least 0 and less than 1"),
-        (["--max_length_ratio", "nan"], "`max_length_ratio` is nan. Give more than 1"),
-        (["--bleu_tokenize", "14a"], "`bleu_tokenize` is '14a'. Choose one of: 13a"),
-        (["--length_penalty", "nan"], "`length_penalty` is nan. Give a number"),
-        (["--length_penalty_type", "gmnt"], "`length_penalty_type` is 'gmnt'. Choose gnmt or power"),
-        (["--bootstrap_samples", "5"], "`bootstrap_samples` is 5. Give at least 40"),
-        (["--compound_bleu", "true", "--target_lang", "ja"], "`target_lang` is 'ja'. Choose one of: as"),
+        (["--bpe_dropout", "1.5"], "`bpe_dropout` must be at least 0 and less than 1, but is 1.5"),
+        (["--max_length_ratio", "nan"], "`max_length_ratio` must be more than 1, but is nan"),
+        (["--bleu_tokenize", "14a"], "but is '14a'. Choose one"),
+        (["--length_penalty", "nan"], "`length_penalty` must be finite, but is nan. Give a number"),
+        (["--length_penalty_type", "gmnt"], "`length_penalty_type` must be gnmt or power, but is 'gmnt'. Choose one"),
+        (
+            ["--bootstrap_samples", "5"],
+            "`bootstrap_samples` must be at least 40 for an interval of 95%, or 0 for none, but is 5",
+        ),
+        (["--compound_bleu", "true", "--target_lang", "ja"], "but is 'ja'. Choose one of: as"),
         (["--resume_from_checkpoint", "true"], "has no complete checkpoint"),
         (["--validation_source", "{tmp}/absent"], "absent cannot be read"),
         (["--nonsense", "1"], "no recipe field `nonsense`"),
@@ -347,10 +353,10 @@ def test_two_files_are_all_that_own_files_needs(tmp_path, capsys, monkeypatch):
         (["--tokens_per_device", "50", "--tokens_per_step", "40000"], "are too few for 800 batches in each step"),
         (
             ["--noam", "false", "--learning_rate", "0.1", "--lr_scheduler_type", "cosine_with_min_lr"],
-            "`lr_scheduler_type` is cosine_with_min_lr with `lr_scheduler_kwargs` {}",
+            "`lr_scheduler_kwargs` must fit `lr_scheduler_type` cosine_with_min_lr, but is {}",
         ),
-        (["--output_dir", "/sys"], "`output_dir` /sys cannot be written"),
-        (["--output_dir", "/proc/nothing"], "cannot be written"),
+        (["--output_dir", "/sys"], "`output_dir` must be a folder that can be written, but /sys is not"),
+        (["--output_dir", "/proc/nothing"], "can be written, but /proc/nothing is not"),
     ],
 )
 def test_a_recipe_that_cannot_work_is_one_line_before_training(recipe, tmp_path, capsys, arguments, named):
@@ -374,7 +380,7 @@ def test_files_of_others_are_not_written_over(recipe, tmp_path, capsys):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "README.md").write_text("my notes")
     assert main([str(recipe)]) == 2
-    assert "run has README.md but no model" in capsys.readouterr().err
+    assert "run has README.md and no model" in capsys.readouterr().err
     assert (tmp_path / "run" / "README.md").read_text() == "my notes"
 
 
@@ -383,9 +389,9 @@ def test_a_model_is_not_overwritten_unasked(recipe, run_until, capsys):
     run = run_until(0)
     before = (run / "model.safetensors").read_bytes()
     for arguments, named in (
-        ([], f"`output_dir` {run} holds a model, which would be written over"),
-        (["--init_from", str(run)], f"`output_dir` {run} holds the model of `init_from`"),
-        (["--init_from", str(run), "--overwrite_output_dir", "true"], "holds the model of `init_from`"),
+        ([], f"`output_dir` must not hold a model, which would be written over, but {run} does"),
+        (["--init_from", str(run)], f"hold the model of `init_from`, which would be written over, but is {run}"),
+        (["--init_from", str(run), "--overwrite_output_dir", "true"], "must not hold the model of `init_from`"),
     ):
         assert main([str(recipe), "--max_steps", "1", "--save_strategy", "no", *arguments]) == 2
         assert named in capsys.readouterr().err

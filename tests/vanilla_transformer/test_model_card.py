@@ -222,10 +222,10 @@ def test_only_the_papers_decoding_is_called_that(model_folder):
 
 @pytest.mark.parametrize("code", ["german", "xx", "e", "", "EN", "EN-us", "zzz1"])
 def test_a_word_that_is_not_a_language_is_refused(code, facts):
-    with pytest.raises(ModelCardError, match=f"`target_lang` is '{code}'"):
+    with pytest.raises(ModelCardError, match=f"`target_lang` must be a code of ISO 639, but is '{code}'"):
         check_language(code, "target_lang")
     facts.source_lang = code or "none"
-    with pytest.raises(ModelCardError, match="not a code of ISO 639"):
+    with pytest.raises(ModelCardError, match="must be a code of ISO 639"):
         render_model_card(facts, CONFIG, 1, REPOSITORY)
 
 
@@ -235,11 +235,16 @@ def test_languages_are_known(code):
 
 
 def test_a_word_that_is_not_a_licence_or_data_set_is_refused(facts):
-    with pytest.raises(ModelCardError, match=r"`license` is 'Apache-2', .* Did you mean apache-2.0\?"):
+    with pytest.raises(
+        ModelCardError,
+        match=r"`license` must be an identifier of the Hub, but is 'Apache-2'\. Did you mean apache-2.0\?",
+    ):
         check_license("Apache-2")
     facts.license = "mine"
-    with pytest.raises(ModelCardError, match="`license` is 'mine'"):
+    with pytest.raises(ModelCardError, match=r"`license` must be .*, but is 'mine'"):
         render_model_card(facts, CONFIG, 1, REPOSITORY)
     facts.license, facts.datasets = "cc-by-2.0", ["two words"]
-    with pytest.raises(ModelCardError, match="`datasets` has 'two words'"):
+    with pytest.raises(
+        ModelCardError, match="`datasets` must have names of data sets on the Hub, but has 'two words'"
+    ):
         render_model_card(facts, CONFIG, 1, REPOSITORY)

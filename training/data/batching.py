@@ -317,7 +317,9 @@ class StepPlan:
             RecipeError: if there are more processes than tokens in a step.
         """
         if tokens < processes:
-            raise RecipeError(f"`tokens_per_step` is {tokens} for {processes} processes. Raise it.")
+            raise RecipeError(
+                f"`tokens_per_step` must be at least 1 for each of {processes} processes, but is {tokens}. Raise it."
+            )
         accumulation = 1 if per_device is None else max(1, math.ceil(tokens / processes / per_device))
         return cls(tokens, processes, accumulation)
 

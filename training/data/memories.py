@@ -161,7 +161,10 @@ def read_tmx(file: BinaryIO, path: str, source_lang: str | None, target_lang: st
     for side, wanted in (("source", source_lang), ("target", target_lang)):
         if not found[side]:
             there = ", ".join(code for code, _ in languages.most_common(10))
-            raise RecipeError(f"`{side}_lang` is {wanted}, but {path} has text only in: {there}. Choose one of these.")
+            raise RecipeError(
+                f"`{side}_lang` must be a language of {path}, but is {wanted}. That has text only in: {there}. Choose "
+                "one of these."
+            )
 
 
 def read_xliff(file: BinaryIO, path: str, source_lang: str | None, target_lang: str | None) -> Iterator[Unit]:
@@ -198,6 +201,6 @@ def find_direction(unit: etree._Element, path: str, source_lang: str | None, tar
     if all(not (ours and theirs) or ours == theirs for ours, theirs in zip(wanted, families[::-1], strict=True)):
         return True
     raise RecipeError(
-        f"{path} translates {named[0]} to {named[1] or 'no language'}, but `source_lang` is {source_lang} and "
-        f"`target_lang` {target_lang}. Name the languages of the file, or another file."
+        f"`source_lang` and `target_lang` must be those of {path}, {named[0]} and {named[1] or 'no language'}, but "
+        f"are {source_lang} and {target_lang}. Name the languages of the file, or another file."
     )

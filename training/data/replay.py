@@ -39,7 +39,9 @@ def draw(available: int, wanted: int, hold_out: int, seed: int) -> tuple[list[in
     """
     held = min(hold_out, available // 5)
     if not held:
-        raise RecipeError(f"`replay` has {available} pairs, too few to mix in and to hold out. Give at least 5.")
+        raise RecipeError(
+            f"`replay` must have at least 5 pairs, to mix in and to hold out, but has {available}. Give more."
+        )
     order = list(range(available))
     random.Random(seed).shuffle(order)
     return sorted(order[held : held + wanted]), sorted(order[:held])

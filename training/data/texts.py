@@ -367,7 +367,8 @@ def load_dataset(arguments: DataFields, split: str) -> datasets.Dataset | None:
     if named is None and split != "train":
         return None
     raise RecipeError(
-        f"`dataset_name` {name} has no split {absent[0]!r}, only: {', '.join(splits)}. Name one with `{split}_split`."
+        f"`{split}_split` must be one of {', '.join(splits)} for `dataset_name` {name}, but is {absent[0]!r}. Name "
+        "one."
     )
 
 

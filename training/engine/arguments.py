@@ -66,9 +66,12 @@ def make_arguments(training: TrainingFields, others: Mapping[str, object] | None
     arguments.recipe = training
     for name in arguments.report_to or ():
         if name not in INTEGRATION_TO_CALLBACK:
-            raise RecipeError(f"`report_to` is {name}. Choose one of: none, {', '.join(INTEGRATION_TO_CALLBACK)}.")
+            programs = ", ".join(INTEGRATION_TO_CALLBACK)
+            raise RecipeError(f"`report_to` must be one of none, {programs}, but is {name}. Choose one.")
         if name not in {*get_available_reporting_integrations(), "flyte"}:  # which that list leaves out
-            raise RecipeError(f"`report_to` is {name}, which is not installed. Install it, or choose another.")
+            raise RecipeError(
+                f"`report_to` must be a program that is installed, but is {name}. Install it, or choose another."
+            )
     return arguments
 
 
@@ -83,7 +86,7 @@ def runs_on_cpu(run_on: str) -> bool:
     if run_on == "auto":
         return not (available["cuda"] or available["mps"])
     if not available.get(run_on, False):
-        raise RecipeError(f"`run_on` is {run_on}, but torch finds no such device. Use auto or cpu.")
+        raise RecipeError(f"`run_on` must be a device that torch finds here, but is {run_on}. Use auto or cpu.")
     return run_on == "cpu"
 
 

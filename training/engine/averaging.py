@@ -46,11 +46,11 @@ def write_mean(checkpoints: list[Path], output: Path) -> None:
             checkpoint has no configuration.
     """
     if output.resolve() in [folder.resolve() for folder in checkpoints]:
-        raise RecipeError(f"--output is {output}, which is one of the checkpoints. Name another folder.")
+        raise RecipeError(f"`--output` must not be one of the checkpoints, but is {output}. Name another folder.")
     if output.exists() and not output.is_dir():
-        raise RecipeError(f"--output is {output}, which is a file. Name a folder.")
+        raise RecipeError(f"`--output` must be a folder, but is {output}, a file. Name another.")
     if (output / WEIGHTS).exists():
-        raise RecipeError(f"--output is {output}, which holds a model. Name another folder, or delete it.")
+        raise RecipeError(f"`--output` must not hold a model, but {output} does. Name another folder, or delete it.")
     if not (checkpoints[-1] / "config.json").is_file():
         raise RecipeError(
             f"{checkpoints[-1]} has no config.json, which the mean takes from it. Name a whole one last."

@@ -139,15 +139,15 @@ def choose_checkpoint(checkpoints: list[Path], args: TrainingFields) -> tuple[Pa
             damaged.append(folder)
         if resume.lower() == "true":
             raise RecipeError(
-                f"`resume_from_checkpoint` is true, but {args.output_dir} has no complete checkpoint. Use auto, which "
-                "begins anew where there is none."
+                f"`resume_from_checkpoint` must be auto or false for {args.output_dir}, which has no complete "
+                "checkpoint, but is true. Use auto, which begins anew where there is none."
             )
     elif resume.lower() != "false":
         damage = find_damage(Path(resume))
         if damage is not None:
             raise RecipeError(
-                f"`resume_from_checkpoint` is {resume}, which is not a complete checkpoint: {damage}. Name another, "
-                "or use auto, which takes the last complete one."
+                f"`resume_from_checkpoint` must be a complete checkpoint, but {resume} is not: {damage}. Name "
+                "another, or use auto, which takes the last complete one."
             )
         return Path(resume), damaged
     return None, damaged
@@ -179,8 +179,8 @@ def prepare_output_dir(args: TrainingFields) -> Path | None:
         kept = sorted(file.name for pattern in ("README.md", "*.py") for file in output_dir.glob(pattern))
         if kept:  # a model's folder has files of these names
             raise RecipeError(
-                f"`output_dir` {output_dir} has {kept[0]} but no model: {kept[0]} would be overwritten. Name another "
-                "folder."
+                f"`output_dir` must be a new folder, or one with a model, but {output_dir} has {kept[0]} and no "
+                f"model: {kept[0]} would be overwritten. Name another folder."
             )
     if others and not args.overwrite_output_dir:
         raise RecipeError(
@@ -189,8 +189,8 @@ def prepare_output_dir(args: TrainingFields) -> Path | None:
         )
     if starts_anew and has_model and not args.overwrite_output_dir:
         raise RecipeError(
-            f"`output_dir` {output_dir} holds a model, which would be written over. Name another folder, or give "
-            "this one up with `--overwrite_output_dir true`."
+            f"`output_dir` must not hold a model, which would be written over, but {output_dir} does. Name another "
+            "folder, or give that model up with `--overwrite_output_dir true`."
         )
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
@@ -206,7 +206,10 @@ def prepare_output_dir(args: TrainingFields) -> Path | None:
         with tempfile.TemporaryFile(dir=output_dir) as file:
             file.write(b"0" * 4096)
     except OSError as error:
-        raise RecipeError(f"`output_dir` {output_dir} cannot be written: {error.strerror}.") from error
+        raise RecipeError(
+            f"`output_dir` must be a folder that can be written, but {output_dir} is not: {error.strerror}. Name "
+            "another."
+        ) from error
     return checkpoint
 
 
@@ -220,8 +223,8 @@ def check_space(output_dir: str | Path, parameters: int) -> None:
     needed, free = 3 * 4 * parameters, shutil.disk_usage(output_dir).free
     if free < needed:
         raise RecipeError(
-            f"`output_dir` {output_dir} has {free / 1e6:,.0f} MB left and a checkpoint takes {needed / 1e6:,.0f} MB. "
-            "Free some space or name another folder."
+            f"`output_dir` must have room for a checkpoint, {needed / 1e6:,.0f} MB, but {output_dir} has "
+            f"{free / 1e6:,.0f} MB left. Free some space, or name another folder."
         )
 
 

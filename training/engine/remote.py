@@ -68,15 +68,16 @@ def choose_remotes(remotes: list[Remote], place: str, args: TrainingFields) -> l
         raise HubError(f"`resume_from_checkpoint` must be hub:USER/NAME or hub:USER/NAME@STEP, but is {place}.")
     if not remotes:
         raise HubError(
-            f"`resume_from_checkpoint` is {place}, but {found['repo']} has no whole checkpoints. They are pushed with "
-            "`hub_strategy: checkpoint` or `all_checkpoints`."
+            f"`resume_from_checkpoint` must name a repository with whole checkpoints, but {found['repo']} has none. "
+            "They are pushed with `hub_strategy: checkpoint` or `all_checkpoints`."
         )
     step = remotes[-1].step if found["step"] is None else int(found["step"])
     upto = [remote for remote in remotes if remote.step <= step]
     if not upto or upto[-1].step != step:
         there = ", ".join(f"{remote.step:,}" for remote in remotes)
         raise HubError(
-            f"`resume_from_checkpoint` is {place}, but {found['repo']} has only checkpoints of steps {there}."
+            f"`resume_from_checkpoint` must name a step that {found['repo']} has, but is {place}. Choose one of: "
+            f"{there}."
         )
     if args.load_best_model_at_end:
         kept = args.save_total_limit or len(upto)
@@ -114,7 +115,9 @@ def fetch_checkpoint(args: TrainingFields) -> Path:
         ) from error
     damage = find_damage(checkpoint)
     if damage is not None:
-        raise HubError(f"`resume_from_checkpoint` is {place}, which is not a complete checkpoint: {damage}.")
+        raise HubError(
+            f"`resume_from_checkpoint` must be a complete checkpoint, but {place} is not: {damage}. Name another step."
+        )
     return checkpoint
 
 

@@ -197,8 +197,8 @@ def load_initial_model(
             (model, tokenizer), new = import_model(foreign, **task.config_fields(text), **free), []
     if not isinstance(model, task.model_class):
         raise RecipeError(
-            f"`init_from` {folder} is a model of type {model.config.model_type!r}. Name a folder that "
-            "this program wrote, or a repository made from one."
+            f"`init_from` must be a folder that this program wrote, or a repository made from one, but is {folder} "
+            f"with a model of type {model.config.model_type!r}. Name another."
         )
     source = AutoConfig.from_pretrained(folder, trust_remote_code=False) if foreign is None else model.config
     damaged = [name for name in new if is_part_of(name, source)]
@@ -241,8 +241,8 @@ def check_initial_model(
         if getattr(model.config, name) != value:
             cause = "the recipe" if name in changes or name == "vocab_size" else f"`preset` {arguments.preset}"
             raise RecipeError(
-                f"`init_from` {folder} has `{name}` {getattr(model.config, name)}, but {cause} has "
-                f"{value}. A trained model keeps what it was made with: leave this out, or train a new model."
+                f"`{name}` must be that of `init_from` {folder}, {getattr(model.config, name)}, since a trained model "
+                f"keeps what it was made with, but {cause} has {value}. Leave this out, or train a new model."
             )
     if recipe.training.bpe_dropout and not hasattr(tokenizer, "backend_tokenizer"):
         raise RecipeError(
@@ -251,8 +251,8 @@ def check_initial_model(
         )
     if arguments.tokenizer is not None:
         raise RecipeError(
-            f"`tokenizer` is {arguments.tokenizer} beside `init_from`, whose model knows only its own tokenizer. "
-            "Leave `tokenizer` out."
+            "`tokenizer` must be left out beside `init_from`, whose model knows only its own tokenizer, but is "
+            f"{arguments.tokenizer}. Leave it out."
         )
 
 
@@ -273,7 +273,9 @@ def load_tokenizer(
     folder = checkpoint or arguments.tokenizer
     if folder is not None:
         if not (Path(folder) / "tokenizer.json").is_file():
-            raise RecipeError(f"`tokenizer` is {folder}, which has no tokenizer.json.")
+            raise RecipeError(
+                f"`tokenizer` must be a folder with tokenizer.json, but {folder} lacks it. Name another."
+            )
         return VanillaTransformerTokenizer.from_pretrained(folder)
     return first_process(args, lambda: learn_once(arguments, task, text))
 

@@ -100,8 +100,8 @@ class Task(ABC, Generic[T]):
         texts = self.arrange(texts)
         if "validation" not in texts and self.training.eval_strategy != "no" and not self.data.report_only:
             raise RecipeError(
-                f"`eval_strategy` is {self.training.eval_strategy}, but there is no validation text. "
-                f"{self.no_validation_text()}"
+                "`eval_strategy` must be no where there is no validation text, but is "
+                f"{self.training.eval_strategy}. {self.no_validation_text()}"
             )
         return texts
 
@@ -228,7 +228,9 @@ class FileTask(Task[T]):
 
     def read_test_set(self, name: str, files: tuple[str, ...]) -> T:
         if len(files) != 1:
-            raise RecipeError(f"`test_sets` has {len(files)} files under {name!r}. Name one: {{{name}: FILE}}.")
+            raise RecipeError(
+                f"`test_sets` must have one file under {name!r}, but has {len(files)}. Name one: {{{name}: FILE}}."
+            )
         return self.read_file(files[0])
 
     @abstractmethod

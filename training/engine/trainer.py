@@ -168,8 +168,8 @@ class VanillaTransformerTrainer(PlainTrainer):
                 return super().create_scheduler(num_training_steps, optimizer)
             except (TypeError, ValueError) as error:  # some need settings of their own, or take none
                 raise RecipeError(
-                    f"`lr_scheduler_type` is {self.args.lr_scheduler_type.value} with `lr_scheduler_kwargs` "
-                    f"{self.args.lr_scheduler_kwargs or '{}'}: {error}"
+                    "`lr_scheduler_kwargs` must fit `lr_scheduler_type` "
+                    f"{self.args.lr_scheduler_type.value}, but is {self.args.lr_scheduler_kwargs or '{}'}: {error}"
                 ) from error
         if self.lr_scheduler is None:
             self.lr_scheduler = noam_schedule(

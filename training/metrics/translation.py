@@ -67,7 +67,8 @@ def check_samples(samples: int, name: str = "`samples`") -> None:
     """
     if samples != 0 and samples < LEAST_SAMPLES:
         raise MetricError(
-            f"{name} is {samples}. Give at least {LEAST_SAMPLES} for an interval of 95%, such as 1000, or 0 for none."
+            f"{name} must be at least {LEAST_SAMPLES} for an interval of 95%, or 0 for none, but is {samples}. Give a "
+            "number such as 1000."
         )
 
 
@@ -90,13 +91,14 @@ def bleu_metric(tokenize: str, name: str = "`tokenize`", **options: object) -> B
         MetricError: for another tokenizer, or one whose own package or model is missing.
     """
     if tokenize not in TOKENIZERS:
-        raise MetricError(f"{name} is {tokenize!r}. Choose one of: {', '.join(TOKENIZERS)}.")
+        raise MetricError(f"{name} must be one of {', '.join(TOKENIZERS)}, but is {tokenize!r}. Choose one.")
     try:
         return BLEU(tokenize=tokenize, force=tokenize == "none", **options)
     except (Exception, SystemExit) as error:  # of a package, of the network: each tokenizer raises its own
         said = " ".join(str(error).split()).removesuffix(".") or type(error).__name__
         raise MetricError(
-            f"{name} is {tokenize!r}, which sacreBLEU cannot load: {said}. Install what it needs, or choose another."
+            f"{name} must be a tokenizer that sacreBLEU can load, but is {tokenize!r}: {said}. Install what it needs, "
+            "or choose another."
         ) from error
 
 
@@ -217,8 +219,8 @@ def check_compounds(target_lang: str | None) -> str:
     if language is None or language not in known:
         shown = ", ".join(sorted(code for code in known if len(code) == 2))
         raise MetricError(
-            f"BLEU with compounds taken apart needs a language that Moses' tokenizer knows, and `target_lang` is "
-            f"{target_lang!r}. Choose one of: {shown}."
+            "`target_lang` must be a language that Moses' tokenizer knows, for BLEU with compounds taken apart, but "
+            f"is {target_lang!r}. Choose one of: {shown}."
         )
     return language
 

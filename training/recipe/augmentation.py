@@ -25,7 +25,7 @@ def read_mapping(value: Value, name: str, example: str) -> dict[str, Value]:
         except yaml.YAMLError:
             mapping = None
     if not isinstance(mapping, dict):
-        raise RecipeError(f"`{name}` is {value!r}. Write names and values, such as '{example}'.")
+        raise RecipeError(f"`{name}` must be names and values, but is {value!r}. Write such as '{example}'.")
     return mapping
 
 
@@ -45,11 +45,20 @@ def read_shares(value: Value) -> dict[str, float]:
     complete = dict.fromkeys(DEFAULT_SHARES, 0.0)
     for name, share in shares.items():
         if name not in DEFAULT_SHARES:
-            raise RecipeError(f"`augmentation` has `{name}`. Give shares of: {', '.join(DEFAULT_SHARES)}.")
+            raise RecipeError(
+                f"`augmentation` must have shares of {', '.join(DEFAULT_SHARES)}, but has `{name}`. Give some of "
+                "these."
+            )
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
-            raise RecipeError(f"`augmentation` has `{name}` {share!r}. Give a share: a number from 0 to 1.")
+            raise RecipeError(
+                f"`{name}` in `augmentation` must be a number from 0 to 1, but is {share!r}. Give a share of the "
+                "pairs."
+            )
         complete[name] = float(share)
     of_case = sum(complete[name] for name in LETTER_CASES)
     if of_case > 1:
-        raise RecipeError(f"`augmentation` has {of_case:g} for {', '.join(LETTER_CASES)} together. Give 1 at most.")
+        raise RecipeError(
+            f"`augmentation` must have at most 1 for {', '.join(LETTER_CASES)} together, but has {of_case:g}. Give "
+            "less."
+        )
     return complete if any(complete.values()) else {}

@@ -4,7 +4,7 @@ from collections.abc import Callable, Set
 from pathlib import Path
 
 from training.recipe.fields import DataFields, ModelFields, TrainingFields
-from training.recipe.kinds import describe_remedy, is_of_kind
+from training.recipe.kinds import describe_rule, is_of_kind
 from training.recipe.names import CONFIG_FIELDS
 from training.recipe.ranges import find_faults
 from training.recipe.refusal import Faults
@@ -49,18 +49,21 @@ def find_faults_of_model(model: ModelFields, given: Set[str], faults: Faults) ->
     for name, value in overrides.items():
         annotation = types.get(VanillaTransformerConfig.attribute_map.get(name, name))
         if name == "vocab_size":
-            faults.add("`config_overrides` has `vocab_size`. It is a field of the recipe: write it beside.")
+            faults.add(
+                "`vocab_size` must be a field of the recipe itself, but is in `config_overrides`. Write it beside."
+            )
         elif name not in CONFIG_FIELDS:
             hint = VanillaTransformerConfig.nearest_field(name)
-            faults.add(f"`config_overrides` has `{name}`, but the configuration has no such field.{hint}")
+            faults.add(f"`config_overrides` must have fields of the configuration, but has `{name}`.{hint}")
         elif name in ("dropout", "label_smoothing") and getattr(model, name) is not None:
             faults.add(
-                f"`{name}` is {getattr(model, name)}, and {value} in `config_overrides`. Leave it out "
-                f"there, and give `{name}`.",
+                f"`{name}` must be given once, but is {getattr(model, name)}, and {value} in `config_overrides`. "
+                "Leave it out there.",
                 name,
             )
         elif annotation is not None and not is_of_kind(value, annotation):
-            faults.add(f"`config_overrides` has `{name}` {value!r}. {describe_remedy(annotation)}.")
+            rule = describe_rule(annotation)
+            faults.add(f"`{name}` in `config_overrides` must be {rule}, but is {value!r}. Give one.")
     for start in ("init_from", "tokenizer"):
         for name in TOKENIZER_FIELDS:
             # The vocabulary of a model is compared with its own.
@@ -68,7 +71,10 @@ def find_faults_of_model(model: ModelFields, given: Set[str], faults: Faults) ->
                 faults.add(f"`{name}` has no effect beside `{start}`: no tokenizer is learned. Leave it out.")
     for name in ("replay", "corrections", "interpolate"):
         if name in given and "init_from" not in given:
-            faults.add(f"`{name}` is for a model that was trained before. Name one with `init_from`.", "init_from")
+            faults.add(
+                f"`{name}` must have a model that was trained before, but has none. Name one with `init_from`.",
+                "init_from",
+            )
 
 
 def find_faults_of_data(data: DataFields, faults: Faults) -> None:
@@ -83,19 +89,24 @@ def find_faults_of_data(data: DataFields, faults: Faults) -> None:
     check("source_lang", check_language, "source_lang")
     check("target_lang", check_language, "target_lang")
     if data.text_columns is not None and not 1 <= len(data.text_columns) <= 2:
-        faults.add_wrong("text_columns", f"`text_columns` is {data.text_columns}. Name one column, or two.")
+        faults.add_wrong(
+            "text_columns", f"`text_columns` must be one column, or two, but is {data.text_columns}. Name one, or two."
+        )
     for name, files in data.test_sets.items() if isinstance(data.test_sets, dict) else ():
         several = isinstance(files, list) and all(isinstance(file, str) for file in files)
         if not (several or isinstance(files, str)):
-            faults.add(f"`test_sets` has {files!r} under {name!r}. Name a file, or two: [source, target].")
+            faults.add(
+                f"`test_sets` must have files under {name!r}, but has {files!r}. Name one, or two: [source, target]."
+            )
         if name in ("train", "validation", "test", "eval", "mean", "replay"):
-            faults.add(f"`test_sets` has the name {name!r}, which is taken. Choose another.")
+            faults.add(f"`test_sets` must have names of its own, but has {name!r}, which is taken. Choose another.")
 
 
 def find_faults_of_schedule(training: TrainingFields, chosen: Set[str], faults: Faults) -> None:
     if training.noam and training.warmup_steps < 1:
         faults.add(
-            f"`warmup_steps` is {training.warmup_steps}. The paper's schedule counts whole steps: give at least 1.",
+            "`warmup_steps` must be at least 1 in the paper's schedule, which counts whole steps, but is "
+            f"{training.warmup_steps}. Give more.",
             *("noam", "warmup_steps"),
         )
     for name in ("learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs"):
@@ -116,8 +127,8 @@ def find_faults_of_folders(model: ModelFields, training: TrainingFields, faults:
         base, output_dir = Path(model.init_from).resolve(), Path(training.output_dir).resolve()
         if output_dir in (base, *base.parents):
             faults.add(
-                f"`output_dir` {training.output_dir} holds the model of `init_from`, which would be written over. "
-                "Name another folder."
+                "`output_dir` must not hold the model of `init_from`, which would be written over, but is "
+                f"{training.output_dir}. Name another folder."
             )
     if training.hub_native_model_id is not None and not training.push_to_hub:
         faults.add("`hub_native_model_id` has no effect without `push_to_hub: true`.", "push_to_hub")
@@ -127,8 +138,8 @@ def find_faults_of_checkpoints(training: TrainingFields, given: Set[str], faults
     """Find settings by which checkpoints would be deleted before they are averaged or compared."""
     if training.patience is not None and training.eval_strategy == "no":
         faults.add(
-            f"`patience` is {training.patience}, but `eval_strategy` is no: nothing would be compared. "
-            "Set `eval_strategy: steps`, or `patience: null`.",
+            f"`patience` must have evaluations to compare, but is {training.patience} with `eval_strategy` no. Set "
+            "`eval_strategy: steps`, or `patience: null`.",
             *("patience", "eval_strategy"),
         )
     kept, averaged = training.save_total_limit, training.average_checkpoints or 1
@@ -136,9 +147,9 @@ def find_faults_of_checkpoints(training: TrainingFields, given: Set[str], faults
     read = "save_total_limit", "load_best_model_at_end", "patience", "average_checkpoints", number
     if training.load_best_model_at_end and kept is not None and training.patience is None:
         faults.add(
-            f"`save_total_limit` is {kept} with `load_best_model_at_end` and without `patience`: the checkpoints "
-            f"before the best one may be deleted. Set `patience` and keep at least {averaged} more than it, or keep "
-            "all checkpoints: `save_total_limit: null`.",
+            "`save_total_limit` must be null with `load_best_model_at_end` and without `patience`, else checkpoints "
+            f"before the best one may be deleted, but is {kept}. Set `patience` and keep at least {averaged} more "
+            "than that, or keep all checkpoints: `save_total_limit: null`.",
             *read,
         )
         return
@@ -147,7 +158,7 @@ def find_faults_of_checkpoints(training: TrainingFields, given: Set[str], faults
     if kept is not None and kept < needed:
         beside = f" and `patience` {training.patience}" if needed > averaged else ""
         faults.add(
-            f"`save_total_limit` is {kept} and `average_checkpoints` {averaged}{beside}: checkpoints would be deleted "
-            f"before they are averaged. Keep at least {needed}.",
+            f"`save_total_limit` must be at least {needed} with `average_checkpoints` {averaged}{beside}, else "
+            f"checkpoints are deleted before they are averaged, but is {kept}. Keep more.",
             *read,
         )

@@ -32,7 +32,8 @@ def find_faults_of_table(table: Value) -> list[str]:
     return [
         *find_faults_of_names(names),
         *(
-            f"`by_corpus_size` has `{name}`, which describes the corpus. Write it above the table."
+            f"`by_corpus_size` must not have fields that describe the corpus, but has `{name}`. Write it above the "
+            "table."
             for name in sorted(text_fields & names)
         ),
     ]

@@ -214,9 +214,9 @@ class DataFields:
         None,
         "More texts to score, such as {news: [news.en, news.de]}, or {news: news.tsv}.",
     )
-    hold_out: Annotated[int, Range(lambda value: value >= 0, "Give a number of pairs, or 0 for none")] = setting(
-        0, "Without validation text: pairs to hold out of training for validation, at most 2%%; 0 for none."
-    )
+    hold_out: Annotated[
+        int, Range(lambda value: value >= 0, "at least 0", "Give a number of pairs, or 0 for none")
+    ] = setting(0, "Without validation text: pairs to hold out of training for validation, at most 2%%; 0 for none.")
     check_alignment: bool = setting(
         True,
         "Whether to refuse text in which one side is some lines behind the other, or equals it.",
@@ -282,7 +282,12 @@ class TrainingFields:
 
     output_dir: str = setting("", "Where the model and its checkpoints go.")
     max_steps: Annotated[
-        int, Range(lambda value: value != 0, "Give the number of steps, or leave it out for `num_train_epochs`")
+        int,
+        Range(
+            lambda value: value != 0,
+            "more than 0, or -1",
+            "Give the number of steps, or leave it out for `num_train_epochs`",
+        ),
     ] = setting(-1, "Optimizer steps, instead of `num_train_epochs`; -1 for epochs.")
     num_train_epochs: Annotated[float, more_than(0)] = setting(3.0, "Times that the training text is read.")
     tokens_per_step: Annotated[int, at_least(1)] = setting(

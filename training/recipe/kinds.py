@@ -7,7 +7,7 @@ from argparse import ArgumentError, ArgumentParser
 
 from training.recipe.ranges import Value
 
-REMEDIES = {bool: "Give true or false", float: "Give a number", int: "Give a whole number"}
+RULES = {bool: "true or false", float: "a number", int: "a whole number"}
 
 
 def find_kinds(annotation: object) -> list[object]:
@@ -16,15 +16,15 @@ def find_kinds(annotation: object) -> list[object]:
     return list(typing.get_args(annotation)) if is_union else [annotation]
 
 
-def describe_remedy(annotation: object) -> str:
-    """Return what to give for a field of that type."""
+def describe_rule(annotation: object) -> str:
+    """Return what a value of that type must be."""
     kinds = find_kinds(annotation)
     for kind in kinds:
         if isinstance(kind, type) and issubclass(kind, enum.Enum):
-            return f"Choose one of: {', '.join(str(each.value) for each in kind)}"
+            return f"one of {', '.join(str(each.value) for each in kind)}"
         if typing.get_origin(kind) is typing.Literal:
-            return f"Choose one of: {', '.join(map(str, typing.get_args(kind)))}"
-    return next((REMEDIES[kind] for kind in REMEDIES if kind in kinds and str not in kinds), "Give one value")
+            return f"one of {', '.join(map(str, typing.get_args(kind)))}"
+    return next((RULES[kind] for kind in RULES if kind in kinds and str not in kinds), "one value")
 
 
 def is_of_kind(value: Value, annotation: object) -> bool:
@@ -48,16 +48,18 @@ def find_fault_of_words(parser: ArgumentParser, words: list[str], annotation: ob
     values = [value, *words[1:]] if equals else words[1:]
     name, shown = option.removeprefix("--").replace("-", "_"), repr(" ".join(values) if written is None else written)
     kinds = [typing.get_origin(kind) or kind for kind in find_kinds(annotation)]
+    rule = describe_rule(annotation)
+    fault = f"`{name}` must be {rule}, but is {shown}. {'Choose' if rule.startswith('one of ') else 'Give'} one."
     if isinstance(written, dict) and dict not in kinds:
-        return f"`{name}` is {shown}. {describe_remedy(annotation)}."
+        return fault
     try:
         rest = parser.parse_known_args(words)[1]
     except ArgumentError:
         if not values:
-            return f"`{name}` has no value. {describe_remedy(annotation)}."
+            return f"`{name}` must be {rule}, but has no value. Give one."
         if written is None and not equals and values[0].startswith("-") and str in kinds:
-            return f"`{name}` is {shown}, which begins with a dash. Write --{name}={values[0]}"
-        return f"`{name}` is {shown}. {describe_remedy(annotation)}."
+            return f"`{name}` must not begin with a dash after a space, but is {shown}. Write --{name}={values[0]}"
+        return fault
     if rest and written is None:
-        return f"`{name}` is {shown}: {len(values)} words. Give one, in quotes if it has spaces."
-    return f"`{name}` is {shown}. {describe_remedy(annotation)}." if rest else None
+        return f"`{name}` must be one word, but is {len(values)}: {shown}. Give one, in quotes if it has spaces."
+    return fault if rest else None

@@ -132,8 +132,8 @@ def find_faults_of_task(name: str, given: Set[str], faults: Faults) -> None:
     """Find a task that does not exist, or fields that have no effect in it."""
     if name not in TASK_FIELDS:
         close = difflib.get_close_matches(name, TASK_FIELDS, n=1)
-        hint = f"Did you mean {close[0]}?" if close else f"Choose one of: {', '.join(TASK_FIELDS)}."
-        faults.add_wrong("task", f"`task` is {name!r}. {hint}")
+        hint = f"Did you mean {close[0]}?" if close else "Choose one."
+        faults.add_wrong("task", f"`task` must be one of {', '.join(TASK_FIELDS)}, but is {name!r}. {hint}")
         return
     of_some = {field for fields in TASK_FIELDS.values() for field in fields}
     for field in sorted(given & (of_some - TASK_FIELDS[name])):

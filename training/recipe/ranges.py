@@ -21,33 +21,35 @@ class Range(Generic[V]):
 
     Attributes:
         fits: whether a value is one of them.
-        remedy: what to give instead of another.
+        rule: what a value must be: "at least 1".
+        remedy: what to do about another.
     """
 
     fits: Callable[[V], bool]
-    remedy: str
+    rule: str
+    remedy: str = "Give such a number"
 
 
 def at_least(least: int) -> Range[float]:
-    return Range(lambda value: value >= least, f"Give at least {least}")
+    return Range(lambda value: value >= least, f"at least {least}", "Give more")
 
 
 def more_than(limit: int, example: str = "") -> Range[float]:
-    return Range(lambda value: limit < value < math.inf, f"Give more than {limit}{example}")
+    return Range(lambda value: limit < value < math.inf, f"more than {limit}", f"Give more{example}")
 
 
 def zero_or_more(example: str = "") -> Range[float]:
-    return Range(lambda value: 0 <= value < math.inf, f"Give 0 or more{example}")
+    return Range(lambda value: 0 <= value < math.inf, "at least 0", f"Give more{example}")
 
 
 def one_of(*values: str) -> Range[str]:
-    choices = " or ".join(values) if len(values) == 2 else f"one of: {', '.join(values)}"
-    return Range(lambda value: value in values, f"Choose {choices}")
+    choices = " or ".join(values) if len(values) == 2 else f"one of {', '.join(values)}"
+    return Range(lambda value: value in values, choices, "Choose one")
 
 
-PROBABILITY: Range[float] = Range(lambda value: 0 <= value < 1, "Give at least 0 and less than 1")
-FINITE = Range(math.isfinite, "Give a number, such as 0.6")
-SEED: Range[int] = Range(lambda value: 0 <= value < 2**32, "Give a number from 0 to 4,294,967,295")
+PROBABILITY: Range[float] = Range(lambda value: 0 <= value < 1, "at least 0 and less than 1")
+FINITE = Range(math.isfinite, "finite", "Give a number, such as 0.6")
+SEED: Range[int] = Range(lambda value: 0 <= value < 2**32, "from 0 to 4,294,967,295")
 
 
 def find_faults(fields: "DataclassInstance") -> dict[str, str]:
@@ -61,5 +63,5 @@ def find_faults(fields: "DataclassInstance") -> dict[str, str]:
             continue
         shown = repr(value) if isinstance(value, str) else value
         null = ", or null to leave it unset" if field.default is None else ""
-        faults[field.name] = f"`{field.name}` is {shown}. {allowed.remedy}{null}."
+        faults[field.name] = f"`{field.name}` must be {allowed.rule}, but is {shown}. {allowed.remedy}{null}."
     return faults

@@ -21,7 +21,7 @@ def read_replay(value: Value) -> dict[str, Value]:
         return {}
     for name in settings:
         if name not in NAMES:
-            raise RecipeError(f"`replay` has `{name}`. Give some of: {', '.join(NAMES)}.")
+            raise RecipeError(f"`replay` must have only {', '.join(NAMES)}, but has `{name}`. Give some of these.")
     named = {name for name in ("source", "target", "file") if settings.get(name)}
     if named not in ({"file"}, {"source"}, {"source", "target"}):
         raise RecipeError(
@@ -30,7 +30,11 @@ def read_replay(value: Value) -> dict[str, Value]:
         )
     share, hold_out = settings.get("share", Replay.share), settings.get("hold_out", Replay.hold_out)
     if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share < 1:
-        raise RecipeError(f"`replay` has `share` {share!r}. Give a number above 0 and below 1, such as 0.5.")
+        raise RecipeError(
+            f"`share` in `replay` must be above 0 and below 1, but is {share!r}. Give a number such as 0.5."
+        )
     if isinstance(hold_out, bool) or not isinstance(hold_out, int) or hold_out < 1:
-        raise RecipeError(f"`replay` has `hold_out` {hold_out!r}. Give a number of pairs, such as 500.")
+        raise RecipeError(
+            f"`hold_out` in `replay` must be at least 1, but is {hold_out!r}. Give a number of pairs, such as 500."
+        )
     return {**settings, "share": float(share), "hold_out": hold_out}

@@ -43,7 +43,7 @@ def check_source(source: dict[str, Value], place: str) -> None:
     """
     for name in source:
         if name not in NAMES:
-            raise RecipeError(f"{place} has `{name}`. Give some of: {', '.join(NAMES)}.")
+            raise RecipeError(f"{place} must have only {', '.join(NAMES)}, but has `{name}`. Give some of these.")
     named = {name for name in ("source", "target", "file", "dataset_name") if source.get(name)}
     if named not in ({"source", "target"}, {"file"}, {"dataset_name"}):
         raise RecipeError(

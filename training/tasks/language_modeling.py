@@ -74,12 +74,14 @@ def part_turns(texts: Iterable[str | list[str]], place: str, turn_separator: str
         RecipeError: for a separator that is empty or is in no text, and if all texts are blank.
     """
     if turn_separator == "":
-        raise RecipeError("`turn_separator` is empty. Give what is between turns, such as a tab, or leave it out.")
+        raise RecipeError(
+            "`turn_separator` must be what is between turns, but is empty. Give such as a tab, or leave it out."
+        )
     texts = list(texts)
     if turn_separator and not any(turn_separator in part for text in texts for part in as_turns(text)):
         raise RecipeError(
-            f'`turn_separator` is {turn_separator!r}, which {place} does not contain. A tab is written "\\t" in a '
-            "recipe and $'\\t' in a shell."
+            f'`turn_separator` must be in {place}, but is {turn_separator!r}, which is not. A tab is written "\\t" in '
+            "a recipe and $'\\t' in a shell."
         )
     found = PlainText([])
     for text in texts:
@@ -226,7 +228,9 @@ class LanguageModeling(FileTask[PlainText]):
         """The lines of a column; a list of them is a dialogue."""
         columns = self.data.text_columns or ["text"]
         if len(columns) > 1:
-            raise RecipeError(f"`text_columns` is {columns}. {self.name} reads one column: name that.")
+            raise RecipeError(
+                f"`text_columns` must be one column in {self.name}, but is {columns}. Name the one with the text."
+            )
         texts: list[str | list[str]] = []
         for number, row in rows:
             text = row.get(columns[0])
@@ -274,7 +278,9 @@ class CausalLanguageModeling(LanguageModeling):
 
     def check_settings(self) -> None:
         if self.data.max_length == 1:
-            raise RecipeError("`max_length` is 1: a block of one token has none to predict. Give at least 2.")
+            raise RecipeError(
+                "`max_length` must be at least 2, since a block of one token has none to predict, but is 1. Give more."
+            )
 
     def example(self, text: PlainText, dataset: datasets.Dataset) -> str:
         """A beginning."""

@@ -235,7 +235,7 @@ class Translation(Task[ParallelText]):
             return self.check_and_clean(read_one_file(files[0], self.data), name)
         if len(files) != 2:
             raise RecipeError(
-                f"`test_sets` has {len(files)} file{'s' if len(files) > 1 else ''} under {name!r}. Name two: "
+                f"`test_sets` must have two files under {name!r}, but has {len(files)}. Name two: "
                 f"{{{name}: [SOURCE, TARGET]}}, or one with both sides: .jsonl, .csv, .tsv, .tmx or .xliff."
             )
         return self.check_and_clean(read_two_files(*files), name)

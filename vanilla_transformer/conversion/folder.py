@@ -98,8 +98,8 @@ def check_exportable(model: PreTrainedModel, target: str) -> None:
         code = type(module).__module__
         if not code.startswith((*KNOWN_CODE, "transformers.activations")):
             raise ConversionError(
-                f"`{name or 'model'}` is a {code}.{type(module).__name__}, which {target} cannot hold. Export the "
-                "plain model: merge adapters, and load it without quantisation."
+                f"`{name or 'model'}` must be a plain module for {target}, but is a {code}.{type(module).__name__}. "
+                "Export the plain model: merge adapters, and load it without quantisation."
             )
     if not all(parameter.is_floating_point() for parameter in model.parameters()):
         raise ConversionError(

@@ -81,7 +81,7 @@ def marian_config(config: VanillaTransformerConfig) -> MarianConfig:
     for name, (is_refused, reason) in refused.items():
         if is_refused:
             raise ConversionError(
-                f"`{name}` is {getattr(config, name)!r}, which a MarianMTModel cannot hold: {reason}."
+                f"`{name}` must be as in a MarianMTModel, but is {getattr(config, name)!r}: {reason}."
             )
     return MarianConfig(
         vocab_size=config.vocab_size,

@@ -11,10 +11,12 @@ def test_lines_are_texts_and_turns_are_told_apart(tmp_path):
     assert read_texts(str(path)).turns == ["Hello.\tHi!", "How are you?"]
     dialogues = read_texts(str(path), "\t")
     assert dialogues.turns == ["Hello.", "Hi!", "How are you?"] and dialogues.dropped == {"that are blank": 2}
-    with pytest.raises(RecipeError, match="`turn_separator` is empty"):
+    with pytest.raises(RecipeError, match="`turn_separator` must be what is between turns, but is empty"):
         read_texts(str(path), "")
     path.write_text("\t\n \nx\n")
-    with pytest.raises(RecipeError, match=r"`turn_separator` is '\\\\t', which .*t\.txt does not contain\. A tab"):
+    with pytest.raises(
+        RecipeError, match=r"`turn_separator` must be in .*t\.txt, but is '\\\\t', which is not\. A tab"
+    ):
         read_texts(str(path), "\\t")  # a backslash and a t, as a shell gives it
     with pytest.raises(RecipeError, match=r"t\.txt has no text: every line is blank"):
         read_texts(str(path), "x")

@@ -210,20 +210,36 @@ def test_tasks_follow_each_other(train, trained, tmp_path):
 @pytest.mark.parametrize(
     ("task", "changes", "message"),
     [
-        ("text-clasification", {}, "`task` is 'text-clasification'. Did you mean text-classification?"),
-        ("poetry", {}, "`task` is 'poetry'. Choose one of: translation, "),
+        ("text-clasification", {}, "text-generation, but is 'text-clasification'. Did you mean text-classification?"),
+        ("poetry", {}, "text-generation, but is 'poetry'. Choose one."),
         (
             "fill-mask",
             {"bpe_dropout": 0.1},
             "`bpe_dropout` has no effect in fill-mask, only in translation and summari",
         ),
         ("text-classification", {"train_file": None}, "No training text. Name `train_file` or `dataset_name`."),
-        ("fill-mask", {"validation_file": None}, "there is no validation text. Name some with `validation_file`"),
-        ("fill-mask", {"test_sets": {"more": ["a", "b"]}}, "`test_sets` has 2 files under 'more'"),
-        ("summarization", {"test_sets": {"more": "a"}}, "`test_sets` has 1 file under 'more'. Name two"),
-        ("text-classification", {"text_columns": ["a", "b", "c"]}, "`text_columns` is ['a', 'b', 'c']. Name one"),
+        (
+            "fill-mask",
+            {"validation_file": None},
+            "there is no validation text, but is steps. Name some with `validation_file`",
+        ),
+        ("fill-mask", {"test_sets": {"more": ["a", "b"]}}, "`test_sets` must have one file under 'more', but has 2"),
+        (
+            "summarization",
+            {"test_sets": {"more": "a"}},
+            "`test_sets` must have two files under 'more', but has 1. Name two",
+        ),
+        (
+            "text-classification",
+            {"text_columns": ["a", "b", "c"]},
+            "`text_columns` must be one column, or two, but is ['a', 'b', 'c']",
+        ),
         ("text-classification", {"text_columns": ["premise", "sentence"]}, "line 2 has no 'sentence', only: premise"),
-        ("text-generation", {"max_length": 1}, "`max_length` is 1: a block of one token has none to predict"),
+        (
+            "text-generation",
+            {"max_length": 1},
+            "`max_length` must be at least 2, since a block of one token has none to predict, but is 1",
+        ),
         ("question-answering", {"stride": 60}, "with a stride of 60. Raise `max_length`"),
         (
             "fill-mask",
@@ -322,7 +338,7 @@ def test_splits_of_a_data_set_have_names(train, tmp_path):
     status, _, _, errors = train("text-classification", **data)
     assert status == 2 and "there is no validation text" in errors and "`validation_split`" in errors
     status, _, _, errors = train("text-classification", **data, validation_split="valid")
-    assert status == 2 and "has no split 'valid', only: " in errors and "Name one with `validation_split`" in errors
+    assert status == 2 and "`validation_split` must be one of " in errors and "but is 'valid'. Name" in errors
     status, _, output, errors = train(
         "text-classification", **data, train_split="train[:50%]", validation_split="validation_matched"
     )

@@ -126,7 +126,10 @@ def test_fields_that_ctranslate2_lacks_are_refused_by_name(small_config, model, 
     with pytest.raises(ConversionError, match="`eos_token_id` must be one id"):
         build_spec(build_model(small_config, eos_token_id=[2, 3]), tokens)
     model.model.encoder.layers[0].fc1 = type("Adapter", (nn.Linear,), {"__module__": "peft"})(32, 48)
-    with pytest.raises(ConversionError, match=r"`model\.encoder\.layers\.0\.fc1` is a peft\.Adapter"):
+    with pytest.raises(
+        ConversionError,
+        match=r"`model\.encoder\.layers\.0\.fc1` must be a plain module for CTranslate2, but is a peft\.Adapter",
+    ):
         check_exportable(model, "CTranslate2")
     with pytest.raises(ConversionError, match=r"`precision` must be one of float32, int8"):
         export_ctranslate2(model_folder, tmp_path / "out", "int4")
