@@ -2,7 +2,7 @@
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 import transformers
@@ -29,6 +29,11 @@ TOKENIZER_FILES = (
     "target_vocab.json",
     "merges.txt",
 )
+
+
+Tokenizer = TypeVar("Tokenizer", bound=PreTrainedTokenizerBase)
+# Not settings: whether a tokenizer was read from a folder and without the network.
+ORIGIN = ("is_local", "local_files_only")
 
 
 def auto_class_of(model_class: str) -> "type[_BaseAutoModelClass]":
@@ -148,6 +153,7 @@ def load_parts(
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         if isinstance(tokenizer, transformers.FSMTTokenizer):
             tokenizer = FSMTTokenizer.from_pretrained(name)
+        tokenizer = forget_origin(tokenizer)
     except ImportError as error:
         said = str(error).strip().partition("\n")[0].partition(". ")[0].removesuffix(".")
         raise SettingsError(
@@ -170,6 +176,17 @@ def load_parts(
         )
     missing = {*info["missing_keys"], *(each[0] for each in info["mismatched_keys"])}
     return model, tokenizer, sorted(missing)
+
+
+def forget_origin(tokenizer: Tokenizer) -> Tokenizer:
+    """
+    Return a tokenizer that was loaded, without what transformers notes of where it was.
+
+    `save_pretrained` would write the notes as settings, into folders that are then pushed.
+    """
+    for name in ORIGIN:
+        tokenizer.init_kwargs.pop(name, None)
+    return tokenizer
 
 
 def read_generation_config(folder: Path) -> Named | None:

@@ -18,6 +18,7 @@ from training.data.phrasebook import phrasebook
 from training.score import main as score_files
 from training.train import main
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
+from vanilla_transformer.loading import ORIGIN
 from vanilla_transformer.scores import Robustness
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -60,6 +61,8 @@ def test_a_run_leaves_a_folder_that_is_ready_for_the_hub(finished):
     assert "max_length" not in settings
     configuration = json.loads((run / "config.json").read_text())
     assert configuration["use_cache"] is True and configuration["dtype"] == "float32"
+    for folder in (run, run / "checkpoint-12"):  # of a tokenizer that was read from the cache
+        assert not {*ORIGIN} & {*json.loads((folder / "tokenizer_config.json").read_text())}
     card = (run / "README.md").read_text(encoding="utf-8")
     assert "[More Information Needed]" not in card and "{{" not in card
     assert "| set | sentence pairs | NLL" in card and f"| validation | {results['validation_rows']} | " in card

@@ -1,12 +1,14 @@
 """The public entry: a folder in, a translator out."""
 
+import json
+
 import pytest
 import torch
 from transformers import AutoTokenizer
 
 from vanilla_transformer import VanillaTransformerTranslationPipeline, load_translator
 from vanilla_transformer.errors import ModelFolderError, SettingsError
-from vanilla_transformer.loading import choose_device, load_model
+from vanilla_transformer.loading import ORIGIN, choose_device, load_model
 
 
 def test_a_translator_gives_what_the_pipeline_gives(model_folder):
@@ -16,6 +18,15 @@ def test_a_translator_gives_what_the_pipeline_gives(model_folder):
     texts = ["the house is red", "the red car is new"]
     assert translate(texts) == pipeline(texts)
     assert translate(texts[0], num_return_sequences=2) == pipeline(texts[0], num_return_sequences=2)
+
+
+def test_a_tokenizer_that_was_loaded_is_saved_without_where_it_was(model_folder, tmp_path):
+    AutoTokenizer.from_pretrained(model_folder).save_pretrained(tmp_path)
+    assert "is_local" in json.loads((tmp_path / "tokenizer_config.json").read_text())  # transformers' own way
+    (model_folder / "tokenizer_config.json").write_text((tmp_path / "tokenizer_config.json").read_text())
+    load_model(model_folder)[1].save_pretrained(tmp_path)
+    assert not {*ORIGIN} & {*json.loads((tmp_path / "tokenizer_config.json").read_text())}
+    assert type(AutoTokenizer.from_pretrained(tmp_path)) is type(AutoTokenizer.from_pretrained(model_folder))
 
 
 def test_a_device_is_the_best_that_is_found_unless_one_is_named(monkeypatch):

@@ -31,7 +31,7 @@ from vanilla_transformer import (
 from vanilla_transformer.conversion.importing import find_source, import_model
 from vanilla_transformer.conversion.marian import marian_config
 from vanilla_transformer.errors import ModelFolderError, RecipeError
-from vanilla_transformer.loading import auto_class_of, load_parts
+from vanilla_transformer.loading import auto_class_of, forget_origin, load_parts
 from vanilla_transformer.pipeline_vanilla_transformer import VanillaTransformerTranslationPipeline
 from vanilla_transformer.text import read_json, write_whole
 
@@ -276,8 +276,8 @@ def load_tokenizer(
             raise RecipeError(
                 f"`tokenizer` must be a folder with tokenizer.json, but {folder} lacks it. Name another."
             )
-        return VanillaTransformerTokenizer.from_pretrained(folder)
-    return first_process(args, lambda: learn_once(arguments, task, text))
+        return forget_origin(VanillaTransformerTokenizer.from_pretrained(folder))
+    return forget_origin(first_process(args, lambda: learn_once(arguments, task, text)))
 
 
 def learn_once(arguments: ModelFields, task: Task[T], text: T) -> VanillaTransformerTokenizer:

@@ -16,7 +16,7 @@ from transformers import MarianTokenizer, PreTrainedTokenizerBase
 from ..configuration_vanilla_transformer import Named
 from ..errors import ConversionError, ModelCardError
 from ..fsmt import FSMTTokenizer
-from ..loading import check_model_folder, read_generation_config, share_weights
+from ..loading import check_model_folder, forget_origin, read_generation_config, share_weights
 from ..model_card import LICENSES, ModelCardFacts, ModelPlace, check_language, folder_card
 from ..modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
 from ..text import read_json
@@ -141,7 +141,7 @@ def load_own_tokenizer(
             kind = tokenizer.__name__.removesuffix("Tokenizer")
             raise ConversionError(f"{source.folder} has no {name}, which {kind}'s tokenizer needs. Copy it there.")
     try:
-        return tokenizer.from_pretrained(source.folder)
+        return forget_origin(tokenizer.from_pretrained(source.folder))
     except ImportError as error:
         raise ConversionError(needs) from error
     except Exception as error:  # a damaged file can make its libraries raise anything
