@@ -17,7 +17,7 @@ The paper's decoding (§6.1): beam search, GNMT's length penalty, at most |X| + 
 There is one search, over the model's own decoder, and two ways to get logits. `FastSteps` calls the layers on one
 token at a time: the beams of a sentence share one copy of the source's keys and values, few rows of the cache move,
 finished sentences leave the batch, and on a CPU weights are packed for few rows. Where a call or a model asks for
-more, `CalledSteps` calls the whole model; `can_be_fast` chooses.
+more, `CalledSteps` calls the whole model; `_can_be_fast` chooses.
 
 Shapes: B sentences, K beams, N = B * K rows, L tokens so far, S source, V vocabulary, C candidates of a sentence; in
 caches (N, H, L, K) with H heads and the key size K.
@@ -36,23 +36,13 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, EncoderD
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.generation import (
     EosTokenCriteria,
-    ForcedBOSTokenLogitsProcessor,
-    ForcedEOSTokenLogitsProcessor,
     GenerationConfig,
     GenerationMixin,
-    InfNanRemoveLogitsProcessor,
-    LogitNormalization,
     LogitsProcessorList,
     MaxLengthCriteria,
-    MinLengthLogitsProcessor,
-    MinNewTokensLengthLogitsProcessor,
-    NoBadWordsLogitsProcessor,
-    NoRepeatNGramLogitsProcessor,
-    RepetitionPenaltyLogitsProcessor,
     StoppingCriteria,
     StoppingCriteriaList,
-    SuppressTokensAtBeginLogitsProcessor,
-    SuppressTokensLogitsProcessor,
+    logits_process,
 )
 from transformers.generation.streamers import BaseStreamer
 from transformers.generation.utils import (
@@ -104,17 +94,17 @@ VOCABULARY_BLOCK = 192
 NEVER = -1.0e9  # a score that nothing has
 # Processors that look at each row by itself, wherever it is in the batch.
 ROW_PROCESSORS = (
-    ForcedBOSTokenLogitsProcessor,
-    ForcedEOSTokenLogitsProcessor,
-    InfNanRemoveLogitsProcessor,
-    LogitNormalization,
-    MinLengthLogitsProcessor,
-    MinNewTokensLengthLogitsProcessor,
-    NoBadWordsLogitsProcessor,
-    NoRepeatNGramLogitsProcessor,
-    RepetitionPenaltyLogitsProcessor,
-    SuppressTokensAtBeginLogitsProcessor,
-    SuppressTokensLogitsProcessor,
+    logits_process.ForcedBOSTokenLogitsProcessor,
+    logits_process.ForcedEOSTokenLogitsProcessor,
+    logits_process.InfNanRemoveLogitsProcessor,
+    logits_process.LogitNormalization,
+    logits_process.MinLengthLogitsProcessor,
+    logits_process.MinNewTokensLengthLogitsProcessor,
+    logits_process.NoBadWordsLogitsProcessor,
+    logits_process.NoRepeatNGramLogitsProcessor,
+    logits_process.RepetitionPenaltyLogitsProcessor,
+    logits_process.SuppressTokensAtBeginLogitsProcessor,
+    logits_process.SuppressTokensLogitsProcessor,
 )
 PACKAGE = f"{__name__.rpartition('.')[0]}."  # of this file, also where it is remote code
 RECORDED = ("decoder_attentions", "cross_attentions", "decoder_hidden_states")
@@ -140,7 +130,7 @@ class SourceLengthCriteria(StoppingCriteria):
 
 class VanillaTransformerSettingsMixin(GenerationMixin):
     """
-    Loads and saves generation settings: a folder holds those of the head that wrote it.
+    `generate` of the decoder-only head, which is transformers' own; loads and saves the settings of both heads.
 
     A head that reads the folder of the other kind, the one that translates or the decoder-only one, starts from its
     own defaults; `decoder_only` in the file says which one wrote it. Settings that only beam search reads are under
@@ -148,6 +138,15 @@ class VanillaTransformerSettingsMixin(GenerationMixin):
     """
 
     generation_config: GenerationConfig
+
+    @staticmethod
+    def default_generation_config(config: PreTrainedConfig) -> GenerationConfig:
+        """The token ids of the model's configuration, and nothing else."""
+        return GenerationConfig(
+            bos_token_id=config.bos_token_id,
+            pad_token_id=config.pad_token_id,
+            eos_token_id=config.eos_token_id,
+        )
 
     def generate(self, *args: Any, **kwargs: Any) -> Generated:
         """As in transformers; the cache has both of its names, `cache` and `past_key_values`, here and in outputs."""
@@ -186,19 +185,6 @@ class VanillaTransformerSettingsMixin(GenerationMixin):
             return super().save_pretrained(*args, **kwargs)
         finally:
             self.generation_config = live
-
-
-class VanillaTransformerCausalGenerationMixin(VanillaTransformerSettingsMixin):
-    """`generate` of the decoder-only head: transformers' own, greedy unless told otherwise."""
-
-    @staticmethod
-    def default_generation_config(config: PreTrainedConfig) -> GenerationConfig:
-        """The token ids of the model's configuration, and nothing else."""
-        return GenerationConfig(
-            bos_token_id=config.bos_token_id,
-            pad_token_id=config.pad_token_id,
-            eos_token_id=config.eos_token_id,
-        )
 
 
 class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
@@ -383,7 +369,28 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
     def _can_be_fast(
         self, input_ids: torch.Tensor, settings: GenerationConfig, synced_gpus: bool, model_kwargs: Named
     ) -> bool:
-        return can_be_fast(self, input_ids, settings, synced_gpus, model_kwargs)
+        """Return whether calling the layers on one token after the other is all that the whole model would do."""
+        cache = model_kwargs.get(CACHE_NAME)
+        is_new_cache = cache is None or (
+            not getattr(cache, "_is_user_defined", False)
+            and type(cache) is EncoderDecoderCache
+            and type(cache.self_attention_cache) is DynamicCache
+            and cache.get_seq_length() == 0
+            and not cache.is_updated.get(0)
+        )
+        given = {name for name, value in model_kwargs.items() if value is not None}
+        return (
+            input_ids.shape[1] == 1
+            and not (synced_gpus or settings.output_attentions or settings.output_hidden_states)
+            and given <= {"attention_mask", "encoder_outputs", CACHE_NAME, "use_cache", "logits_to_keep"}
+            and bool(model_kwargs.get("use_cache"))
+            and is_new_cache
+            and (self.config.position_limit is None or settings.max_length <= self.config.position_limit)
+            and self.config._attn_implementation in ("sdpa", "eager")
+            and autocast_dtype(input_ids.device) in (None, torch.bfloat16)
+            and model_kwargs["encoder_outputs"][0].device == input_ids.device
+            and is_called_as_written(self)
+        )
 
     def _start_steps(self, request: "Request") -> "Steps":
         return FastSteps(self, request)
@@ -402,7 +409,7 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
         if is_plain and self._can_be_fast(input_ids, generation_config, synced_gpus, kwargs):
             vocab_size = self.config.target_vocab_size
             request = build_request(
-                input_ids, logits_processor, stopping_criteria, generation_config, 1, vocab_size, kwargs
+                input_ids, logits_processor, stopping_criteria, generation_config, vocab_size, kwargs
             )
             if not request.looks_at_rows:
                 with fast_steps(self, generation_config, keeps_tensors=False):
@@ -423,11 +430,8 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
         **kwargs: Any,
     ) -> Generated:
         penalty_type = getattr(generation_config, "length_penalty_type", None) or "power"
-        beams, is_recorded = generation_config.num_beams, generation_config.return_dict_in_generate
-        vocab_size = self.config.target_vocab_size
-        request = build_request(
-            input_ids, logits_processor, stopping_criteria, generation_config, beams, vocab_size, kwargs
-        )
+        is_recorded, vocab_size = generation_config.return_dict_in_generate, self.config.target_vocab_size
+        request = build_request(input_ids, logits_processor, stopping_criteria, generation_config, vocab_size, kwargs)
         search = functools.partial(
             beam_search,
             request=request,
@@ -502,12 +506,12 @@ def build_request(
     processors: LogitsProcessorList,
     criteria: StoppingCriteriaList,
     settings: GenerationConfig,
-    beams: int,
     vocab_size: int,
     model_kwargs: Named,
 ) -> Request:
-    """Build a request from what `generate` passes to its searches, where every sentence comes `beams` times."""
-    mask, start = model_kwargs.get("attention_mask"), input_ids[::beams]
+    """Build a request from what `generate` passes to its searches, where every sentence comes `num_beams` times."""
+    beams, mask = settings.num_beams, model_kwargs.get("attention_mask")
+    start = input_ids[::beams]
     limits = torch.full((len(start),), settings.max_length, device=start.device)
     known_ends, padding = settings._eos_token_tensor, settings._pad_token_tensor
     known_ends = start.new_empty(0) if known_ends is None else known_ends
@@ -530,7 +534,7 @@ def build_request(
         criteria=StoppingCriteriaList(others),
         processors=processors,
         never=find_forbidden(processors, vocab_size, start.device),
-        renormalizes=any(type(each) is LogitNormalization for each in processors),
+        renormalizes=any(type(each) is logits_process.LogitNormalization for each in processors),
     )
 
 
@@ -558,14 +562,16 @@ def find_forbidden(processors: LogitsProcessorList, vocab_size: int, device: tor
     """
     always: list[int] = []
     early: list[tuple[int, torch.Tensor]] = []
-    for each in processors[:-1] if processors and type(processors[-1]) is LogitNormalization else processors:
-        if type(each) is SuppressTokensLogitsProcessor:
+    if processors and type(processors[-1]) is logits_process.LogitNormalization:
+        processors = processors[:-1]
+    for each in processors:
+        if type(each) is logits_process.SuppressTokensLogitsProcessor:
             always += each.suppress_tokens.tolist()
-        elif type(each) is NoBadWordsLogitsProcessor and all(len(words) == 1 for words in each.sequence_bias):
+        elif type(each) is logits_process.NoBadWordsLogitsProcessor and {*map(len, each.sequence_bias)} <= {1}:
             always += [words[0] for words in each.sequence_bias]
-        elif type(each) is MinLengthLogitsProcessor:
+        elif type(each) is logits_process.MinLengthLogitsProcessor:
             early.append((each.min_length, each.eos_token_id.to(device)))
-        elif type(each) is MinNewTokensLengthLogitsProcessor:
+        elif type(each) is logits_process.MinNewTokensLengthLogitsProcessor:
             early.append((each.prompt_length_to_skip + each.min_new_tokens, each.eos_token_id.to(device)))
         else:
             return None
@@ -757,37 +763,6 @@ class CalledSteps:
         raise NotImplementedError("Sentences stay in the batch while the whole model is called.")
 
 
-def can_be_fast(
-    model: PreTrainedModel,
-    input_ids: torch.Tensor,
-    settings: GenerationConfig,
-    synced_gpus: bool,
-    model_kwargs: Named,
-) -> bool:
-    """Return whether calling the layers on one token after the other is all that the whole model would do."""
-    cache = model_kwargs.get(CACHE_NAME)
-    is_new_cache = cache is None or (
-        not getattr(cache, "_is_user_defined", False)
-        and type(cache) is EncoderDecoderCache
-        and type(cache.self_attention_cache) is DynamicCache
-        and cache.get_seq_length() == 0
-        and not cache.is_updated.get(0)
-    )
-    given = {name for name, value in model_kwargs.items() if value is not None}
-    return (
-        input_ids.shape[1] == 1
-        and not (synced_gpus or settings.output_attentions or settings.output_hidden_states)
-        and given <= {"attention_mask", "encoder_outputs", CACHE_NAME, "use_cache", "logits_to_keep"}
-        and bool(model_kwargs.get("use_cache"))
-        and is_new_cache
-        and (model.config.position_limit is None or settings.max_length <= model.config.position_limit)
-        and model.config._attn_implementation in ("sdpa", "eager")
-        and autocast_dtype(input_ids.device) in (None, torch.bfloat16)
-        and model_kwargs["encoder_outputs"][0].device == input_ids.device
-        and is_called_as_written(model)
-    )
-
-
 def is_called_as_written(model: PreTrainedModel) -> bool:
     """
     Return whether between a call of the model and the calls of its decoder's layers only this package's code runs.
@@ -919,17 +894,13 @@ def filling_order(is_kept: torch.Tensor) -> torch.Tensor:
     return order
 
 
-def places_of_beams(parents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def beams_by_place(parents: torch.Tensor) -> torch.Tensor:
     """
-    Return where the new beams of each sentence go so that few have to be copied: one of them to the place of its
-    parent, and those that have the same parent to the places that no beam comes from.
+    Return which new beam of each sentence goes to each place (B, K), so that few have to be copied: one of them to the
+    place of its parent, and those that have the same parent to the places that no beam comes from.
 
     Args:
         parents (`torch.Tensor` of shape (B, K)): the place of each new beam's parent, from 0 to K - 1.
-
-    Returns:
-        `tuple[torch.Tensor, torch.Tensor]`: which new beam each place gets (B, K), and whether it stays in the place
-        of its parent (B, K).
     """
     beams = parents.shape[1]
     is_same = parents.unsqueeze(2) == parents.unsqueeze(1)
@@ -938,8 +909,7 @@ def places_of_beams(parents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     free = is_parent.int().argsort(dim=1, stable=True)  # places that no beam comes from, in front
     rank = ((~is_first).cumsum(dim=1) - 1).clamp(min=0)
     places = torch.where(is_first, parents, free.gather(1, rank))
-    beam_at = torch.empty_like(places).scatter(1, places, torch.arange(beams, device=places.device).expand_as(places))
-    return beam_at, is_parent
+    return torch.empty_like(places).scatter(1, places, torch.arange(beams, device=places.device).expand_as(places))
 
 
 def most_probable(
@@ -1172,7 +1142,7 @@ def beam_search(
 
         running.scores, chosen = (top + ending * NEVER).topk(beams, dim=-1)
         if rows_may_move:
-            beam_at, _ = places_of_beams(parents.gather(1, chosen))
+            beam_at = beams_by_place(parents.gather(1, chosen))
             running.scores, chosen = running.scores.gather(1, beam_at), chosen.gather(1, beam_at)
         running.ids, rows = gather_beams(top_ids, chosen), rows.gather(1, chosen)
         running.paths = None if paths is None else gather_beams(paths, chosen)
@@ -1241,4 +1211,4 @@ def length_penalty(alpha: float, is_gnmt: bool) -> Penalty:
     return lambda length: length**alpha
 
 
-__all__ = ["VanillaTransformerCausalGenerationMixin", "VanillaTransformerGenerationMixin"]
+__all__ = ["VanillaTransformerGenerationMixin", "VanillaTransformerSettingsMixin"]

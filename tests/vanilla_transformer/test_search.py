@@ -218,10 +218,9 @@ def test_finished_sentences_leave_the_batch(config, steps):
 
 def test_few_beams_and_sentences_move():
     parents = torch.tensor([[2, 0, 2, 2], [0, 1, 2, 3], [1, 1, 1, 1], [3, 0, 1, 0]])
-    beam_at, is_parent = search.places_of_beams(parents)
+    beam_at = search.beams_by_place(parents)
     # Places: the first beam of each parent stays there, the others fill the free ones in order.
     assert beam_at.tolist() == [[1, 2, 0, 3], [0, 1, 2, 3], [1, 0, 2, 3], [1, 2, 3, 0]]
-    assert is_parent.int().tolist() == [[1, 0, 1, 0], [1, 1, 1, 1], [0, 1, 0, 0], [1, 1, 0, 1]]
     assert search.filling_order(torch.tensor([1, 0, 1, 0, 1, 1]).bool()).tolist() == [0, 4, 2, 5]
     assert search.filling_order(torch.zeros(3).bool()).tolist() == []
 
