@@ -258,6 +258,7 @@ PRESETS: dict[str, dict[str, str | float]] = {
 
 # The longest sequence of sinusoids, which have no longest, as a number that other libraries can count to.
 NO_POSITION_LIMIT = 2**31 - 1
+CHOICES = {"position_embedding_type": ("sinusoidal", "learned"), "sinusoid_type": ("paper", "tensor2tensor")}
 # Beyond these a file is damaged: building such a model would not come to an end.
 MOST_LAYERS, MOST_SIZE = 1_000, 1 << 24
 
@@ -632,10 +633,9 @@ class VanillaTransformerConfig(PreTrainedConfig):
                 f"`num_attention_heads` is {self.num_attention_heads}, which does not divide `hidden_size` "
                 f"{self.hidden_size}. Choose a divisor, or set `qk_head_dim` and `v_head_dim`."
             )
-        if self.position_embedding_type not in ("sinusoidal", "learned"):
-            raise ValueError(
-                f"`position_embedding_type` is {self.position_embedding_type!r}. Choose 'sinusoidal' or 'learned'."
-            )
+        for name, (first, other) in CHOICES.items():
+            if getattr(self, name) not in (first, other):
+                raise ValueError(f"`{name}` is {getattr(self, name)!r}. Choose {first!r} or {other!r}.")
         if self.position_embedding_type == "learned" and self.max_position_embeddings in (None, NO_POSITION_LIMIT):
             raise ValueError(
                 f"`max_position_embeddings` is {self.max_position_embeddings} with `position_embedding_type` "
@@ -651,8 +651,6 @@ class VanillaTransformerConfig(PreTrainedConfig):
 
     def validate_sinusoids(self) -> None:
         """Check the sinusoids of other implementations, which learned positions lack."""
-        if self.sinusoid_type not in ("paper", "tensor2tensor"):
-            raise ValueError(f"`sinusoid_type` is {self.sinusoid_type!r}. Choose 'paper' or 'tensor2tensor'.")
         if self.position_offset < 0:
             raise ValueError(f"`position_offset` is {self.position_offset}. Give 0 or more.")
         if self.position_embedding_type == "learned":

@@ -343,9 +343,7 @@ class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
         if prompt is None:
             return 1
         for name in ("decoder_start_token_id", "bos_token_id"):
-            start = self._requested(generation_config, kwargs, name)
-            if start is None:
-                start = getattr(self.generation_config, name)
+            start = self._setting(generation_config, kwargs, name)
             if start is not None:  # one for all sentences, or a list with one for each
                 return prompt.shape[1] + int((prompt[:, 0] != torch.as_tensor(start, device=prompt.device)).all())
         return int(prompt.shape[1])
@@ -641,22 +639,11 @@ class BlockLayer(DynamicLayer):
         self.keys, self.values = self.keys[:count], self.values[:count]
 
 
-class SourceLayer(DynamicLayer):
-    """Keys (B, H, S, K) and values of the source, once for all hypotheses of a sentence."""
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        self.lazy_initialization(key_states, value_states)
-        self.keys, self.values = key_states.contiguous(), value_states.contiguous()
-        return self.keys, self.values
-
-
 class BeamCache(EncoderDecoderCache):
     """Keys and values for beam search: of the source for each sentence (B), of the target for each beam (N)."""
 
     def __init__(self, layers: int):
-        own, source = [BlockLayer() for _ in range(layers)], [SourceLayer() for _ in range(layers)]
+        own, source = [BlockLayer() for _ in range(layers)], [DynamicLayer() for _ in range(layers)]
         super().__init__(Cache(layers=own), Cache(layers=source))
         self.own, self.source = own, source
 

@@ -26,12 +26,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 from .configuration_vanilla_transformer import IGNORED_LABEL
 
@@ -52,13 +52,6 @@ def autocast_dtype(device: torch.device) -> torch.dtype | None:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-class Dropout16BitContext(FunctionCtx):
-    """The state that `Dropout16Bit` keeps for the way back."""
-
-    saved_tensors: tuple[torch.Tensor]
-    scale: float
-
-
 class Dropout16Bit(torch.autograd.Function):
     """
     Dropout whose probability is a multiple of 2^-16, exactly, from a quarter of the random numbers: torch's takes 64
@@ -66,7 +59,7 @@ class Dropout16Bit(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Dropout16BitContext, input: torch.Tensor, dropped: int) -> torch.Tensor:
+    def forward(ctx: Any, input: torch.Tensor, dropped: int) -> torch.Tensor:
         bits = torch.empty((input.numel() + 3) // 4, dtype=torch.int64, device=input.device)
         bits.random_(-(2**63), None)  # all of them, so that each 16 are uniform from -2^15 to 2^15 - 1
         kept = (bits.view(torch.int16)[: input.numel()] >= dropped - DRAWS // 2).view(input.shape)
@@ -75,7 +68,7 @@ class Dropout16Bit(torch.autograd.Function):
         return (input * kept).mul_(ctx.scale)
 
     @staticmethod
-    def backward(ctx: Dropout16BitContext, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         (kept,) = ctx.saved_tensors
         return gradient * kept * ctx.scale, None
 
@@ -156,13 +149,6 @@ def add_matmul(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> 
             rows += matmul(some, right)
 
 
-class ProductContext(FunctionCtx):
-    """The state that is kept for the way back of a product."""
-
-    saved_tensors: tuple[torch.Tensor, torch.Tensor]
-    needs_input_grad: tuple[bool, ...]
-
-
 class LinearByOneDnn(torch.autograd.Function):
     """
     `torch.nn.functional.linear` of a matrix (N, K) in float32. Its gradients are products of the same kind, and have
@@ -170,18 +156,13 @@ class LinearByOneDnn(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: ProductContext, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
-    ) -> torch.Tensor:
+    def forward(ctx: Any, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         needs_input, needs_weight, _ = ctx.needs_input_grad
-        ctx.save_for_backward(
-            input if needs_weight else None,  # type: ignore[arg-type]
-            weight if needs_input else None,  # type: ignore[arg-type]
-        )
+        ctx.save_for_backward(input if needs_weight else None, weight if needs_input else None)
         return onednn_product(input, weight.T, bias)
 
     @staticmethod
-    def backward(ctx: ProductContext, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         input, weight = ctx.saved_tensors
         grad_input, grad_weight, grad_bias = None, None, None
         if ctx.needs_input_grad[0]:
@@ -193,12 +174,9 @@ class LinearByOneDnn(torch.autograd.Function):
         return grad_input, grad_weight, grad_bias
 
 
-linear_by_onednn: Callable[..., torch.Tensor] = LinearByOneDnn.apply
-
-
 def differentiable_matmul(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """`left @ right` of (N, K) and (K, M), with a gradient."""
-    return linear_by_onednn(left, right.T, None) if is_for_onednn(left, right) else left @ right
+    return LinearByOneDnn.apply(left, right.T, None) if is_for_onednn(left, right) else left @ right
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -241,7 +219,7 @@ def linear(layer: nn.Module, states: torch.Tensor, may_pack: bool = True) -> tor
         if is_for_onednn(states) and not torch.is_autocast_enabled("cpu") and is_plain_linear(layer):
             parameters = (layer.weight,) if layer.bias is None else (layer.weight, layer.bias)
             if is_for_onednn(*parameters):
-                rows = linear_by_onednn(states.reshape(-1, states.shape[-1]), layer.weight, layer.bias)
+                rows = LinearByOneDnn.apply(states.reshape(-1, states.shape[-1]), layer.weight, layer.bias)
                 return rows.view(*states.shape[:-1], -1)
     output: torch.Tensor = layer(states)
     return output
@@ -367,8 +345,7 @@ def pack(layers: tuple[nn.Linear, ...], precision: str | None) -> Product | None
     multiply = pack_dense(weight, bias)
     if multiply is None and precision is None and len(layers) == 1:
         return None
-    if multiply is None:
-        multiply = functools.partial(F.linear, weight=weight, bias=bias)
+    multiply = multiply or functools.partial(F.linear, weight=weight, bias=bias)
     if precision is None:
         return multiply
     return lambda states: multiply(states.bfloat16()).to(states.dtype)
@@ -452,7 +429,7 @@ class LabelSmoothedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: ProductContext,
+        ctx: Any,
         hidden_states: torch.Tensor,
         weight: torch.Tensor,
         labels: torch.Tensor,
@@ -503,12 +480,12 @@ class LabelSmoothedCrossEntropy(torch.autograd.Function):
             if weight_gradient is not None:
                 scaled = (real_states[chunk] / sums).to(dtype)
                 add_matmul(weight_gradient, exponentials.T, scaled)
-        ctx.save_for_backward(hidden_gradient, weight_gradient)  # type: ignore[arg-type]
+        ctx.save_for_backward(hidden_gradient, weight_gradient)
         return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: ProductContext, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         grad_hidden, grad_weight = (None if saved is None else saved * gradient for saved in ctx.saved_tensors)
         return grad_hidden, grad_weight, None, None, None, None
 

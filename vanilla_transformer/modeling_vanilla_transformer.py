@@ -1067,19 +1067,6 @@ class VanillaTransformerEncoderHead(VanillaTransformerPreTrainedModel):
         self.model = VanillaTransformerModel(config)
         self.dropout = nn.Dropout(config.dropout if config.classifier_dropout is None else config.classifier_dropout)
 
-    def encode(
-        self,
-        input_ids: torch.Tensor | None,
-        mask: torch.Tensor | None,
-        position_ids: torch.Tensor | None,
-        embeds: torch.Tensor | None,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> BaseModelOutput:
-        """Return the encoder's outputs for ids or embeddings, with their mask and positions."""
-        inputs = {"attention_mask": mask, "position_ids": position_ids, "inputs_embeds": embeds}
-        outputs: BaseModelOutput = self.model(input_ids, return_dict=True, **inputs, **kwargs)
-        return outputs
-
 
 class VanillaTransformerForMaskedLM(VanillaTransformerEncoderHead):
     """A masked language model: the encoder, which predicts `<mask>` from the tokens on both sides of it."""
@@ -1117,7 +1104,8 @@ class VanillaTransformerForMaskedLM(VanillaTransformerEncoderHead):
             `training_loss` is set.
         """
         check_labels(labels, self.config.vocab_size)
-        outputs = self.encode(input_ids, attention_mask, position_ids, inputs_embeds, **kwargs)
+        inputs = {"attention_mask": attention_mask, "position_ids": position_ids, "inputs_embeds": inputs_embeds}
+        outputs: BaseModelOutput = self.model(input_ids, return_dict=True, **inputs, **kwargs)
         loss, logits = None, None
         if labels is not None and self.training and self.training_loss is not None:
             labels = labels.to(outputs.last_hidden_state.device)
@@ -1169,7 +1157,8 @@ class VanillaTransformerForSequenceClassification(VanillaTransformerEncoderHead)
         """
         if self.num_labels > 1 and self.config.problem_type in (None, "single_label_classification"):
             check_labels(labels, self.num_labels)
-        outputs = self.encode(input_ids, attention_mask, position_ids, inputs_embeds, **kwargs)
+        inputs = {"attention_mask": attention_mask, "position_ids": position_ids, "inputs_embeds": inputs_embeds}
+        outputs: BaseModelOutput = self.model(input_ids, return_dict=True, **inputs, **kwargs)
         hidden_states = outputs.last_hidden_state  # (B, S, D)
         if attention_mask is None:
             pooled = hidden_states.mean(dim=1)
@@ -1218,7 +1207,8 @@ class VanillaTransformerForTokenClassification(VanillaTransformerEncoderHead):
             [`~modeling_outputs.TokenClassifierOutput`]: `loss` (), `logits` (B, S, num_labels).
         """
         check_labels(labels, self.num_labels)
-        outputs = self.encode(input_ids, attention_mask, position_ids, inputs_embeds, **kwargs)
+        inputs = {"attention_mask": attention_mask, "position_ids": position_ids, "inputs_embeds": inputs_embeds}
+        outputs: BaseModelOutput = self.model(input_ids, return_dict=True, **inputs, **kwargs)
         logits = self.classifier(self.dropout(outputs.last_hidden_state))  # (B, S, num_labels)
         loss = None
         if labels is not None:
@@ -1267,7 +1257,8 @@ class VanillaTransformerForQuestionAnswering(VanillaTransformerEncoderHead):
         """
         check_answers("start_positions", start_positions)
         check_answers("end_positions", end_positions)
-        outputs = self.encode(input_ids, attention_mask, position_ids, inputs_embeds, **kwargs)
+        inputs = {"attention_mask": attention_mask, "position_ids": position_ids, "inputs_embeds": inputs_embeds}
+        outputs: BaseModelOutput = self.model(input_ids, return_dict=True, **inputs, **kwargs)
         logits = self.qa_outputs(self.dropout(outputs.last_hidden_state))  # (B, S, 2)
         if attention_mask is not None:  # no answer begins or ends in padding
             padding = ~real_tokens(attention_mask).to(logits.device)

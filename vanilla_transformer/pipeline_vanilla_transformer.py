@@ -33,6 +33,11 @@ from .kernels_vanilla_transformer import unchanged_weights
 
 logger = logging.get_logger(__name__)
 
+# Arguments of the pipeline itself, besides `return_scores`; `generate` gets all others.
+OWN_ARGUMENTS = (
+    *("tokens_per_batch", "progress", "split_sentences", "protect_copies", "restore_case", "prefix"),
+    "return_alignments",
+)
 # Texts of a stream that are read, and sorted by length, at once: few at first, so that the first results come early,
 # then twice as many each time, since batches of similar length need a choice.
 FIRST_CHUNK, LARGEST_CHUNK = 32, 1024
@@ -340,7 +345,7 @@ class VanillaTransformerTranslationPipeline(Pipeline):
     """
 
     warned_of_length = False  # in this call
-    return_name = "translation"  # a result has its text under this name and "_text"
+    text_key = "translation_text"  # the name of the text in a result
 
     _load_processor = False
     _load_image_processor = False
@@ -353,39 +358,15 @@ class VanillaTransformerTranslationPipeline(Pipeline):
         if not self.model.config.is_encoder_decoder or not self.model.can_generate():
             raise ValueError(f"`model` is a {type(self.model).__name__}, which does not translate.")
 
-    @property
-    def text_key(self) -> str:
-        """The name of the text in a result, such as "translation_text"."""
-        return f"{self.return_name}_text"
-
-    def _sanitize_parameters(
-        self,
-        tokens_per_batch: int | None = None,
-        return_scores: bool | None = None,
-        split_sentences: bool | None = None,
-        protect_copies: bool | None = None,
-        restore_case: bool | None = None,
-        prefix: str | None = None,
-        return_alignments: bool | None = None,
-        progress: bool | tqdm | None = None,
-        **generate_arguments: Any,
-    ) -> tuple[Named, Named, Named]:
+    def _sanitize_parameters(self, return_scores: bool | None = None, **arguments: Any) -> tuple[Named, Named, Named]:
         for name in ("return_dict_in_generate", "output_scores", "output_logits"):
-            if generate_arguments.pop(name, None):
+            if arguments.pop(name, None):
                 raise ValueError(f"`{name}` is for `model.generate`: this pipeline gives texts. Use `return_scores`.")
-        if tokens_per_batch is not None and tokens_per_batch < 1:
-            raise ValueError(f"`tokens_per_batch` is {tokens_per_batch}. Give at least 1.")
-        batching = {
-            "tokens_per_batch": tokens_per_batch,
-            "progress": progress,
-            "split_sentences": split_sentences,
-            "protect_copies": protect_copies,
-            "restore_case": restore_case,
-            "prefix": prefix,
-            "return_alignments": return_alignments,
-        }
-        given = {name: value for name, value in batching.items() if value is not None}
-        return given, generate_arguments, {} if return_scores is None else {"return_scores": return_scores}
+        own = {name: arguments.pop(name, None) for name in OWN_ARGUMENTS}
+        given = {name: value for name, value in own.items() if value is not None}
+        if given.get("tokens_per_batch", 1) < 1:
+            raise ValueError(f"`tokens_per_batch` is {given['tokens_per_batch']}. Give at least 1.")
+        return given, arguments, {} if return_scores is None else {"return_scores": return_scores}
 
     def __call__(
         self, inputs: str | Iterable[str], batch_size: int | None = None, num_workers: int | None = None, **kwargs: Any
@@ -456,11 +437,6 @@ class VanillaTransformerTranslationPipeline(Pipeline):
 
     def add_alignments(self, texts: list[str], results: list[list[Named]]) -> None:
         """Add to each translation of each text which words belong together, as "0-0 1-2"."""
-        if not self.tokenizer.is_fast:
-            raise ValueError(
-                "`return_alignments` needs the place of each token in its text, but the tokenizer, "
-                f"{type(self.tokenizer).__name__}, does not give it. Leave `return_alignments` out."
-            )
         pairs = [(text, result) for text, several in zip(texts, results, strict=True) for result in several]
         targets = [result[self.text_key] for _, result in pairs]
         links = align_words(self.model, self.tokenizer, [text for text, _ in pairs], targets)
@@ -689,13 +665,13 @@ class VanillaTransformerTranslationPipeline(Pipeline):
 class VanillaTransformerSummarizationPipeline(VanillaTransformerTranslationPipeline):
     """Summarize texts: the translation pipeline, with results of `{"summary_text": ...}`."""
 
-    return_name = "summary"
+    text_key = "summary_text"
 
 
 class VanillaTransformerText2TextGenerationPipeline(VanillaTransformerTranslationPipeline):
     """Text from text, whatever the model was trained for: results of `{"generated_text": ...}`."""
 
-    return_name = "generated"
+    text_key = "generated_text"
 
 
 @torch.no_grad()
