@@ -128,7 +128,7 @@ class SourceLengthCriteria(StoppingCriteria):
         return input_ids.shape[1] >= self.max_length.to(input_ids.device).repeat_interleave(rows_per_sentence)
 
 
-class VanillaTransformerSettingsMixin(GenerationMixin):
+class VanillaTransformerBaseGenerationMixin(GenerationMixin):
     """
     `generate` of the decoder-only head, which is transformers' own; loads and saves the settings of both heads.
 
@@ -137,6 +137,7 @@ class VanillaTransformerSettingsMixin(GenerationMixin):
     `beam_settings` in the file where there is one beam, since transformers refuses to save them there.
     """
 
+    # transformers takes a model for one that generates if "GenerationMixin" is in the name of a base.
     generation_config: GenerationConfig
 
     @staticmethod
@@ -187,7 +188,7 @@ class VanillaTransformerSettingsMixin(GenerationMixin):
             self.generation_config = live
 
 
-class VanillaTransformerGenerationMixin(VanillaTransformerSettingsMixin):
+class VanillaTransformerGenerationMixin(VanillaTransformerBaseGenerationMixin):
     """
     `generate` of every head of this family that translates. Three settings come on top of transformers' own; like all
     others they are entries of the generation configuration and arguments of `generate`:
@@ -1198,4 +1199,4 @@ def length_penalty(alpha: float, is_gnmt: bool) -> Penalty:
     return lambda length: length**alpha
 
 
-__all__ = ["VanillaTransformerGenerationMixin", "VanillaTransformerSettingsMixin"]
+__all__ = ["VanillaTransformerBaseGenerationMixin", "VanillaTransformerGenerationMixin"]

@@ -69,7 +69,7 @@ from .configuration_vanilla_transformer import (
     real_tokens,
     with_cache_names,
 )
-from .generation_vanilla_transformer import VanillaTransformerGenerationMixin, VanillaTransformerSettingsMixin
+from .generation_vanilla_transformer import VanillaTransformerBaseGenerationMixin, VanillaTransformerGenerationMixin
 from .kernels_vanilla_transformer import (
     MANY_ROWS,
     Dropout,
@@ -967,7 +967,7 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerGenerationMix
         )
 
 
-class VanillaTransformerForCausalLM(VanillaTransformerSettingsMixin, VanillaTransformerPreTrainedModel):
+class VanillaTransformerForCausalLM(VanillaTransformerBaseGenerationMixin, VanillaTransformerPreTrainedModel):
     r"""
     A language model: only the decoder, which predicts each token from those before it (the line of GPT and LaMDA).
 
