@@ -6,9 +6,8 @@ The cost of a change: CPU seconds of translating and training with the package o
     python -m benchmarks.speed.trees ../before . --work translate --models base --batch 16 --rounds 9
 
 Each tree has a process of one thread. They take turns on the same input, and a ratio is the median of the ratios of
-the turns. Where other processes share the core, the ratio of the least time of each tree tells more. `--packages DIR`
-names a folder of packages (`pip install --target`) that both trees import before the installed ones, for a tree that
-works with an older transformers only.
+the turns. `--packages DIR` names a folder of packages (`pip install --target`) that both trees import before the
+installed ones, for a tree that works with an older transformers only.
 """
 
 import argparse
@@ -110,7 +109,6 @@ def compare(
         f"{after}, ms": f"{1000 * statistics.median(times[after]) / count:,.1f}",
         f"{after} / {before}": f"{statistics.median(ratios):.3f}",
         "turns": f"{min(ratios):.2f} to {max(ratios):.2f}",
-        "ratio of the least": f"{min(times[after]) / min(times[before]):.3f}",
         "equal": f"{equal:,} of {total:,}",
     }
 
