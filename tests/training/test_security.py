@@ -105,7 +105,7 @@ def test_tags_in_a_recipe_make_no_objects(tmp_path, sprung, value):
     recipe.write_text(f"output_dir: {value.replace('SPRUNG', str(sprung))}\n")
     with pytest.raises(RecipeError, match="is not YAML: could not determine a constructor"):
         parse_recipe([str(recipe)])
-    with pytest.raises(RecipeError, match="`config_overrides` is"):
+    with pytest.raises(RecipeError, match="`config_overrides` must be names and values"):
         parse_recipe(["--output_dir", "run", "--config_overrides", f"{{a: {value.replace('SPRUNG', str(sprung))}}}"])
 
 
