@@ -108,7 +108,7 @@ def read_everyday():
     return [(typed, right.split("|")) for typed, right in (line.split("\t") for line in lines)]
 
 
-def test_greetings_are_right():
+def test_greetings_and_single_words_are_right():
     """Through the pipeline, as people type them: without capitals, without marks, or in capitals only."""
     typed, right = zip(*read_everyday(), strict=True)
     translator = pipeline("translation", model=str(FOLDER), trust_remote_code=True)

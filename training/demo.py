@@ -37,6 +37,7 @@ TYPED = (
     "how are you",
     "HOW ARE YOU?",
     "good morning",
+    "house",
     "I have 42 books.",
     "Write to ana@example.com, please.",
 )
