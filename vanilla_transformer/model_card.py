@@ -447,7 +447,8 @@ def check_metadata(data: ModelCardData) -> None:
     for dataset in data.datasets or []:
         if not HUB_ID.fullmatch(dataset):
             raise ModelCardError(
-                f"`datasets` must have names of data sets on the Hub, but has {dataset!r}. Write such as user/name."
+                f"`datasets` must have names of data sets on the Hub, but has {dataset!r}. Write, for example, "
+                "user/name."
             )
 
 

@@ -1,6 +1,6 @@
 // The paper's decoding (§6.1) for an exported model: beam search, GNMT's length penalty, a limit by the length of the
-// source, and a stop when no beam can improve; with one beam, greedy search. transformers.js itself has greedy search
-// and sampling only.
+// source, and the three ways in which transformers stops; with one beam, greedy search. transformers.js itself has
+// greedy search and sampling only.
 
 /**
  * Search for translations of one sentence.
@@ -8,12 +8,13 @@
  * @param {object} steps `first(ids)` and `next(tokens, rows)` return {logits, vocabulary, attention(row)}: the logits of
  *     all rows one after the other, and the attention of a row to the source. `rows` says from which row each goes on.
  * @param {number[]} ids of the source, with `</s>`.
- * @param {object} settings {beams, alpha, isGnmt, limit, start, end}
+ * @param {object} settings {beams, alpha, isGnmt, earlyStopping, limit, start, end}; earlyStopping is true,
+ *     false or "never"
  * @param {(running: object[], finished: object[]) => Promise<void>} [onStep] sees the hypotheses after each step.
  * @returns {Promise<object[]>} finished hypotheses {tokens, logProbability, score, attention}, best first.
  */
 export async function beamSearch(steps, ids, settings, onStep) {
-  const { beams, alpha, isGnmt, limit, start, end } = settings;
+  const { beams, alpha, isGnmt, earlyStopping, limit, start, end } = settings;
   const penalty = (length) => (isGnmt ? (5 + length) / 6 : length) ** alpha;
   let running = [{ tokens: [], logProbability: 0, attention: [] }];
   let finished = [];
@@ -37,8 +38,9 @@ export async function beamSearch(steps, ids, settings, onStep) {
     const isOver = !next.length || (beams === 1 && finished.length > 0);
     if (onStep) await onStep(isOver ? [] : next, finished);
     if (isOver) break;
-    const best = next[0].logProbability / penalty(alpha > 0 ? limit : length);
-    if (finished.length === beams && best <= finished.at(-1).score) break;
+    // The best that a beam can still reach: at its longest, or, as transformers estimates it, as long as it is now.
+    const best = next[0].logProbability / penalty(earlyStopping === 'never' && alpha > 0 ? limit : length);
+    if (finished.length === beams && (earlyStopping === true || best <= finished.at(-1).score)) break;
     output = await steps.next(next.map((each) => each.tokens.at(-1)), next.map((each) => each.row));
     running = next;
   }

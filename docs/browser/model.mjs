@@ -106,11 +106,11 @@ export function checkSettings(settings) {
     if (isSaid && !HANDLED.has(name) && !name.startsWith('_'))
       throw new Error(`the page has no \`${name}\`, which is ${JSON.stringify(value)}`);
   }
-  const { num_beams: beams, early_stopping: stop, length_penalty_type: penalty } = settings;
+  const { early_stopping: stop, length_penalty_type: penalty } = settings;
   if (!['gnmt', 'power'].includes(penalty ?? 'power'))
     throw new Error(`the page has no \`length_penalty_type\` but "gnmt" and "power", and it is ${JSON.stringify(penalty)}`);
-  if ((beams ?? 1) > 1 && stop !== 'never')  // the only way in which its beam search stops
-    throw new Error(`the page has no \`early_stopping\` but "never", and it is ${JSON.stringify(stop ?? null)}`);
+  if (![true, false, 'never'].includes(stop ?? false))
+    throw new Error(`the page has no \`early_stopping\` but true, false and "never", and it is ${JSON.stringify(stop)}`);
 }
 
 /**
@@ -132,6 +132,7 @@ export async function translateWith({ facts, model, Tensor, reader }, text, onSt
     beams: settings.num_beams ?? 1,
     alpha: settings.length_penalty ?? 1,
     isGnmt: settings.length_penalty_type === 'gnmt',
+    earlyStopping: settings.early_stopping ?? false,
     limit: limitOf(ids, facts),
     start: config.decoder_start_token_id,
     end: config.eos_token_id,

@@ -60,9 +60,13 @@ class Toy:
         """There is one sentence."""
 
 
-def search(seed, beams, alpha, is_gnmt, limit, **_):
+def search(seed, beams, alpha, is_gnmt, limit, early_stopping):
     settings = GenerationConfig(
-        num_beams=beams, num_return_sequences=beams, length_penalty=alpha, early_stopping="never", eos_token_id=2
+        num_beams=beams,
+        num_return_sequences=beams,
+        length_penalty=alpha,
+        early_stopping=early_stopping,
+        eos_token_id=2,
     )
     settings._eos_token_tensor = torch.tensor([2])
     request = Request(
@@ -84,12 +88,15 @@ def search(seed, beams, alpha, is_gnmt, limit, **_):
 
 
 def test_the_pages_search_finds_what_ours_finds(tmp_path):
+    names = ("beams", "alpha", "isGnmt", "limit", "earlyStopping")
     cases = [
-        [seed, {"beams": beams, "alpha": alpha, "isGnmt": is_gnmt, "limit": limit, "start": 0, "end": 2}]
+        [seed, {**dict(zip(names, values, strict=True)), "start": 0, "end": 2}]
         for seed in range(SENTENCES)
-        for beams, alpha, is_gnmt, limit in (
-            *((4, 0.6, True, 12), (2, 1.0, False, 7), (3, 0.0, True, 5)),
-            *((1, 0.6, True, 12), (1, 3.0, False, 12)),  # greedy search, whatever the penalty would say
+        for values in (
+            *((4, 0.6, True, 12, "never"), (2, 1.0, False, 7, "never"), (3, 0.0, True, 5, "never")),
+            *((4, 1.6, True, 12, False), (2, 1.0, False, 7, False), (3, 0.0, True, 5, False)),
+            *((4, 1.6, True, 12, True), (2, 1.0, False, 7, True)),
+            *((1, 0.6, True, 12, "never"), (1, 3.0, False, 12, False)),  # greedy, whatever the penalty would say
         )
     ]
     script = tmp_path / "run.mjs"
@@ -99,7 +106,7 @@ def test_the_pages_search_finds_what_ours_finds(tmp_path):
     for (seed, settings), hypotheses in zip(cases, found, strict=True):
         # `<pad>` is a token like any other to both; the lists are compared without it, since it fills our rows.
         tokens = [[token for token in each if token != 1] for each, _ in hypotheses]
-        assert tokens == search(seed, settings["beams"], settings["alpha"], settings["isGnmt"], settings["limit"])
+        assert tokens == search(seed, *(settings[name] for name in names))
         scores = [score for _, score in hypotheses]
         assert scores == sorted(scores, reverse=True)
         lengths |= set(map(len, tokens))
@@ -122,7 +129,7 @@ def test_the_page_goes_by_the_settings_of_a_model_or_refuses_it(tmp_path):
             {"suppress_tokens": [1]},
             {"num_beams": 4, "early_stopping": True},
             {"num_beams": 4, "early_stopping": False},
-            {"num_beams": 4},
+            {"num_beams": 4, "early_stopping": "always"},
             {"source_length_offset": 50, "max_new_tokens": 7, "suppress_tokens": [], "length_penalty_type": "power"},
             {"max_new_tokens": 7},
             {"length_penalty_type": "other"},
@@ -148,7 +155,7 @@ console.log(JSON.stringify([limits.map(limit), refusals, NEUTRAL, longer, ["de",
     assert found[0] == [53, 562, 600, 29, 39, "The settings of the model leave no token to a translation."]
     assert found[1] == [
         *(None, None, "the page has no `suppress_tokens`, which is [1]"),
-        *(f'the page has no `early_stopping` but "never", and it is {each}' for each in ("true", "false", "null")),
+        *(None, None, 'the page has no `early_stopping` but true, false and "never", and it is "always"'),
         *(None, "the page has no `max_new_tokens`, which is 7"),
         'the page has no `length_penalty_type` but "gnmt" and "power", and it is "other"',
     ]

@@ -95,7 +95,7 @@ def test_augmentation_is_read():
             {"upper": 0.6, "lower": 0.6},
             "`augmentation` must have at most 1 for upper, title, lower together, but has 1.2",
         ),
-        ("all", "`augmentation` must be names and values, but is 'all'. Write such as '{upper:"),
+        ("all", "`augmentation` must be names and values, but is 'all'. Write, for example, '{upper:"),
     ):
         with pytest.raises(RecipeError, match=message.replace("{", r"\{")):
             read_shares(value)

@@ -239,14 +239,13 @@ def test_fine_tuning_starts_where_the_model_is(recipe, run_until, tmp_path, caps
     same = [(tmp_path / name / "tokenizer.json").read_bytes() for name in ("run", "tuned")]
     assert same[0] == same[1]
 
+    kept = f"must be that of `init_from` {tmp_path / 'run'}"
+    why = "since a trained model keeps what it was made with, but the recipe has"
     for arguments, named in (
         (["--preset", "base"], "but `preset` base has 6"),
-        (["--vocab_size", "999"], "300, since a trained model keeps what it was made with, but the recipe has 999"),
+        (["--vocab_size", "999"], f"`vocab_size` {kept}, 300, {why} 999"),
         (["--tokenizer", str(tmp_path / "run")], "beside `init_from`"),
-        (
-            ["--config_overrides", "{norm_first: true}"],
-            "False, since a trained model keeps what it was made with, but the recipe has True",
-        ),
+        (["--config_overrides", "{norm_first: true}"], f"`norm_first` {kept}, False, {why} True"),
     ):
         assert main([str(recipe), "--output_dir", str(tmp_path / "refused"), *arguments]) == 2
         assert named in capsys.readouterr().err
@@ -341,14 +340,14 @@ def test_two_files_are_all_that_own_files_needs(tmp_path, capsys, monkeypatch):
         (["--max_length", "2"], "Every pair of the train text is longer than 2 tokens. Raise `max_length`."),
         (["--bpe_dropout", "1.5"], "`bpe_dropout` must be at least 0 and less than 1, but is 1.5"),
         (["--max_length_ratio", "nan"], "`max_length_ratio` must be more than 1, but is nan"),
-        (["--bleu_tokenize", "14a"], "but is '14a'. Choose one"),
+        (["--bleu_tokenize", "14a"], "`bleu_tokenize` must be one of 13a"),
         (["--length_penalty", "nan"], "`length_penalty` must be finite, but is nan. Give a number"),
         (["--length_penalty_type", "gmnt"], "`length_penalty_type` must be gnmt or power, but is 'gmnt'. Choose one"),
         (
             ["--bootstrap_samples", "5"],
             "`bootstrap_samples` must be at least 40 for an interval of 95%, or 0 for none, but is 5",
         ),
-        (["--compound_bleu", "true", "--target_lang", "ja"], "but is 'ja'. Choose one of: as"),
+        (["--compound_bleu", "true", "--target_lang", "ja"], "`target_lang` must be"),
         (["--resume_from_checkpoint", "true"], "has no complete checkpoint"),
         (["--validation_source", "{tmp}/absent"], "absent cannot be read"),
         (["--nonsense", "1"], "no recipe field `nonsense`"),

@@ -93,7 +93,7 @@ def test_a_prefix_begins_every_translation():
             inputs = tokenizer(text, text_target=result["translation_text"], return_tensors="pt")
             with torch.no_grad():
                 loss = model(**inputs).loss * inputs.labels.shape[1]
-            penalty = ((5 + inputs.labels.shape[1]) / 6) ** 0.6
+            penalty = ((5 + inputs.labels.shape[1]) / 6) ** model.generation_config.length_penalty
             assert result["score"] == pytest.approx(-float(loss) / penalty, abs=1e-3)
     free = translator(texts[0])[0]["translation_text"]
     assert translator(texts[0], prefix=free[:5])[0]["translation_text"] == free

@@ -102,8 +102,8 @@ WORDS = {
 TRAIN_SIZE, VALIDATION_SIZE, TEST_SIZE = 7000, 250, 500
 # People say them far more often than that a hat is empty; of words that come once, BPE makes single letters.
 FIXED_REPETITIONS, WORD_REPETITIONS = 20, 5
-# Words and greetings as people type them, in small letters and without marks. A batch holds pairs of one length, so
-# that words by themselves, however many, are in few batches of an epoch: lists of words bring them into others.
+# Words and greetings as people type them, mostly in small letters and without marks. A batch holds pairs of one
+# length, so that words by themselves, however many, are in few batches of an epoch: lists bring them into others.
 TYPED_REPETITIONS, LIST_LENGTHS, LIST_SHARES = 100, (1, 2, 3, 4), (4, 1, 1, 1)
 
 

@@ -100,7 +100,7 @@ class Task(ABC, Generic[T]):
         texts = self.arrange(texts)
         if "validation" not in texts and self.training.eval_strategy != "no" and not self.data.report_only:
             raise RecipeError(
-                "`eval_strategy` must be no where there is no validation text, but is "
+                "`eval_strategy` must be `no` where there is no validation text, but is "
                 f"{self.training.eval_strategy}. {self.no_validation_text()}"
             )
         return texts

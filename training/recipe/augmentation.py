@@ -25,7 +25,7 @@ def read_mapping(value: Value, name: str, example: str) -> dict[str, Value]:
         except yaml.YAMLError:
             mapping = None
     if not isinstance(mapping, dict):
-        raise RecipeError(f"`{name}` must be names and values, but is {value!r}. Write such as '{example}'.")
+        raise RecipeError(f"`{name}` must be names and values, but is {value!r}. Write, for example, '{example}'.")
     return mapping
 
 

@@ -26,7 +26,7 @@ def read_replay(value: Value) -> dict[str, Value]:
     if named not in ({"file"}, {"source"}, {"source", "target"}):
         raise RecipeError(
             "`replay` must name a `file`, a `source` with its `target`, or a `source` for the model to translate, but "
-            f"names {', '.join(sorted(named)) or 'none'}. Write such as '{EXAMPLE}'."
+            f"names {', '.join(sorted(named)) or 'none'}. Write, for example, '{EXAMPLE}'."
         )
     share, hold_out = settings.get("share", Replay.share), settings.get("hold_out", Replay.hold_out)
     if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share < 1:

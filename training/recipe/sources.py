@@ -28,7 +28,7 @@ def read_sources(value: Value) -> list[dict[str, Value]]:
             sources = None
     texts = [each for each in sources if isinstance(each, dict)] if isinstance(sources, list) else []
     if not isinstance(sources, list) or len(texts) < len(sources):
-        raise RecipeError(f"`sources` must be a list of texts, but is {value!r}. Write such as '{EXAMPLE}'.")
+        raise RecipeError(f"`sources` must be a list of texts, but is {value!r}. Write, for example, '{EXAMPLE}'.")
     for number, source in enumerate(texts, start=1):
         check_source(source, f"`sources`, text {number}")
     return texts
@@ -48,7 +48,7 @@ def check_source(source: dict[str, Value], place: str) -> None:
     if named not in ({"source", "target"}, {"file"}, {"dataset_name"}):
         raise RecipeError(
             f"{place} must name a `source` with its `target`, a `file` with both sides, or a `dataset_name`, but "
-            f"names {', '.join(sorted(named)) or 'none'}. Write such as '{EXAMPLE}'."
+            f"names {', '.join(sorted(named)) or 'none'}. Write, for example, '{EXAMPLE}'."
         )
     for name, given in source.items():
         if name != "weight" and not isinstance(given, str):

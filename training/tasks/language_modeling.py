@@ -75,7 +75,7 @@ def part_turns(texts: Iterable[str | list[str]], place: str, turn_separator: str
     """
     if turn_separator == "":
         raise RecipeError(
-            "`turn_separator` must be what is between turns, but is empty. Give such as a tab, or leave it out."
+            "`turn_separator` must be what is between turns, but is empty. Give, for example, a tab, or leave it out."
         )
     texts = list(texts)
     if turn_separator and not any(turn_separator in part for text in texts for part in as_turns(text)):

@@ -344,7 +344,8 @@ def test_damaged_folders_are_refused_by_name(folder):
 def test_the_bundled_model_gives_the_same_lines_and_int8_nearly(tmp_path):
     bundled = Path(__file__).resolve().parents[3] / "checkpoints" / "tiny-en-es"
     texts = [pair[0] for pair in phrasebook()["test"][:200]]
-    expected = load_translator(bundled, device="cpu")(texts)
+    # CTranslate2 knows no other way to stop; the export says so.
+    expected = load_translator(bundled, device="cpu")(texts, early_stopping="never")
     for precision, least in (("float32", 200), ("int8", 160)):
         export_ctranslate2(bundled, tmp_path / precision, precision)
         found = load_translator(tmp_path / precision, engine="ctranslate2")(texts)
