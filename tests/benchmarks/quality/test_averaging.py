@@ -42,7 +42,7 @@ def test_means_and_length_penalties_make_a_table(tmp_path, capsys, monkeypatch):
         ([run, *files, "--windows", "99"], "--windows has 99"),
         ([str(tmp_path), *files], "holds 0 checkpoints"),
         ([run, *files, "--length_penalties", "0.6", "nan"], "A length penalty must be finite, but is nan"),
-        ([run, *files, "--num_beams", "0"], "--num_beams is 0"),
+        ([run, *files, "--num_beams", "0"], "`--num_beams` must be at least 1, but is 0"),
     ):
         assert main(arguments) == 2
         assert message in capsys.readouterr().err
