@@ -63,5 +63,6 @@ def find_faults(fields: "DataclassInstance") -> dict[str, str]:
             continue
         shown = repr(value) if isinstance(value, str) else value
         null = ", or null to leave it unset" if field.default is None else ""
-        faults[field.name] = f"`{field.name}` must be {allowed.rule}, but is {shown}. {allowed.remedy}{null}."
+        remedy = "Give a finite number" if value in (math.inf, -math.inf) else allowed.remedy
+        faults[field.name] = f"`{field.name}` must be {allowed.rule}, but is {shown}. {remedy}{null}."
     return faults
