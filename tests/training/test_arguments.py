@@ -260,6 +260,12 @@ def test_bf16_is_taken_where_the_gpu_computes_in_it(recipe, monkeypatch):
     [
         ("warmup_stepz: 4\n", [], r"no recipe field `warmup_stepz`\. Did you mean `warmup_steps`?"),
         ("", ["--learning_rat", "1"], "no recipe field `learning_rat`. Did you mean `learning_rate`?"),
+        (
+            "batch_size: 64\n",
+            [],
+            r"no recipe field `batch_size`\. Did you mean `auto_find_batch_size`\? That cannot be set in a recipe\. "
+            "Use `tokens_per_device`",
+        ),
         ("preset: huge\n", [], "`preset` must be one of tiny.*, but is 'huge'. Choose"),
         ("label_smoothing_factor: 0.1\n", [], "Use `label_smoothing`"),
         ("per_device_train_batch_size: 8\n", [], "Use `tokens_per_device`"),

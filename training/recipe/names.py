@@ -103,14 +103,14 @@ def is_field(name: str) -> bool:
 
 
 def find_near_field(name: str) -> str | None:
-    """Return the field whose name is nearest to one that is not a field, if any is near."""
-    return next(iter(difflib.get_close_matches(name, FIELDS, n=1)), None)
+    """Return the field, or the field of transformers, whose name is nearest to one that is neither, if any is near."""
+    return next(iter(difflib.get_close_matches(name, FIELDS | REPLACED.keys(), n=1)), None)
 
 
 def find_meant_fields(given: Set[str]) -> set[str]:
     """Return the fields that are probably meant by names that are not fields, unless they are given as well."""
     near = {find_near_field(name) for name in given if name not in REPLACED and not is_field(name)}
-    return {name for name in near if name is not None} - given
+    return {name for name in near if name is not None and is_field(name)} - given
 
 
 def find_faults_of_names(given: Set[str]) -> list[str]:
@@ -122,6 +122,8 @@ def find_faults_of_names(given: Set[str]) -> list[str]:
         elif not is_field(name):
             near = find_near_field(name)
             hint = f" Did you mean `{near}`?" if near else " `--help_all` lists all of them."
+            if near in REPLACED:
+                hint += f" That cannot be set in a recipe. {REPLACED[near]}."
             if name in CONFIG_FIELDS:
                 hint = f" It is a field of the configuration: write `config_overrides: {{{name}: ...}}`."
             faults.append(f"There is no recipe field `{name}`.{hint}")
