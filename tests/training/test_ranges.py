@@ -29,7 +29,7 @@ def test_a_range_has_its_ends(allowed, fitting, others):
     for value in fitting:
         assert find_faults(Fields(value)) == {}
     for value in others:
-        remedy = "Give a finite number" if value == math.inf else allowed.remedy
+        remedy = allowed.remedy if value not in (math.inf, math.nan) or allowed is FINITE else "Give a finite number"
         assert find_faults(Fields(value))["field"].startswith(
             f"`field` must be {allowed.rule}, but is {value!r}. {remedy}"
         )

@@ -63,6 +63,7 @@ def find_faults(fields: "DataclassInstance") -> dict[str, str]:
             continue
         shown = repr(value) if isinstance(value, str) else value
         null = ", or null to leave it unset" if field.default is None else ""
-        remedy = "Give a finite number" if value in (math.inf, -math.inf) else allowed.remedy
+        is_finite = not isinstance(value, float) or math.isfinite(value)
+        remedy = allowed.remedy if is_finite or allowed is FINITE else "Give a finite number"
         faults[field.name] = f"`{field.name}` must be {allowed.rule}, but is {shown}. {remedy}{null}."
     return faults
