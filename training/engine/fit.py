@@ -96,7 +96,7 @@ def fit(trainer: VanillaTransformerTrainer, start: Start) -> Choice | None:
 
 def choose_weights(trainer: VanillaTransformerTrainer) -> int:
     """
-    Load the mean of the last checkpoints (§6.1); with `load_best_model_at_end` of the last ones up to the best, or the
+    Load the mean of the last checkpoints (§6.1); with `load_best_model_at_end` of the last ones up to the best, or
     only the best where validation NLL says so.
 
     Returns:
