@@ -24,6 +24,7 @@ from vanilla_transformer.errors import RecipeError, run_command
 RECIPE = Path(__file__).resolve().parents[2] / "training" / "recipes" / "finetune.yaml"
 # Each remedy, and whether the old text comes with its translations; `None` means no old text.
 REMEDIES: dict[str, bool | None] = {"none": None, "old pairs": True, "own translations": False}
+INTERPOLATED = (1.0, 0.97)  # `interpolate`
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -40,25 +41,25 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def train(options: argparse.Namespace, remedy: str, seed: int, interpolate: bool) -> dict[str, float]:
+def train(options: argparse.Namespace, remedy: str, seed: int, interpolate: float | None) -> dict[str, float]:
     """
     Fine-tune with a remedy, and return the scores, which are kept: a run that was interrupted goes on.
 
     Args:
-        interpolate: whether the result is a mean of old and new weights; these are those of the training without it.
+        interpolate: for a mean of old and new weights, where the new are those of the training without it.
 
     Raises:
         RecipeError: if the training program refuses it.
     """
     folder = options.output_dir / f"{remedy.replace(' ', '_')}_{seed}"
-    kept = folder / ("results_of_mean.json" if interpolate else "results.json")
+    kept = folder / ("results.json" if interpolate is None else f"results_of_mean_{interpolate}.json")
     if not kept.is_file():
         replay = {"source": options.old[0], "share": options.share}
         if REMEDIES[remedy]:
             replay["target"] = options.old[1]
         words = [str(RECIPE), "--init_from", options.init_from, "--output_dir", str(folder), "--seed", str(seed)]
         words += ["--test_sets", json.dumps({"old": list(options.old_test)}), "--resume_from_checkpoint", "auto"]
-        words += ["--interpolate", str(interpolate).lower()]
+        words += ["--interpolate", "null" if interpolate is None else str(interpolate)]
         words += [] if REMEDIES[remedy] is None else ["--replay", json.dumps(replay)]
         if run_recipe([*words, *options.words]) != 0:
             raise RecipeError(f"The training with {remedy!r} failed.")
@@ -83,14 +84,15 @@ def compare(options: argparse.Namespace) -> int:
     """Fine-tune with each remedy, and print the table."""
     rows = []
     for remedy in options.remedies:
-        scores = [train(options, remedy, seed, interpolate=False) for seed in options.seeds]
+        scores = [train(options, remedy, seed, None) for seed in options.seeds]
         if not rows:
             before = {split: f"{scores[0][f'{split}_bleu_before']:.2f}" for split in ("test", "old")}
             rows.append({"remedy": "before", "new text, BLEU": before["test"], "old text, BLEU": before["old"]})
         rows.append(make_row(remedy, scores))
         if REMEDIES[remedy] is not None:
-            scores = [train(options, remedy, seed, interpolate=True) for seed in options.seeds]
-            rows.append(make_row(f"{remedy}, mean of weights", scores))
+            for enough in INTERPOLATED:
+                scores = [train(options, remedy, seed, enough) for seed in options.seeds]
+                rows.append(make_row(f"{remedy}, `interpolate: {enough}`", scores))
     rows[0]["minutes"] = ""
     seeds = " ".join(map(str, options.seeds))
     title = f"what is forgotten in a fine-tuning, seeds {seeds}; {describe(torch.get_num_threads())}"

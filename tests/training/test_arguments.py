@@ -469,7 +469,7 @@ def test_a_fault_that_may_follow_from_another_is_left_for_later(recipe):
         ("push_to_hub: perhaps\nhub_native_model_id: a/b\n", ["push_to_hub"]),
         ("eval_stratgy: steps\npatience: 2\n", ["eval_stratgy"]),
         ("preset: bigg\nsave_total_limit: 10\n", ["preset"]),
-        ("init_form: x\ninterpolate: true\n", ["init_form"]),
+        ("init_form: x\ninterpolate: 1\n", ["init_form"]),
         ("task: [a, b]\nstride: 3\n", ["task"]),
         ("needs: target\ntarged: x\n", ["targed"]),
         # A remedy may name another field that is wrong for itself.

@@ -105,13 +105,14 @@ class OfTwoTexts:
         return SimpleNamespace(metrics={"loss": (weight**2 + 4 * (weight - 10) ** 2) / 2})
 
 
-def test_the_mean_of_old_and_new_weights_is_nearly_the_best_on_both_texts_and_near_the_old():
+def test_the_mean_of_old_and_new_weights_wins_enough_on_both_texts_and_is_near_the_old():
     """The loss is 200 with the old weights, 40 at the best share, 0.8, 42.5 at 0.7 and 50 at 0.6."""
-    trainer = OfTwoTexts(10.0)
-    assert interpolate_weights(trainer, {"weight": torch.zeros(1, 1)}) == 0.7
-    assert trainer.model.weight.item() == pytest.approx(7.0)
-    trainer = OfTwoTexts(10.0)
-    assert interpolate_weights(trainer, {"weight": torch.full((1, 1), 8.0)}) == 0.0  # nothing is won
+    for enough, share in ((1.0, 0.8), (0.97, 0.7), (0.9, 0.6)):
+        trainer = OfTwoTexts(10.0)
+        assert interpolate_weights(trainer, {"weight": torch.zeros(1, 1)}, enough) == share
+        assert trainer.model.weight.item() == pytest.approx(10 * share)
+        trainer = OfTwoTexts(10.0)
+        assert interpolate_weights(trainer, {"weight": torch.full((1, 1), 8.0)}, enough) == 0.0  # nothing is won
 
 
 @pytest.mark.parametrize("header", ["", "source\ttarget\n"])
@@ -128,7 +129,7 @@ def test_corrections_need_no_header(tmp_path, header):
 
 
 def test_old_text_needs_a_model_that_was_trained(recipe):
-    for name, value in (("replay", "{source: a}"), ("corrections", "a.tsv"), ("interpolate", "true")):
+    for name, value in (("replay", "{source: a}"), ("corrections", "a.tsv"), ("interpolate", "1")):
         with pytest.raises(RecipeError, match=f"`{name}` must have a model that was trained before"):
             parse_recipe([str(recipe), f"--{name}", value])
 
@@ -150,7 +151,7 @@ def test_a_fine_tuning_looks_at_old_text_too(recipe, tmp_path, capsys):
         "--replay",
         replay,
         "--interpolate",
-        "true",
+        "1",
     ]
     settings += ["--eval_steps", "4", "--save_steps", "4", "--load_best_model_at_end", "true"]
     assert main([str(recipe), *settings]) == 0

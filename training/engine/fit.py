@@ -34,8 +34,6 @@ from vanilla_transformer.text import read_json, write_whole
 
 # Of new weights in a mean with those before.
 SHARES = tuple(tenth / 10 for tenth in range(11))
-# Of what the best share wins in validation NLL: the smallest share with so much of it forgets less.
-ENOUGH = 0.97
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def fit(trainer: VanillaTransformerTrainer, start: Start) -> Choice | None:
         return None
     choice = Choice(choose_weights(trainer))
     if start.initial is not None and trainer.evaluator.old_dataset is not None and trainer.eval_dataset is not None:
-        choice = Choice(choice.averaged, interpolate_weights(trainer, start.initial))
+        choice = Choice(choice.averaged, interpolate_weights(trainer, start.initial, args.recipe.interpolate or 1.0))
     if args.recipe.save_dtype == "float16":
         with torch.no_grad():
             for parameter in model.parameters():
@@ -139,13 +137,14 @@ def measure_validation(trainer: VanillaTransformerTrainer) -> float:
     return trainer.evaluator.validate(trainer.get_eval_dataloader()).metrics["loss"]
 
 
-def interpolate_weights(trainer: VanillaTransformerTrainer, old: dict[str, torch.Tensor]) -> float:
+def interpolate_weights(trainer: VanillaTransformerTrainer, old: dict[str, torch.Tensor], enough: float) -> float:
     """
-    Load the mean of old and new weights with the smallest share of the new that is nearly the best on new and old
-    validation text together.
+    Load the mean of old and new weights with the smallest share of the new that wins enough on new and old validation
+    text together.
 
     Args:
         old: the weights before, by the names of the parameters.
+        enough: a part of what the best share wins in NLL. Less than 1 stays closer to the old weights.
 
     Returns:
         the share of the new weights, one of `SHARES`.
@@ -163,7 +162,7 @@ def interpolate_weights(trainer: VanillaTransformerTrainer, old: dict[str, torch
         load(share)
         losses[share] = measure_validation(trainer)
     lowest = min(losses.values())
-    limit = lowest + (1 - ENOUGH) * (losses[0.0] - lowest)
+    limit = lowest + (1 - enough) * (losses[0.0] - lowest)
     chosen = next(share for share in SHARES if losses[share] <= limit)
     load(chosen)
     shown = ", ".join(f"{share:.0%} {loss:.4f}" for share, loss in losses.items())

@@ -367,10 +367,12 @@ class TrainingFields:
         None,
         "Stop after this many evaluations in a row without a better validation NLL than before.",
     )
-    interpolate: bool = setting(
-        False,
-        "With `replay`: whether the result is a mean of the weights before and after, with the smallest share of new "
-        "weights that is nearly the best on new and old validation text.",
+    interpolate: Annotated[
+        float | None, Range(lambda value: 0 < value <= 1, "more than 0 and at most 1", "Give 1 for the best mean")
+    ] = setting(
+        None,
+        "With `replay`: the result is a mean of the weights before and after the training, with the smallest share of "
+        "new weights that reaches this part of what the best share gains in NLL on new and old validation text.",
     )
     predict_with_generate: bool = setting(
         True,

@@ -17,7 +17,7 @@ def asked(monkeypatch):
         names = [word for word in words if word.startswith("--")]
         given = {name: words[words.index(name) + 1] for name in names}
         runs.append(given)
-        remedies = ("--replay" in given) + (given["--interpolate"] == "true")
+        remedies = ("--replay" in given) + (given["--interpolate"] != "null")
         scores = {"test_bleu_before": 50.0, "old_bleu_before": 45.0, "test_bleu": 99.0, "train_seconds": 60.0}
         folder = Path(given["--output_dir"])
         folder.mkdir(parents=True, exist_ok=True)
@@ -41,10 +41,11 @@ def test_each_remedy_is_trained_once_a_seed_and_its_mean_is_made_of_that(asked, 
     assert "| before | 50.00 | 45.00 |  |" in report and "| none | 99.00 99.00 | 15.00 15.00 | 1.0 |" in report
     for remedy in ("old pairs", "own translations"):
         assert f"| {remedy} | 99.00 99.00 | 25.00 25.00 | 1.0 |" in report
-        assert f"| {remedy}, mean of weights | 99.00 99.00 | 35.00 35.00 | 1.0 |" in report
-    assert len(asked) == 2 + 4 + 4 and all(given["--resume_from_checkpoint"] == "auto" for given in asked)
-    folders = [given["--output_dir"] for given in asked if given["--interpolate"] == "true"]
-    assert set(folders) < {given["--output_dir"] for given in asked if given["--interpolate"] == "false"}
+        for enough in (1.0, 0.97):
+            assert f"| {remedy}, `interpolate: {enough}` | 99.00 99.00 | 35.00 35.00 | 1.0 |" in report
+    assert len(asked) == 2 + 6 + 6 and all(given["--resume_from_checkpoint"] == "auto" for given in asked)
+    folders = [given["--output_dir"] for given in asked if given["--interpolate"] != "null"]
+    assert set(folders) < {given["--output_dir"] for given in asked if given["--interpolate"] == "null"}
     replays = {given["--replay"] for given in asked if "--replay" in given}
     assert {"target" in json.loads(replay) for replay in replays} == {True, False}
 
