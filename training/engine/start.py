@@ -283,13 +283,14 @@ def load_tokenizer(
 def learn_once(arguments: ModelFields, task: Task[T], text: T) -> VanillaTransformerTokenizer:
     """A tokenizer of some text; of a text in the cache it is kept there too."""
     key = task.name_lines(text)
+    at_most = arguments.input_sentence_size
     if key is None:
-        return learn_tokenizer(arguments, task.lines(text))
+        return learn_tokenizer(arguments, task.sample_lines(text, at_most))
 
     def write(folder: Path) -> None:
-        learn_tokenizer(arguments, task.lines(text)).save_pretrained(folder)
+        learn_tokenizer(arguments, task.sample_lines(text, at_most)).save_pretrained(folder)
 
-    settings = (arguments.vocab_size, arguments.split_at_spaces, arguments.min_frequency)
+    settings = (arguments.vocab_size, arguments.split_at_spaces, arguments.min_frequency, at_most)
     return keep(f"tokenizer-{name_content(key, settings)}", write, VanillaTransformerTokenizer.from_pretrained)
 
 

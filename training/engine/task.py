@@ -15,6 +15,7 @@ from training.data.encoding import lengths
 from training.data.texts import load_dataset
 from training.engine.evaluate import Evaluator
 from training.engine.objective import AnyObjective
+from training.log import logger
 from training.recipe.fields import DataFields, TrainingFields
 from vanilla_transformer import (
     VanillaTransformerConfig,
@@ -32,6 +33,17 @@ def choose_short(dataset: datasets.Dataset) -> int:
     source_lengths, _ = lengths(dataset)
     short = np.flatnonzero(source_lengths <= 24)
     return int(short[0] if len(short) else source_lengths.argmin())
+
+
+def choose_evenly(count: int, at_most: int) -> np.ndarray:
+    """Positions at even distances among so many, at most so many of them."""
+    chosen = min(count, at_most)
+    return np.arange(chosen) * count // chosen
+
+
+def describe_sample(used: int, count: int, unit: str) -> str:
+    """Say from how much of a text the vocabulary is learned."""
+    return f"vocabulary: learned from {used:,} of {count:,} {unit}, as `input_sentence_size` says"
 
 
 class Text(Protocol):
@@ -147,6 +159,19 @@ class Task(ABC, Generic[T]):
     @abstractmethod
     def lines(self, text: T) -> Iterable[str]:
         """Return the lines that a tokenizer is learned from."""
+
+    def sample_lines(self, text: T, at_most: int) -> Iterable[str]:
+        """
+        Return `lines`, or so many of them as the recipe allows, at even distances: in every run the same ones.
+
+        Args:
+            at_most: how many; of a text with two sides, how many pairs.
+        """
+        lines = list(self.lines(text))
+        if len(lines) <= at_most:
+            return lines
+        logger.info(describe_sample(at_most, len(lines), "lines"))
+        return [lines[i] for i in choose_evenly(len(lines), at_most)]
 
     def name_lines(self, text: T) -> str | None:
         """A name for `lines`, by which the cache knows a tokenizer of them; `None` where it is not to be kept."""

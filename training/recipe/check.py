@@ -13,7 +13,7 @@ from vanilla_transformer.errors import UserError
 from vanilla_transformer.model_card import check_language, check_license
 
 # With which a tokenizer is learned.
-TOKENIZER_FIELDS = ("vocab_size", "min_frequency", "split_at_spaces")
+TOKENIZER_FIELDS = ("vocab_size", "min_frequency", "input_sentence_size", "split_at_spaces")
 
 
 def find_faults_of_values(

@@ -56,6 +56,11 @@ class ModelFields:
         2,
         "How often a pair must occur in the text to become an entry of the vocabulary.",
     )
+    input_sentence_size: Annotated[int, at_least(1)] = setting(
+        2_000_000,
+        "Pairs, or lines of other tasks, from which the vocabulary is learned, at most; of more, so many at even "
+        "distances are taken.",
+    )
     split_at_spaces: bool = setting(
         False,
         "Whether words of the vocabulary end only at spaces, for text that is tokenized already; otherwise they end "

@@ -25,7 +25,7 @@ from training.data.replay import draw, read_old_pairs, read_old_sources
 from training.data.texts import holds_both_sides, read_one_file, read_two_files
 from training.engine.evaluate import Evaluator
 from training.engine.objective import Batch, Generation, Objective, Row
-from training.engine.task import Task, choose_short
+from training.engine.task import Task, choose_evenly, choose_short, describe_sample
 from training.log import logger
 from training.metrics.language_modeling import perplexity
 from training.metrics.translation import bleu, bleu_metric, check_compounds, check_samples, score_translations
@@ -302,6 +302,12 @@ class Translation(Task[ParallelText]):
             rows = zip(text.sources, text.targets, text.rows, strict=True)
             return (side for row in rows for side in everyday(*row, epoch=0))
         return itertools.chain(text.sources, text.targets)
+
+    def sample_lines(self, text: ParallelText, at_most: int) -> Iterable[str]:
+        if len(text) <= at_most:
+            return self.lines(text)
+        logger.info(describe_sample(at_most, len(text), self.unit))
+        return self.lines(text.select(choose_evenly(len(text), at_most)))
 
     def name_lines(self, text: ParallelText) -> str | None:
         shares = self.training.augmentation_shares
