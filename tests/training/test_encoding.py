@@ -1,9 +1,37 @@
 import datasets
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import BatchEncoding
 
-from training.data.encoding import encode, within
+from training.data.encoding import encode, encode_lines, within
 from training.data.parallel import ParallelText
+from vanilla_transformer import VanillaTransformerTokenizer
+
+ODD = [
+    "",
+    " ",
+    "a",
+    " a",
+    "a ",
+    "a  b",
+    "a\tb",
+    "a\u00a0b",
+    "a\u3000 b",
+    "</s> a",
+    "a </s>",
+    "<s><pad> <mask>",
+    "é è",
+    "e\u0301 a\u0300",
+    "a \u0301b",
+    "don't 3,5 €5",
+    "\u180e a",
+    "a\u2028b c",
+    "a\x1cb c",
+    "語 \U0001f600 x",
+    "\u1100\u1161 \u11a8",
+    "'s 's",
+]
 
 
 def test_encoding_keeps_text_and_reads_special_tokens_as_text(tokenizer):
@@ -45,3 +73,32 @@ def test_a_large_text_is_encoded_once_and_in_several_processes(tokenizer, tmp_pa
     changed = encode(ParallelText.from_pairs(pairs), tokenizer, num_workers=2)
     assert changed["labels"][3] != first["labels"][3]
     assert pytest.approx(len(changed)) == 9
+
+
+@pytest.fixture(scope="module", params=[False, True])
+def learned(request):
+    return VanillaTransformerTokenizer.train(
+        ["the house is red", "don't 3,5 €5", "la casa es roja"] * 4, 400, request.param
+    )
+
+
+def encode_as_users_do(tokenizer, lines):
+    return tokenizer(list(lines), split_special_tokens=True).input_ids
+
+
+def test_lines_get_the_ids_that_the_tokenizer_gives_them(learned):
+    expected = encode_as_users_do(learned, ODD)
+    assert encode_lines(learned, ODD) == expected
+    learned(ODD, padding=True, truncation=True, max_length=4)  # which the backend keeps until the next call
+    assert encode_lines(learned, ODD) == expected
+    assert learned("</s> a").input_ids[0] == 2  # a call without `split_special_tokens` still reads them
+    assert encode_lines(learned, []) == []
+
+
+CHARACTERS = st.one_of(st.sampled_from(" ab'\t\u0301\u00a0é1.<s>"), st.characters(codec="utf-8"))
+
+
+@settings(max_examples=40, deadline=None)
+@given(lines=st.lists(st.text(CHARACTERS), min_size=1))
+def test_any_text_gets_the_ids_that_the_tokenizer_gives_it(learned, lines):
+    assert encode_lines(learned, lines) == encode_as_users_do(learned, lines)
