@@ -6,6 +6,8 @@ from typing import Any, ClassVar, Generic, Literal, TypedDict, TypeVar
 import datasets
 import numpy as np
 import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
 from transformers import PreTrainedModel
 
 from training.data.encoding import lengths
@@ -78,3 +80,15 @@ class Objective(ABC, Generic[R, Part]):
 
 
 AnyObjective = Objective[Any, Any]
+
+
+def measure_together(objective: AnyObjective, dataset: datasets.Dataset, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    """The lengths that an epoch gives to both sides of each row; every process measures a part of the rows."""
+    state = PartialState()
+    count, index = state.num_processes, state.process_index
+    if count == 1 or len(dataset) < count:
+        return objective.measure_epoch(dataset, epoch)
+    part = dataset.select(range(len(dataset) * index // count, len(dataset) * (index + 1) // count))
+    sides = zip(*gather_object([objective.measure_epoch(part, epoch)]), strict=True)
+    sources, targets = (np.concatenate(side) for side in sides)
+    return sources, targets

@@ -29,7 +29,7 @@ from training.engine.callbacks import (
 from training.engine.evaluate import Evaluator, explain_memory
 from training.engine.guards import GradientGuard
 from training.engine.memory import FreedMemoryCallback
-from training.engine.objective import AnyObjective, Batch, Generation, Row
+from training.engine.objective import AnyObjective, Batch, Generation, Row, measure_together
 from training.engine.optimization import count_decay_steps, noam_schedule
 from training.engine.plain import PlainTrainer
 from training.engine.writer import CheckpointWriter
@@ -124,8 +124,8 @@ class VanillaTransformerTrainer(PlainTrainer):
 
     def make_train_sampler(self) -> TokenBudgetBatchSampler:
         """Return the steps of an epoch, in batches for every process and accumulation."""
-        dataset, objective = self.train_dataset, self.objective
-        measure = partial(objective.measure_epoch, dataset) if objective.shows_other_text() else None
+        dataset = self.train_dataset
+        measure = partial(measure_together, self.objective, dataset) if self.objective.shows_other_text() else None
         seed, batches = self.args.recipe.data_order_seed, self.plan.batches
         if has_weights(dataset):
             draw = Draw(read_numbers(dataset, "weight"), *lengths(dataset), seed)
