@@ -1,4 +1,4 @@
-"""What a training starts with, and what is told where it cannot: a vocabulary, a configuration."""
+"""The start of a training: its vocabulary and configuration, and the message where one of them is impossible."""
 
 import pytest
 from huggingface_hub.errors import StrictDataclassClassValidationError
