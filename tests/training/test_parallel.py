@@ -5,7 +5,7 @@ import pytest
 from training.data import duplicates, parallel
 from training.data.cleaning import clean, hold_out
 from training.data.duplicates import find_first
-from training.data.parallel import ParallelText, write_rows
+from training.data.parallel import ParallelText, read_numbers, write_rows
 from training.recipe.fields import DataFields
 
 PAIRS = [(f"source {i % 70}", f"target {i % 35}") for i in range(100)] + [("", "x"), ("source 3", "target 3")]
@@ -85,3 +85,15 @@ def test_a_file_in_parts_is_mapped_no_longer_than_a_part_is_read(tmp_path, monke
     assert [len(part) for part in found] == [10, 10, 3]
     assert found[0]["source"][:3] == ["source 5", "source 3", "source 29"]
     assert all(part.data.table is not dataset.data.table for part in found)
+
+
+def test_numbers_of_a_column_come_in_the_order_of_the_pairs():
+    numbers = np.arange(100, dtype=np.int32)
+    dataset = datasets.Dataset.from_dict({"row": numbers, "weight": numbers / 8})
+    order = np.random.default_rng(0).permutation(100)[:60]
+    for chosen, rows in ((dataset, numbers), (dataset.select(order), order), (dataset.select([]), numbers[:0])):
+        for name, expected in (("row", rows.astype(np.int64)), ("weight", (rows / 8).astype(np.float32))):
+            found = read_numbers(chosen, name)
+            assert found.dtype == expected.dtype and np.array_equal(found, expected)
+            found[:] = 0  # which the data set does not see
+    assert dataset["row"][99] == 99

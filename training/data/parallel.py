@@ -32,9 +32,10 @@ def parts(dataset: datasets.Dataset) -> Iterator[datasets.Dataset]:
 
 
 def read_numbers(dataset: datasets.Dataset, name: str) -> np.ndarray:
-    """A column of numbers, an array of shape (len(dataset),)."""
-    column: np.ndarray = dataset.select_columns([name]).with_format("numpy")[:][name]
-    return column
+    """A column of numbers, an array of shape (len(dataset),): of int64 or float32."""
+    # The format "numpy" looks at every number by itself, which takes 20 s of ten million pairs.
+    column: np.ndarray = dataset.select_columns([name]).with_format("arrow")[:][name].to_numpy()
+    return column.astype(np.int64 if column.dtype.kind in "iu" else np.float32)
 
 
 class Column(Sequence[T]):
