@@ -4,10 +4,11 @@ How the preparation of a text grows with its size: pairs a second of each stage,
     python -m benchmarks.speed.scale --pairs 100000 1000000 --folder runs/scale --output benchmarks/results/scale.md
 
 Synthetic pairs are written to `--folder`, in which the cache is too: about 1.2 GB a million pairs, which are deleted
-afterwards. The figures stay there: the same command goes on after an interruption, and measures anew in a new folder.
-Each start is a process of its own: the training program with a recipe that takes a few steps with a tiny model.
-Encoding takes all cores, and the vocabulary is learned from two million pairs at most. Memory is the highest of the
-first process and of those that encode, without mapped files and with them.
+afterwards. The figures stay there, and are not measured again: after an interruption repeat the command, after a
+change of the code take another folder. Each start is a process of its own: the training program with a recipe that
+takes a few steps with a tiny model. Encoding takes all cores, and the vocabulary is learned from two million pairs at
+most (`input_sentence_size`). Memory is the highest of the first process and of those that encode, without mapped files
+and with them.
 """
 
 import argparse
@@ -32,6 +33,7 @@ import yaml
 
 from benchmarks.machine import describe, show_table
 from vanilla_transformer.configuration_vanilla_transformer import Named
+from vanilla_transformer.text import write_whole
 
 P, T = ParamSpec("P"), TypeVar("T")
 
@@ -81,7 +83,14 @@ def write_recipe(folder: Path) -> Path:
     recipe = {
         **{"source": str(folder / "train.en"), "target": str(folder / "train.de"), "output_dir": str(folder / "run")},
         **{"preset": "tiny", "vocab_size": 8000, "tokens_per_step": 2048, "max_steps": STEPS, "num_threads": 1},
-        **{"drop_duplicates": True, "max_length_ratio": 3, "hold_out": 500, "warmup_steps": 10, "save_steps": 100},
+        **{
+            "input_sentence_size": 2_000_000,
+            "drop_duplicates": True,
+            "max_length_ratio": 3,
+            "hold_out": 500,
+            "warmup_steps": 10,
+            "save_steps": 100,
+        },
         **{"run_on": "cpu", "overwrite_output_dir": True, "average_checkpoints": 1, "bootstrap_samples": 0},
     }
     path = folder / "recipe.yaml"
@@ -203,8 +212,8 @@ def measure_starts(pairs: int, folder: Path) -> list[Named]:
             shutil.rmtree(texts / "cache", ignore_errors=True)
             first = start(texts)
             first["files"] = sum(file.stat().st_size for file in (texts / "cache").rglob("*.arrow"))
-            outputs[0].write_text(json.dumps(first))
-        outputs[1].write_text(json.dumps(start(texts)))
+            write_whole(outputs[0], json.dumps(first))
+        write_whole(outputs[1], json.dumps(start(texts)))
     shutil.rmtree(texts, ignore_errors=True)
     return [json.loads(file.read_text()) for file in outputs]
 

@@ -263,7 +263,7 @@ def test_bf16_is_taken_where_the_gpu_computes_in_it(recipe, monkeypatch):
         (
             "batch_size: 64\n",
             [],
-            r"no recipe field `batch_size`\. Did you mean `auto_find_batch_size`\? That cannot be set in a recipe\. "
+            r"no recipe field `batch_size`\. "
             "Use `tokens_per_device`",
         ),
         ("preset: huge\n", [], "`preset` must be one of tiny.*, but is 'huge'. Choose"),
@@ -469,7 +469,7 @@ def test_a_fault_that_may_follow_from_another_is_left_for_later(recipe):
         ("push_to_hub: perhaps\nhub_native_model_id: a/b\n", ["push_to_hub"]),
         ("eval_stratgy: steps\npatience: 2\n", ["eval_stratgy"]),
         ("preset: bigg\nsave_total_limit: 10\n", ["preset"]),
-        ("init_form: x\ninterpolate: 1\n", ["init_form"]),
+        ("init_form: x\nreplay: {source: a}\n", ["init_form"]),
         ("task: [a, b]\nstride: 3\n", ["task"]),
         ("needs: target\ntarged: x\n", ["targed"]),
         # A remedy may name another field that is wrong for itself.

@@ -134,6 +134,21 @@ def test_old_text_needs_a_model_that_was_trained(recipe):
             parse_recipe([str(recipe), f"--{name}", value])
 
 
+@pytest.mark.parametrize(
+    ("value", "replay", "told"),
+    [
+        ("0", True, "`interpolate` must be more than 0 and at most 1, but is 0"),
+        ("1.5", True, "`interpolate` must be more than 0 and at most 1, but is 1.5"),
+        ("true", True, "`interpolate` must be a number, but is"),
+        ("1", False, "`interpolate` must have old text to choose by, but has none"),
+    ],
+)
+def test_a_mean_of_weights_needs_a_part_of_the_gain_and_old_text(recipe, value, replay, told):
+    words = ["--init_from", "model", "--interpolate", value] + ["--replay", "{source: a}"] * replay
+    with pytest.raises(RecipeError, match=re.escape(told)):
+        parse_recipe([str(recipe), *words])
+
+
 @pytest.mark.slow
 def test_a_fine_tuning_looks_at_old_text_too(recipe, tmp_path, capsys):
     assert main([str(recipe), "--max_steps", "6"]) == 0
@@ -159,6 +174,7 @@ def test_a_fine_tuning_looks_at_old_text_too(recipe, tmp_path, capsys):
     said = shown.out + shown.err
     assert re.search(r"replay: \d+ old pairs, translated by the model itself, \d+% of the training text", said)
     share = re.search(r"; (\d+%) is kept", said)
+    assert "no old text is mixed in" not in said
     card = (tmp_path / "tuned" / "README.md").read_text(encoding="utf-8")
     assert f"| share of the new weights | {share[1]}; the rest is of `run` |" in card
     assert "replay (old text, the model's own translations, share 0.2)" in card
@@ -172,6 +188,10 @@ def test_a_fine_tuning_looks_at_old_text_too(recipe, tmp_path, capsys):
     assert main([str(recipe), *settings, "--resume_from_checkpoint", "true"]) == 0
     again = json.loads((tmp_path / "tuned" / "all_results.json").read_text())
     assert again["replay_loss"] == pytest.approx(results["replay_loss"], rel=1e-6)
+    capsys.readouterr()
+    assert main([str(recipe), "--output_dir", str(tmp_path / "alone"), "--max_steps", "1"]) == 0
+    shown = capsys.readouterr()
+    assert "no old text is mixed in, and the model may forget what it knows: see `replay`" in shown.out + shown.err
 
 
 @pytest.mark.slow

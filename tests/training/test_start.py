@@ -35,14 +35,14 @@ def test_the_vocabulary_of_a_large_text_is_learned_from_lines_at_even_distances(
     if task is CausalLanguageModeling:
         text, some = PlainText(lines, {}), lines[::6]
 
-    def learn(at_most: int) -> str:
+    def learn(at_most: int | None) -> str:
         fields = ModelFields(vocab_size=400, input_sentence_size=at_most)
         return learn_once(fields, task(DataFields(), TrainingFields()), text).backend_tokenizer.to_str()
 
     def expect(of_lines: list[str]) -> str:
         return VanillaTransformerTokenizer.train(of_lines, 400).backend_tokenizer.to_str()
 
-    assert learn(len(text)) == learn(10_000) == expect(lines) != expect(some)
+    assert learn(None) == learn(len(text)) == learn(10_000) == expect(lines) != expect(some)
     assert capsys.readouterr().out == ""
     assert learn(100) == expect(some)
     assert f"learned from 100 of {len(text)} {'pairs' if task is Translation else 'lines'}" in capsys.readouterr().out

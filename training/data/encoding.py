@@ -84,8 +84,8 @@ def encode_lines(tokenizer: PreTrainedTokenizerBase, lines: list[str], is_target
     """
     The ids of lines, with special tokens read as text; each ends with `</s>`.
 
-    Our tokenizer's backend is asked without transformers, which takes twice as long. An imported tokenizer may tell
-    sources from targets.
+    Our tokenizer's backend is called directly: through transformers the same takes twice as long. An imported
+    tokenizer may tell sources from targets.
     """
     if type(tokenizer) is not VanillaTransformerTokenizer:
         sides = {"text_target": lines} if is_target else {"text": lines}

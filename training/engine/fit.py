@@ -83,8 +83,9 @@ def fit(trainer: VanillaTransformerTrainer, start: Start) -> Choice | None:
         )
         return None
     choice = Choice(choose_weights(trainer))
-    if start.initial is not None and trainer.evaluator.old_dataset is not None and trainer.eval_dataset is not None:
-        choice = Choice(choice.averaged, interpolate_weights(trainer, start.initial, args.recipe.interpolate or 1.0))
+    enough = args.recipe.interpolate
+    if enough is not None and start.initial is not None and trainer.evaluator.old_dataset and trainer.eval_dataset:
+        choice = Choice(choice.averaged, interpolate_weights(trainer, start.initial, enough))
     if args.recipe.save_dtype == "float16":
         with torch.no_grad():
             for parameter in model.parameters():

@@ -21,6 +21,7 @@ from training.engine.remote import fetch_checkpoint
 from training.engine.task import T, Task
 from training.log import logger, quiet_transformers
 from training.recipe.fields import FREE_FIELDS, ModelFields, TrainingFields
+from training.recipe.names import TASK_FIELDS
 from training.recipe.parse import Recipe
 from vanilla_transformer import (
     VanillaTransformerConfig,
@@ -105,13 +106,16 @@ def build_model(recipe: Recipe, task: Task[T], args: TrainingArguments, text: T,
         if checkpoint is None and arguments.tokenizer is None and len(tokenizer) < arguments.vocab_size:
             logger.info(
                 f"the vocabulary shrinks from {arguments.vocab_size:,} to {len(tokenizer):,}: no remaining pair of "
-                f"tokens occurs at least {arguments.min_frequency} times in the text"
+                f"tokens occurs at least {arguments.min_frequency} times in the text it is learned from"
             )
     name = arguments.preset if arguments.init_from is None else f"that of {arguments.init_from}"
     logger.info(f"model: {name}, {model.num_parameters():,} parameters, vocabulary of {len(tokenizer):,}")
     if new:
         parts = dict.fromkeys(re.sub(r"\.(layers\.\d+|weight|bias)\b.*", "", tensor) for tensor in new)
         logger.info(f"new parts, which {arguments.init_from} lacks: {', '.join(parts)}")
+    forgets = arguments.init_from is not None and recipe.data.replayed is None
+    if forgets and checkpoint is None and "replay" in TASK_FIELDS[arguments.task]:
+        logger.info("no old text is mixed in, and the model may forget what it knows: see `replay`")
     initial = None
     if recipe.training.interpolate and recipe.data.replayed is not None and arguments.init_from is not None:
         first = model

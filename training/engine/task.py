@@ -36,7 +36,7 @@ def choose_short(dataset: datasets.Dataset) -> int:
 
 
 def choose_evenly(count: int, at_most: int) -> np.ndarray:
-    """Positions at even distances among so many, at most so many of them."""
+    """At most `at_most` positions among `count`, at even distances."""
     chosen = min(count, at_most)
     return np.arange(chosen) * count // chosen
 
@@ -160,15 +160,15 @@ class Task(ABC, Generic[T]):
     def lines(self, text: T) -> Iterable[str]:
         """Return the lines that a tokenizer is learned from."""
 
-    def sample_lines(self, text: T, at_most: int) -> Iterable[str]:
+    def sample_lines(self, text: T, at_most: int | None) -> Iterable[str]:
         """
-        Return `lines`, or so many of them as the recipe allows, at even distances: in every run the same ones.
+        Return `lines`, or some of them at even distances: in every run the same ones.
 
         Args:
-            at_most: how many; of a text with two sides, how many pairs.
+            at_most: how many; of a text with two sides, how many pairs; all if `None`.
         """
         lines = list(self.lines(text))
-        if len(lines) <= at_most:
+        if at_most is None or len(lines) <= at_most:
             return lines
         logger.info(describe_sample(at_most, len(lines), "lines"))
         return [lines[i] for i in choose_evenly(len(lines), at_most)]

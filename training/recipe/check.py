@@ -75,6 +75,8 @@ def find_faults_of_model(model: ModelFields, given: Set[str], faults: Faults) ->
                 f"`{name}` must have a model that was trained before, but has none. Name one with `init_from`.",
                 "init_from",
             )
+    if "interpolate" in given and "replay" not in given:
+        faults.add("`interpolate` must have old text to choose by, but has none. Name it with `replay`.", "replay")
 
 
 def find_faults_of_data(data: DataFields, faults: Faults) -> None:

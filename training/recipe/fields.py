@@ -56,10 +56,10 @@ class ModelFields:
         2,
         "How often a pair must occur in the text to become an entry of the vocabulary.",
     )
-    input_sentence_size: Annotated[int, at_least(1)] = setting(
-        2_000_000,
-        "Pairs, or lines of other tasks, from which the vocabulary is learned, at most; of more, so many at even "
-        "distances are taken.",
+    input_sentence_size: Annotated[int | None, at_least(1)] = setting(
+        None,
+        "The vocabulary is learned from this many pairs (in other tasks lines), at even distances in the text; from "
+        "all of them if absent.",
     )
     split_at_spaces: bool = setting(
         False,

@@ -123,7 +123,7 @@ def find_faults_of_names(given: Set[str]) -> list[str]:
             near = find_near_field(name)
             hint = f" Did you mean `{near}`?" if near else " `--help_all` lists all of them."
             if near in REPLACED:
-                hint += f" That cannot be set in a recipe. {REPLACED[near]}."
+                hint = f" {REPLACED[near]}."
             if name in CONFIG_FIELDS:
                 hint = f" It is a field of the configuration: write `config_overrides: {{{name}: ...}}`."
             faults.append(f"There is no recipe field `{name}`.{hint}")

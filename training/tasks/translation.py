@@ -128,7 +128,7 @@ class TranslationObjective(Objective[PairRow, Measured]):
         return self.everyday is not None
 
     def measure_epoch(self, dataset: datasets.Dataset, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        sources, targets = (side.copy() for side in lengths(dataset))
+        sources, targets = lengths(dataset)
         text = dataset.select_columns(["source", "target", "row"])
         for start in range(0, len(text), MEASURED_ROWS):
             rows = text.select(range(start, min(start + MEASURED_ROWS, len(text)))).to_list()
@@ -262,8 +262,6 @@ class Translation(Task[ParallelText]):
         """Mix old pairs into the training text, or the model's own translations, and hold some out."""
         replay, train = self.data.replayed, texts["train"]
         if replay is None:
-            if self.training.interpolate:
-                logger.info("no old text is mixed in, and the model may forget what it knows: see `replay`")
             return texts
         if replay.is_synthetic:
             lines = read_old_sources(replay)
@@ -303,8 +301,8 @@ class Translation(Task[ParallelText]):
             return (side for row in rows for side in everyday(*row, epoch=0))
         return itertools.chain(text.sources, text.targets)
 
-    def sample_lines(self, text: ParallelText, at_most: int) -> Iterable[str]:
-        if len(text) <= at_most:
+    def sample_lines(self, text: ParallelText, at_most: int | None) -> Iterable[str]:
+        if at_most is None or len(text) <= at_most:
             return self.lines(text)
         logger.info(describe_sample(at_most, len(text), self.unit))
         return self.lines(text.select(choose_evenly(len(text), at_most)))
