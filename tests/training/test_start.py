@@ -46,3 +46,15 @@ def test_the_vocabulary_of_a_large_text_is_learned_from_lines_at_even_distances(
     assert capsys.readouterr().out == ""
     assert learn(100) == expect(some)
     assert f"learned from 100 of {len(text)} {'pairs' if task is Translation else 'lines'}" in capsys.readouterr().out
+
+
+def test_a_vocabulary_of_a_part_is_not_that_of_all_the_text_in_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
+    monkeypatch.setattr(Translation, "name_lines", lambda self, text: "its content")
+    text = ParallelText.from_pairs([(f"the house {i}", f"la casa {i}") for i in range(100)])
+    task = Translation(DataFields(), TrainingFields())
+    learned = [
+        learn_once(ModelFields(vocab_size=400, input_sentence_size=size), task, text) for size in (None, 5, None)
+    ]
+    every, some, again = (tokenizer.backend_tokenizer.to_str() for tokenizer in learned)
+    assert every == again != some

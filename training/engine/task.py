@@ -167,8 +167,10 @@ class Task(ABC, Generic[T]):
         Args:
             at_most: how many; of a text with two sides, how many pairs; all if `None`.
         """
+        if at_most is None:
+            return self.lines(text)
         lines = list(self.lines(text))
-        if at_most is None or len(lines) <= at_most:
+        if len(lines) <= at_most:
             return lines
         logger.info(describe_sample(at_most, len(lines), "lines"))
         return [lines[i] for i in choose_evenly(len(lines), at_most)]
