@@ -75,7 +75,7 @@ def train(recipe: Recipe, args: TrainingArguments, task: Task, texts: dict) -> N
     prepare_process(args)
     repositories = prepare_push(args)
     start = make_start(recipe, task, args, texts["train"])
-    texts = task.add_old_text(texts, lambda lines: translate_once(start, args, lines))
+    texts |= task.add_old_text(texts, lambda lines: translate_once(start, args, lines))
     plan = StepPlan.make(recipe.training.tokens_per_step, recipe.training.tokens_per_device, args.world_size)
     sides = ", source and target each" if start.model.config.is_encoder_decoder else ""
     logger.info(f"tokens a step{sides}: {plan}")
@@ -94,6 +94,7 @@ def train(recipe: Recipe, args: TrainingArguments, task: Task, texts: dict) -> N
     )
     trainer.evaluator.old_dataset = encoded.get("replay")
     example = task.example(texts["train"], encoded["train"])
+    texts.clear()  # the caller's, too: from here on the encoded text is all that is needed
 
     course = Course(args, len(encoded["train"]), trainer.stopwatch)
 

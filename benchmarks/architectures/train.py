@@ -14,6 +14,7 @@ from typing import Any
 
 import datasets
 import torch
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from benchmarks.architectures import ARCHITECTURES
 from training.engine.evaluate import Evaluator
@@ -69,8 +70,9 @@ def run(words: list[str]) -> int:
     task.model_class = ARCHITECTURES[words[0]].model_class  # type: ignore[misc]
     args = launch(recipe, words[1:])
     train(recipe, args, task, task.load_texts())
-    clock = {"seconds": task.objective.seconds, "steps": task.objective.steps}
-    Path(args.output_dir, CLOCK).write_text(json.dumps(clock) + "\n", encoding="utf-8")
+    if Path(args.output_dir, SAFE_WEIGHTS_NAME).is_file():  # else stopped by SIGTERM, to go on later
+        clock = {"seconds": task.objective.seconds, "steps": task.objective.steps}
+        Path(args.output_dir, CLOCK).write_text(json.dumps(clock) + "\n", encoding="utf-8")
     return 0
 
 

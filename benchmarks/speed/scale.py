@@ -123,6 +123,8 @@ class Watch:
         self.seconds: dict[str, float] = {}
         self.cpu: dict[str, float] = {}
         self.own, self.whole = 0, 0
+        self.place = "before all stages"
+        self.own_by_place: dict[str, int] = {}  # the highest memory of its own in each stage, and between them
         self.started = time.perf_counter()
         threading.Thread(target=self.sample, daemon=True).start()
 
@@ -131,6 +133,8 @@ class Watch:
             for process in (os.getpid(), *find_children(os.getpid())):
                 own, whole = read_memory(process)
                 self.own, self.whole = max(self.own, own), max(self.whole, whole)
+                place = self.place
+                self.own_by_place[place] = max(self.own_by_place.get(place, 0), own)
             time.sleep(SAMPLE_SECONDS)
 
     def time(self, name: str, work: Callable[P, T]) -> Callable[P, T]:
@@ -146,9 +150,11 @@ class Watch:
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
         started, used = time.perf_counter(), cpu_seconds()
+        self.place = name
         try:
             yield
         finally:
+            self.place = f"after {name}"
             self.seconds[name] = self.seconds.get(name, 0) + time.perf_counter() - started
             self.cpu[name] = self.cpu.get(name, 0) + cpu_seconds() - used
 
@@ -179,6 +185,7 @@ def train_watched(recipe: Path, output: Path) -> None:
     def finish(*_: object) -> None:
         time.sleep(2 * SAMPLE_SECONDS)
         found = {"seconds": watch.seconds, "cpu": watch.cpu, "own": watch.own, "whole": watch.whole}
+        found["own by place"] = watch.own_by_place
         output.write_text(json.dumps(found))
         os._exit(0)
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from training.data.batching import StepPlan, TokenBudgetBatchSampler, cut_steps, longest_sentence
+from training.data import batching
+from training.data.batching import LengthSort, StepPlan, TokenBudgetBatchSampler, cut_steps, longest_sentence
 from training.recipe.fields import TrainingFields
 
 
@@ -114,6 +115,16 @@ def test_order_is_a_function_of_seed_and_epoch(sentence_lengths):
     assert batches(1, 0) != batches(2, 0)
     assert len(batches(1, 0)) == len(batches(1, 5))
     assert {tuple(sorted(b)) for b in batches(1, 0)} != {tuple(sorted(b)) for b in batches(1, 1)}
+
+
+@pytest.mark.parametrize("block", [1, 7, 999, 5000])
+def test_sorting_in_blocks_gives_the_order_of_a_stable_sort(sentence_lengths, monkeypatch, block):
+    monkeypatch.setattr(batching, "BLOCK", block)
+    source, target = (lengths.astype(np.int32) for lengths in sentence_lengths)
+    sort = LengthSort(source, target)
+    shuffled = np.random.default_rng(1).permutation(999).astype(np.int32)
+    assert np.array_equal(sort(shuffled), shuffled[np.lexsort((source[shuffled], target[shuffled]))])
+    assert np.array_equal(sort.longer_sides(), np.maximum(source, target)[np.lexsort((source, target))])
 
 
 def test_without_shuffling_the_longest_come_first(sentence_lengths):

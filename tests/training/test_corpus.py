@@ -281,4 +281,4 @@ def test_places_have_the_lengths_that_an_epoch_shows():
         sampler.set_epoch(epoch)
         shown = [pair for batch in sampler for pair in batch]
         assert sorted(shown) == sorted(draw(epoch)) and len(shown) == 11
-        assert sampler.source_lengths.tolist() == (lengths[0] + epoch)[draw(epoch)].tolist()
+        assert sampler.length_sort.source_lengths.tolist() == (lengths[0] + epoch)[draw(epoch)].tolist()

@@ -4,8 +4,8 @@ import pytest
 
 from training.data import duplicates, parallel
 from training.data.cleaning import clean, hold_out
-from training.data.duplicates import find_first
-from training.data.parallel import ParallelText, read_numbers, write_rows
+from training.data.duplicates import find_first, mark_first, mark_unique
+from training.data.parallel import ParallelText, read_numbers, select_rows, write_rows
 from training.recipe.fields import DataFields
 
 PAIRS = [(f"source {i % 70}", f"target {i % 35}") for i in range(100)] + [("", "x"), ("source 3", "target 3")]
@@ -41,6 +41,10 @@ def test_selected_pairs_keep_their_rows_and_count_the_others(text):
     assert list(some) == [PAIRS[i] for i in (0, 6, 99)] and some.rows == [1, 7, 100]
     assert some.dropped == {"for a reason": 68, "for another": 31}
     assert text.dropped == {}
+    is_even = np.arange(len(PAIRS)) % 2 == 0
+    marked = text.select(is_even, "odd").select(np.arange(51) > 48)
+    assert list(marked) == [PAIRS[98], PAIRS[100]] and marked.rows == [99, 101]
+    assert marked.dropped == {"odd": 51} and list(text.select(is_even | True)) == PAIRS
 
 
 def test_texts_are_added_and_written(text, tmp_path):
@@ -73,7 +77,11 @@ def test_pairs_with_one_hash_are_told_apart_by_their_text(monkeypatch, hashed):
     hashes = np.array([hashed(pair) for pair in pairs])
     monkeypatch.setattr(duplicates, "BATCH", 64)
     known = {}
-    assert find_first(hashes, text.take).tolist() == [known.setdefault(pair, i) for i, pair in enumerate(pairs)]
+    first = [known.setdefault(pair, i) for i, pair in enumerate(pairs)]
+    assert find_first(hashes, text.take).tolist() == first
+    monkeypatch.setattr(duplicates, "COMPARED", 170)
+    assert mark_first(hashes, text.take).tolist() == [place == i for i, place in enumerate(first)]
+    assert mark_unique(hashes, text.take).tolist() == [first.count(place) == 1 for place in first]
 
 
 def test_a_file_in_parts_is_mapped_no_longer_than_a_part_is_read(tmp_path, monkeypatch):
@@ -85,14 +93,17 @@ def test_a_file_in_parts_is_mapped_no_longer_than_a_part_is_read(tmp_path, monke
     assert [len(part) for part in found] == [10, 10, 3]
     assert found[0]["source"][:3] == ["source 5", "source 3", "source 29"]
     assert all(part.data.table is not dataset.data.table for part in found)
+    found = list(parallel.parts(select_rows(dataset, np.arange(len(PAIRS)) != 12)))
+    assert [len(part) for part in found] == [10] * 10 + [1]
+    assert found[1]["source"][:4] == ["source 10", "source 11", "source 13", "source 14"]
 
 
 def test_numbers_of_a_column_come_in_the_order_of_the_pairs():
     numbers = np.arange(100, dtype=np.int32)
-    dataset = datasets.Dataset.from_dict({"row": numbers, "weight": numbers / 8})
+    dataset = datasets.Dataset.from_dict({"row": numbers, "weight": (numbers / 8).astype(np.float32)})
     order = np.random.default_rng(0).permutation(100)[:60]
     for chosen, rows in ((dataset, numbers), (dataset.select(order), order), (dataset.select([]), numbers[:0])):
-        for name, expected in (("row", rows.astype(np.int64)), ("weight", (rows / 8).astype(np.float32))):
+        for name, expected in (("row", rows.astype(np.int32)), ("weight", (rows / 8).astype(np.float32))):
             found = read_numbers(chosen, name)
             assert found.dtype == expected.dtype and np.array_equal(found, expected)
             found[:] = 0  # which the data set does not see

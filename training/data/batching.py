@@ -14,8 +14,58 @@ from vanilla_transformer.errors import RecipeError
 # Steps over which a remainder is spread: each of them then has nearly the tokens of all others.
 SPREAD_STEPS = 16
 MOST_CUTS = 2_048  # places, at most, at which these sentences may be cut
+BLOCK = 500_000  # sentences that are looked at together: what is needed for it does not grow with the text
 
 MeasureEpoch = Callable[[int], tuple[np.ndarray, np.ndarray]]
+
+
+class LengthSort:
+    """
+    Sorts sentences by their target's length, then by their source's, as `np.lexsort` does, in little memory.
+
+    Args:
+        source_lengths, target_lengths (arrays of shape (N,)): tokens of each pair.
+
+    Attributes:
+        longest: tokens of the longest sentence of either side.
+    """
+
+    def __init__(self, source_lengths: np.ndarray, target_lengths: np.ndarray):
+        self.longest = int(max(source_lengths.max(), target_lengths.max()))
+        self.base = self.longest + 1
+        small = np.min_scalar_type(self.longest)  # two bytes: they are kept for as long as the training lasts
+        self.source_lengths, self.target_lengths = source_lengths.astype(small), target_lengths.astype(small)
+        keys, counts = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+        for start in range(0, len(source_lengths), BLOCK):
+            some, each = np.unique(self.key(slice(start, start + BLOCK)), return_counts=True)
+            keys, places = np.unique(np.concatenate([keys, some]), return_inverse=True)
+            counts = np.bincount(places, weights=np.concatenate([counts, each])).astype(np.int64)
+        self.keys, self.counts = keys, counts
+
+    def __len__(self) -> int:
+        return len(self.source_lengths)
+
+    def key(self, chosen: slice | np.ndarray) -> np.ndarray:
+        """A number for each of some sentences, by which they are sorted."""
+        return self.target_lengths[chosen].astype(np.int64) * self.base + self.source_lengths[chosen]
+
+    def longer_sides(self) -> np.ndarray:
+        """The length of the longer side of each sentence, in order, an array of shape (N,)."""
+        return np.repeat(np.maximum(*np.divmod(self.keys, self.base)).astype(np.int32), self.counts)
+
+    def __call__(self, sentences: np.ndarray) -> np.ndarray:
+        """All sentences in order, an array of shape (N,); those of equal lengths stay as they are given."""
+        order = np.empty_like(sentences)
+        starts = np.cumsum(self.counts) - self.counts  # of the next sentence of each key
+        for start in range(0, len(sentences), BLOCK):
+            some = sentences[start : start + BLOCK]
+            places = np.searchsorted(self.keys, self.key(some))
+            turn = np.argsort(places, kind="stable")
+            counts = np.bincount(places, minlength=len(starts))
+            firsts = np.cumsum(counts) - counts
+            order[np.repeat(starts - firsts, counts) + np.arange(len(some))] = some[turn]
+            starts += counts
+        return order
 
 
 def fill_steps(lengths: np.ndarray, budget: int) -> list[int]:
@@ -31,7 +81,8 @@ def fill_steps(lengths: np.ndarray, budget: int) -> list[int]:
     """
     sizes: list[int] = []
     start, longest = 0, 0
-    for i, length in enumerate(lengths.tolist()):
+    in_turn = (length for first in range(0, len(lengths), BLOCK) for length in lengths[first : first + BLOCK].tolist())
+    for i, length in enumerate(in_turn):
         longest = max(longest, length)
         if (i + 1 - start) * longest > budget:
             sizes.append(i - start)
@@ -217,6 +268,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
             many as in the first.
 
     Attributes:
+        length_sort: the lengths, and the order by them.
         draw: where the sentences are places, which pair is at each in an epoch.
 
     Raises:
@@ -238,14 +290,13 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
     ):
         if measure is not None:
             source_lengths, target_lengths = measure(0)
-        self.source_lengths, self.target_lengths = np.asarray(source_lengths), np.asarray(target_lengths)
         self.tokens_per_step, self.spread, self.measure = tokens_per_step, spread, measure
         self.seed, self.shuffle, self.batches_per_step = seed, shuffle, batches_per_step
         self.epoch = self._measured = 0
-        lengths = np.maximum(self.source_lengths, self.target_lengths)
-        if lengths.max() > tokens_per_step:
+        lengths = self.length_sort = LengthSort(np.asarray(source_lengths), np.asarray(target_lengths))
+        if lengths.longest > tokens_per_step:
             raise RecipeError(
-                f"`tokens_per_step` must be at least {lengths.max()}, the tokens of the longest sentence, but is "
+                f"`tokens_per_step` must be at least {lengths.longest}, the tokens of the longest sentence, but is "
                 f"{tokens_per_step}. Raise it, or leave such sentences out."
             )
         if len(lengths) < batches_per_step:
@@ -261,9 +312,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         self.epoch = epoch
 
     def _cut(self, count: int | None) -> list[int]:
-        lengths = np.maximum(self.source_lengths, self.target_lengths)
-        lengths = lengths[np.lexsort((self.source_lengths, self.target_lengths))]
-        return cut_steps(lengths, self.tokens_per_step, count, self.spread)
+        return cut_steps(self.length_sort.longer_sides(), self.tokens_per_step, count, self.spread)
 
     @property
     def steps(self) -> int:
@@ -275,18 +324,20 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         if self.measure is not None and self._measured != self.epoch:
-            self.source_lengths, self.target_lengths = self.measure(self.epoch)
+            self.length_sort = LengthSort(*self.measure(self.epoch))
             self.sizes, self._measured = self._cut(self.steps), self.epoch
         generator = np.random.default_rng((self.seed, self.epoch))
-        count = len(self.source_lengths)
-        shuffled = generator.permutation(count) if self.shuffle else np.arange(count)
-        order = shuffled[np.lexsort((self.source_lengths[shuffled], self.target_lengths[shuffled]))]
+        sentences = np.arange(len(self.length_sort), dtype=np.int32)
+        if self.shuffle:
+            generator.shuffle(sentences)
+        order = self.length_sort(sentences)
+        del sentences
         if self.draw is not None:
             order = self.draw(self.epoch)[order]
-        steps = np.split(order, np.cumsum(self.sizes)[:-1])
-        turn = generator.permutation(len(steps)) if self.shuffle else range(len(steps) - 1, -1, -1)
+        ends = np.cumsum(self.sizes)
+        turn = generator.permutation(self.steps) if self.shuffle else range(self.steps - 1, -1, -1)
         for i in turn:
-            for batch in np.array_split(steps[i], self.batches_per_step):
+            for batch in np.array_split(order[ends[i] - self.sizes[i] : ends[i]], self.batches_per_step):
                 yield batch.tolist()
 
 

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
-from training.data.duplicates import find_first, hash_all
+from training.data.duplicates import hash_all, mark_first, mark_unique
 from training.data.parallel import ParallelText
 from training.recipe.fields import DataFields
 from vanilla_transformer.errors import RecipeError
@@ -32,32 +32,33 @@ def clean(text: ParallelText, arguments: DataFields, split: str) -> ParallelText
     """
     limit = arguments.max_length_ratio if split == "train" else None
     drops_duplicates = arguments.drop_duplicates and split == "train"
-    filled, ratios, hashes = [], [], []  # of each batch
+    kept = np.zeros(len(text), dtype=bool)
+    ratios = np.empty(len(text) if limit is not None else 0)
+    hashes = np.empty(len(text) if drops_duplicates else 0, dtype=np.int64)
+    end = 0
     for sources, targets in text.batches():
+        start, end = end, end + len(sources)
         pairs = zip(sources, targets, strict=True)
-        filled.append(np.array([bool(source.strip() and target.strip()) for source, target in pairs]))
+        kept[start:end] = [bool(source.strip() and target.strip()) for source, target in pairs]
         if limit is not None:
-            ratios.append(compare_lengths(sources, targets))
+            ratios[start:end] = compare_lengths(sources, targets)
         if drops_duplicates:
-            hashes.append(hash_all(zip(sources, targets, strict=True), len(sources)))
-    kept = np.flatnonzero(np.concatenate(filled)) if filled else np.arange(0)
-    dropped = Counter(text.dropped)
+            hashes[start:end] = hash_all(zip(sources, targets, strict=True), len(sources))
+    dropped = Counter(text.dropped) + Counter({"with an empty side": len(text) - int(kept.sum())})
 
-    def keep(positions: np.ndarray, reason: str) -> np.ndarray:
-        if len(positions) < len(kept):
-            dropped[reason] += len(kept) - len(positions)
-        return positions
+    def keep(fits: np.ndarray, reason: str) -> None:
+        lost = int((kept & ~fits).sum())
+        dropped.update({reason: lost} if lost else {})
+        np.logical_and(kept, fits, out=kept)
 
-    dropped += Counter({"with an empty side": len(text) - len(kept)})
-    if limit is not None and len(kept):
-        each = np.concatenate(ratios)[kept]
-        relative = each / np.median(each)  # to the usual one, which depends on the two languages
-        fits = (1 / limit <= relative) & (relative <= limit)
-        kept = keep(kept[fits], f"with lengths more than {limit:g} times off the usual ratio")
-    if drops_duplicates and len(kept):
-        first = find_first(np.concatenate(hashes)[kept], lambda rows: text.take(kept[rows]))
-        kept = keep(kept[first == np.arange(len(kept))], "that repeat another")
-    if not len(kept):
+    if limit is not None and kept.any():
+        ratios /= np.median(ratios[kept], overwrite_input=True)  # the usual one, which depends on the two languages
+        fits = (1 / limit <= ratios) & (ratios <= limit)
+        keep(fits, f"with lengths more than {limit:g} times off the usual ratio")
+    del ratios
+    if drops_duplicates and kept.any():
+        keep(mark_first(hashes, text.take), "that repeat another")  # equal pairs are all kept so far, or all left out
+    if not kept.any():
         raise RecipeError(f"The {split} text has no pair with words on both sides ({len(text):,} read).")
     cleaned = text.select(kept)
     cleaned.dropped = dict(dropped)
@@ -98,7 +99,9 @@ def hold_out(text: ParallelText, at_most: int, held: np.ndarray | None = None) -
         )
     validation = text.select(held)
     validation.dropped = {}
-    return text.select(np.setdiff1d(np.arange(len(text)), held, assume_unique=True)), validation
+    is_left = np.ones(len(text), dtype=bool)
+    is_left[held] = False
+    return text.select(is_left), validation
 
 
 def count_held(text: ParallelText, at_most: int) -> int:
@@ -114,10 +117,8 @@ def take_side(text: ParallelText, side: str, rows: np.ndarray) -> pa.Table:
 def choose_held(text: ParallelText, count: int) -> np.ndarray:
     """The positions of so many pairs to hold out, or of fewer if there are no more, in rising order."""
     is_unique = np.ones(len(text), dtype=bool)
-    for index, name in enumerate(("source", "target")):
-        hashes = np.concatenate([hash_all(sides[index], len(sides[index])) for sides in text.batches()])
-        first = find_first(hashes, partial(take_side, text, name))
-        is_unique &= (np.bincount(first, minlength=len(text)) == 1)[first]
+    for name, lines in (("source", text.sources), ("target", text.targets)):
+        is_unique &= mark_unique(hash_all(lines, len(text)), partial(take_side, text, name))
     candidates = (
         (hashlib.blake2b(source.encode()).digest(), position)
         for position, source in enumerate(text.sources)

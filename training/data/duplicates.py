@@ -1,6 +1,7 @@
 """Which pairs are in a text already: by hashes of eight bytes a pair, and by the text itself where hashes agree."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -10,10 +11,63 @@ from training.data.parallel import BATCH
 
 Take = Callable[[np.ndarray], pa.Table]
 
+# Rows that are compared with each other at once, about: those with one hash are among the same.
+COMPARED = 500_000
+
 
 def hash_all(items: Iterable[object], count: int) -> np.ndarray:
     """Python's hashes of so many items, an array of shape (count,); equal items have equal ones in one process."""
     return np.fromiter(map(hash, items), np.int64, count)
+
+
+def mark_first(hashes: np.ndarray, take: Take) -> np.ndarray:
+    """
+    Whether each row is the first of those that are equal to it, an array of shape (N,).
+
+    Args:
+        hashes, take: as for `find_first`.
+    """
+    marked = np.zeros(len(hashes), dtype=bool)
+    for rows, first in find_groups(hashes, take):
+        marked[rows] = first == np.arange(len(rows))
+    return marked
+
+
+def mark_unique(hashes: np.ndarray, take: Take) -> np.ndarray:
+    """
+    Whether no other row is equal to each row, an array of shape (N,).
+
+    Args:
+        hashes, take: as for `find_first`.
+    """
+    marked = np.zeros(len(hashes), dtype=bool)
+    for rows, first in find_groups(hashes, take):
+        marked[rows] = (np.bincount(first, minlength=len(rows)) == 1)[first]
+    return marked
+
+
+def find_groups(hashes: np.ndarray, take: Take) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """
+    Part rows by their hashes, so that equal rows are in one part.
+
+    Args:
+        hashes, take: as for `find_first`.
+
+    Returns:
+        of each part its rows, in rising order, and what `find_first` says of them, by their places in the part.
+    """
+    count = -(-len(hashes) // COMPARED)
+    for part in range(count):
+        blocks = range(0, len(hashes), COMPARED)
+        rows = np.concatenate(
+            [start + np.flatnonzero(hashes[start : start + COMPARED] % count == part) for start in blocks]
+        )
+        yield rows, find_first(hashes[rows], partial(take_among, take, rows))
+
+
+def take_among(take: Take, rows: np.ndarray, places: np.ndarray) -> pa.Table:
+    """The text of some of some rows."""
+    return take(rows[places])
 
 
 def find_first(hashes: np.ndarray, take: Take) -> np.ndarray:
@@ -35,7 +89,7 @@ def find_first(hashes: np.ndarray, take: Take) -> np.ndarray:
     is_new[1:] = hashes[order[1:]] != hashes[order[:-1]]
     starts = np.flatnonzero(is_new)
     first = np.empty(len(order), dtype=np.int64)
-    first[order] = np.repeat(order[starts], np.diff([*starts, len(order)]))
+    first[order] = np.repeat(order[starts], np.diff(np.append(starts, len(order))))
     different: set[int] = set()  # first rows whose hash another text has too
     repeated = np.flatnonzero(first != np.arange(len(first)))
     for start in range(0, len(repeated), BATCH):

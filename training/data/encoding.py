@@ -11,7 +11,7 @@ import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
 from training.data.cache import digest_lines, keep, name_content
-from training.data.parallel import ParallelText, read_numbers
+from training.data.parallel import BATCH, ParallelText, read_numbers, select_rows
 from vanilla_transformer import VanillaTransformerTokenizer
 
 # Below this, encoding takes less time than finding out that it is done.
@@ -46,6 +46,8 @@ def encode(
         text.dataset.with_format("arrow").map(
             make_encoder(tokenizer),
             batched=True,
+            batch_size=BATCH,
+            writer_batch_size=BATCH,  # each batch that is written stays in memory with what describes it
             desc=description,
             num_proc=min(num_workers or available_cores(), len(text) // CACHED_PAIRS),
             cache_file_name=str(folder / f"{ENCODED}.arrow"),
@@ -125,5 +127,7 @@ def lengths(dataset: datasets.Dataset) -> tuple[np.ndarray, np.ndarray]:
 def within(dataset: datasets.Dataset, max_tokens: int) -> datasets.Dataset:
     """The pairs of which neither side is longer than `max_tokens`."""
     source_lengths, target_lengths = lengths(dataset)
-    kept = np.flatnonzero((source_lengths <= max_tokens) & (target_lengths <= max_tokens))
-    return dataset if len(kept) == len(dataset) else dataset.select(kept)
+    fits = (source_lengths <= max_tokens) & (target_lengths <= max_tokens)
+    if fits.all():
+        return dataset
+    return select_rows(dataset, fits) if dataset.cache_files else dataset.select(np.flatnonzero(fits))

@@ -3,10 +3,8 @@
 import random
 from functools import partial
 
-import numpy as np
-
 from training.data.cleaning import clean, take_side
-from training.data.duplicates import find_first, hash_all
+from training.data.duplicates import hash_all, mark_first
 from training.data.files import read_plain_text
 from training.data.parallel import ParallelText
 from training.data.texts import read_one_file, read_two_files
@@ -26,8 +24,7 @@ def read_old_pairs(replay: Replay, data: DataFields) -> ParallelText:
     else:
         text = read_two_files(str(replay.source), str(replay.target))
     text = clean(text, data, "replay")
-    first = find_first(hash_all(text.sources, len(text)), partial(take_side, text, "source"))
-    return text.select(np.flatnonzero(first == np.arange(len(text))))
+    return text.select(mark_first(hash_all(text.sources, len(text)), partial(take_side, text, "source")))
 
 
 def draw(available: int, wanted: int, hold_out: int, seed: int) -> tuple[list[int], list[int]]:
