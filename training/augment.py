@@ -210,9 +210,9 @@ def check_options(options: argparse.Namespace) -> None:
     for name, least in (("repeat", 0), ("num_beams", 1), ("num_processes", 1)):
         value = getattr(options, name)
         if value is not None and value < least:
-            raise RecipeError(f"`--{name}` must be at least {least}, but is {value}.")
+            raise RecipeError(f"`--{name}` must be at least {least}, but is {value}. Give more.")
     if not options.max_length_ratio > 1:
-        raise RecipeError(f"`--max_length_ratio` must be more than 1, but is {options.max_length_ratio:g}.")
+        raise RecipeError(f"`--max_length_ratio` must be more than 1, but is {options.max_length_ratio:g}. Give more.")
 
 
 def run(options: argparse.Namespace) -> dict[str, dict[str, int]]:

@@ -344,7 +344,7 @@ def check_options(options: argparse.Namespace) -> None:
     for name in ("num_processes", "num_beams", "part_size"):
         value = getattr(options, name)
         if value is not None and value < 1:
-            raise SettingsError(f"`--{name}` must be at least 1, but is {value}.")
+            raise SettingsError(f"`--{name}` must be at least 1, but is {value}. Give more.")
     if options.output.is_dir() or options.output.resolve() == Path(options.input).resolve():
         raise SettingsError(f"`--output` must be a file of its own, but is {options.output}. Name another.")
     if not Path(options.model).is_dir():

@@ -250,7 +250,8 @@ class VanillaTransformerTokenizer(TokenizersBackend):
         smallest = 4 + len(pre_tokenizers.ByteLevel.alphabet())
         if vocab_size < smallest:
             raise ValueError(
-                f"`vocab_size` must be at least {smallest} (4 special tokens and 256 bytes), but is {vocab_size}."
+                f"`vocab_size` must be at least {smallest} (4 special tokens and 256 bytes), but is {vocab_size}. "
+                "Give more."
             )
         kwargs.setdefault("show_progress", False)
         return cls(split_at_spaces=split_at_spaces).train_new_from_iterator(texts, vocab_size, **kwargs)
