@@ -43,6 +43,8 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
             with open(self.folder.parent / f"{self.folder.name}.log", "a", encoding="utf-8") as log:
                 subprocess.run(command, check=True, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
+            if not (self.folder / CLOCK).is_file():
+                raise SystemExit(f"{self.folder} was stopped. Repeat the command to go on.")
             for checkpoint in find_checkpoints(self.folder):
                 for pattern in OF_TRAINING:
                     for file in checkpoint.glob(pattern):

@@ -153,6 +153,17 @@ def test_the_training_program_trains_it(name, tmp_path, capsys):
     assert set(run.history("eval_loss")) == set(run.history("eval_bleu")) == {6}
 
 
+def test_a_training_that_was_stopped_keeps_what_it_goes_on_from(tmp_path, monkeypatch):
+    """The training program ends with status 0 after SIGTERM."""
+    monkeypatch.setattr("benchmarks.architectures.study.subprocess.run", lambda *_, **__: None)
+    state = tmp_path / "run" / "checkpoint-5" / "optimizer.pt"
+    state.parent.mkdir(parents=True)
+    state.touch()
+    with pytest.raises(SystemExit, match=r"run was stopped\. Repeat the command to go on\."):
+        Run("LSTM", tmp_path / "run", ()).complete()
+    assert state.is_file()
+
+
 def test_an_architecture_that_there_is_not_is_refused(capsys):
     assert train(["GRU"]) != 0
     assert "LSTM, convolutional, Transformer" in capsys.readouterr().err
