@@ -54,7 +54,8 @@ def format_report(title: str, machine: str, rows: list[Row]) -> str:
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
     commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
     module = getattr(sys.modules["__main__"].__spec__, "name", Path(sys.argv[0]).name)
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *(row.values() for row in rows)]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [names, ["---"] * len(names), *([row.get(name, "") for name in names] for row in rows)]
     table = "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
     return (
         f"# {title[0].upper()}{title[1:]}\n\n- Date: {datetime.date.today()}\n- Commit: {commit or 'unknown'}\n"
