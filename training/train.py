@@ -71,7 +71,12 @@ def make_task(recipe: Recipe) -> Task:
 
 
 def train(recipe: Recipe, args: TrainingArguments, task: Task, texts: dict) -> None:
-    """Train, choose, score, and save a folder that can be used and pushed as it is."""
+    """
+    Train, choose, score, and save a folder that can be used and pushed as it is.
+
+    Args:
+        texts: what `task.load_texts` read. It is emptied once the text is encoded.
+    """
     prepare_process(args)
     repositories = prepare_push(args)
     start = make_start(recipe, task, args, texts["train"])
@@ -94,7 +99,7 @@ def train(recipe: Recipe, args: TrainingArguments, task: Task, texts: dict) -> N
     )
     trainer.evaluator.old_dataset = encoded.get("replay")
     example = task.example(texts["train"], encoded["train"])
-    texts.clear()  # the caller's, too: from here on the encoded text is all that is needed
+    texts.clear()  # for the caller too: from here on only the encoded text is needed
 
     course = Course(args, len(encoded["train"]), trainer.stopwatch)
 

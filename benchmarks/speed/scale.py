@@ -185,7 +185,7 @@ def train_watched(recipe: Path, output: Path) -> None:
     def finish(*_: object) -> None:
         time.sleep(2 * SAMPLE_SECONDS)
         found = {"seconds": watch.seconds, "cpu": watch.cpu, "own": watch.own, "whole": watch.whole}
-        found["own by place"] = watch.own_by_place
+        found["own_by_place"] = watch.own_by_place
         output.write_text(json.dumps(found))
         os._exit(0)
 
@@ -234,7 +234,9 @@ def measure(pairs: int, folder: Path) -> Named:
         row[f"{name}, pairs/s"] = f"{by_clock:,.0f} ({by_cpu:,.0f} a CPU second)"
     for name, measured in (("first step", first), ("second start", second)):
         row[name] = f"{measured['seconds']['first step']:,.0f} s ({measured['cpu']['first step']:,.0f} CPU s)"
-    row["memory, MB"] = f"{max(first['own'], second['own']) / 1e6:,.0f}"
+    for name, measured in (("first", first), ("second", second)):
+        place = max(measured["own_by_place"], key=lambda each: measured["own_by_place"][each])
+        row[f"memory, MB, {name} start"] = f"{measured['own'] / 1e6:,.0f} ({place})"
     row["with mapped files"] = f"{max(first['whole'], second['whole']) / 1e6:,.0f}"
     row["cache, MB"] = f"{first['files'] / 1e6:,.0f}"
     return row

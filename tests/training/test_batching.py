@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from training.data import batching
-from training.data.batching import LengthSort, StepPlan, TokenBudgetBatchSampler, cut_steps, longest_sentence
+from training.data.batching import Draw, LengthSort, StepPlan, TokenBudgetBatchSampler, cut_steps, longest_sentence
 from training.recipe.fields import TrainingFields
 
 
@@ -125,6 +125,46 @@ def test_sorting_in_blocks_gives_the_order_of_a_stable_sort(sentence_lengths, mo
     shuffled = np.random.default_rng(1).permutation(999).astype(np.int32)
     assert np.array_equal(sort(shuffled), shuffled[np.lexsort((source[shuffled], target[shuffled]))])
     assert np.array_equal(sort.longer_sides(), np.maximum(source, target)[np.lexsort((source, target))])
+
+
+def former_batches(lengths, sampler, epoch):
+    """The batches as they were made at once, by all lengths and positions."""
+    generator = np.random.default_rng((sampler.seed, epoch))
+    source, target = lengths
+    shuffled = generator.permutation(len(source)) if sampler.shuffle else np.arange(len(source))
+    order = shuffled[np.lexsort((source[shuffled], target[shuffled]))]
+    order = order if sampler.draw is None else sampler.draw(epoch)[order]
+    steps = np.split(order, np.cumsum(sampler.sizes)[:-1])
+    turn = generator.permutation(len(steps)) if sampler.shuffle else range(len(steps) - 1, -1, -1)
+    return [batch.tolist() for i in turn for batch in np.array_split(steps[i], sampler.batches_per_step)]
+
+
+@pytest.mark.parametrize("block", [7, 500, 5000])
+@pytest.mark.parametrize("kind", ["plain", "longest first", "long", "measured", "drawn"])
+def test_batches_are_those_of_arrays_of_everything(sentence_lengths, monkeypatch, kind, block):
+    """A training that goes on from a checkpoint takes the batches that it would have taken."""
+    lengths = tuple(9 * side if kind == "long" else side for side in sentence_lengths)
+
+    def measure(epoch):
+        return tuple(np.roll(side, epoch) for side in lengths)
+
+    monkeypatch.setattr(batching, "BLOCK", block)
+    if kind == "drawn":
+        draw = Draw(np.float32([0.5, 1, 1.5] * 333), *lengths, seed=1)
+        sampler, lengths = draw.make_sampler(400, 2), (draw.source_lengths, draw.target_lengths)
+    else:
+        settings = {"measure": measure} if kind == "measured" else {"shuffle": kind != "longest first"}
+        sampler = TokenBudgetBatchSampler(*lengths, 400, seed=3, batches_per_step=2, **settings)
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        found = list(sampler)
+        assert found == former_batches(measure(epoch) if kind == "measured" else lengths, sampler, epoch)
+        longer = np.maximum(*(measure(epoch) if kind == "measured" else lengths))
+        if kind != "measured":
+            monkeypatch.setattr(batching, "BLOCK", 5000)
+            in_order = longer[np.lexsort(lengths)]
+            assert sampler.sizes == cut_steps(in_order, 400)
+            monkeypatch.setattr(batching, "BLOCK", block)
 
 
 def test_without_shuffling_the_longest_come_first(sentence_lengths):

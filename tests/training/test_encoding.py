@@ -1,9 +1,11 @@
 import datasets
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import BatchEncoding
 
+from training.data import encoding
 from training.data.encoding import encode, encode_lines, within
 from training.data.parallel import ParallelText
 from vanilla_transformer import VanillaTransformerTokenizer
@@ -44,6 +46,32 @@ def test_encoding_keeps_text_and_reads_special_tokens_as_text(tokenizer):
     longest = max(dataset["source_length"])
     assert len(within(dataset, longest - 1)) == 1
     assert len(within(dataset, longest)) == 2
+
+
+def test_few_lines_are_objects_at_once(tokenizer, monkeypatch):
+    text = ParallelText.from_pairs([("the house", "la casa")] * 25 + [("the red car", "el coche")])
+    expected = encode(text, tokenizer)
+    counts = []
+
+    def count(_, lines, *is_target):
+        counts.append(len(lines))
+        return encode_lines(tokenizer, lines, *is_target)
+
+    monkeypatch.setattr(encoding, "encode_lines", count)
+    monkeypatch.setattr(encoding, "ENCODED_LINES", 10)
+    assert encode(text, tokenizer)[:] == expected[:] and counts == [10, 10, 6] * 2
+
+
+def test_long_pairs_of_a_mapped_text_are_left_out(tokenizer, tmp_path):
+    pairs = [(" ".join(["house"] * (1 + i % 7)), " ".join(["casa"] * (1 + i % 3))) for i in range(50)]
+    encoded = encode(ParallelText.from_pairs(pairs), tokenizer)
+    middle = int(np.median(encoded["source_length"]))
+    encoded.save_to_disk(tmp_path)
+    mapped = datasets.load_from_disk(tmp_path)
+    for dataset in (mapped, mapped.select([9, 3, 5, 13, 20])):
+        assert dataset.cache_files
+        short = [row for row in dataset if max(len(row["input_ids"]), len(row["labels"])) <= middle]
+        assert 0 < len(short) < len(dataset) and list(within(dataset, middle)) == short
 
 
 def test_a_tokenizer_that_tells_sides_apart_sees_the_target_as_one():

@@ -5,7 +5,7 @@ import pytest
 from training.data import duplicates, parallel
 from training.data.cleaning import clean, hold_out
 from training.data.duplicates import find_first, mark_first, mark_unique
-from training.data.parallel import ParallelText, read_numbers, select_rows, write_rows
+from training.data.parallel import ParallelText, keep_rows, read_numbers, write_rows
 from training.recipe.fields import DataFields
 
 PAIRS = [(f"source {i % 70}", f"target {i % 35}") for i in range(100)] + [("", "x"), ("source 3", "target 3")]
@@ -45,6 +45,9 @@ def test_selected_pairs_keep_their_rows_and_count_the_others(text):
     marked = text.select(is_even, "odd").select(np.arange(51) > 48)
     assert list(marked) == [PAIRS[98], PAIRS[100]] and marked.rows == [99, 101]
     assert marked.dropped == {"odd": 51} and list(text.select(is_even | True)) == PAIRS
+    assert len(text.select(np.array([]))) == 0
+    with pytest.raises(ValueError, match="`is_kept` must be of 102 rows, but is of 50"):
+        text.select(is_even[:50])
 
 
 def test_texts_are_added_and_written(text, tmp_path):
@@ -93,7 +96,7 @@ def test_a_file_in_parts_is_mapped_no_longer_than_a_part_is_read(tmp_path, monke
     assert [len(part) for part in found] == [10, 10, 3]
     assert found[0]["source"][:3] == ["source 5", "source 3", "source 29"]
     assert all(part.data.table is not dataset.data.table for part in found)
-    found = list(parallel.parts(select_rows(dataset, np.arange(len(PAIRS)) != 12)))
+    found = list(parallel.parts(keep_rows(dataset, np.arange(len(PAIRS)) != 12)))
     assert [len(part) for part in found] == [10] * 10 + [1]
     assert found[1]["source"][:4] == ["source 10", "source 11", "source 13", "source 14"]
 

@@ -14,14 +14,15 @@ from vanilla_transformer.errors import RecipeError
 # Steps over which a remainder is spread: each of them then has nearly the tokens of all others.
 SPREAD_STEPS = 16
 MOST_CUTS = 2_048  # places, at most, at which these sentences may be cut
-BLOCK = 500_000  # sentences that are looked at together: what is needed for it does not grow with the text
+BLOCK = 500_000  # sentences that are looked at together
 
 MeasureEpoch = Callable[[int], tuple[np.ndarray, np.ndarray]]
 
 
 class LengthSort:
     """
-    Sorts sentences by their target's length, then by their source's, as `np.lexsort` does, in little memory.
+    Sorts sentences by their target's length, then by their source's, as `np.lexsort` does, but in blocks: besides its
+    result it needs memory for one block and for the different pairs of lengths.
 
     Args:
         source_lengths, target_lengths (arrays of shape (N,)): tokens of each pair.
@@ -32,12 +33,11 @@ class LengthSort:
 
     def __init__(self, source_lengths: np.ndarray, target_lengths: np.ndarray):
         self.longest = int(max(source_lengths.max(), target_lengths.max()))
-        self.base = self.longest + 1
-        small = np.min_scalar_type(self.longest)  # two bytes: they are kept for as long as the training lasts
+        small = np.min_scalar_type(self.longest)  # one or two bytes: they are kept as long as the training lasts
         self.source_lengths, self.target_lengths = source_lengths.astype(small), target_lengths.astype(small)
         keys, counts = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
         for start in range(0, len(source_lengths), BLOCK):
-            some, each = np.unique(self.key(slice(start, start + BLOCK)), return_counts=True)
+            some, each = np.unique(self._key(slice(start, start + BLOCK)), return_counts=True)
             keys, places = np.unique(np.concatenate([keys, some]), return_inverse=True)
             counts = np.bincount(places, weights=np.concatenate([counts, each])).astype(np.int64)
         self.keys, self.counts = keys, counts
@@ -45,21 +45,26 @@ class LengthSort:
     def __len__(self) -> int:
         return len(self.source_lengths)
 
-    def key(self, chosen: slice | np.ndarray) -> np.ndarray:
+    def _key(self, chosen: slice | np.ndarray) -> np.ndarray:
         """A number for each of some sentences, by which they are sorted."""
-        return self.target_lengths[chosen].astype(np.int64) * self.base + self.source_lengths[chosen]
+        return self.target_lengths[chosen].astype(np.int64) * (self.longest + 1) + self.source_lengths[chosen]
 
     def longer_sides(self) -> np.ndarray:
         """The length of the longer side of each sentence, in order, an array of shape (N,)."""
-        return np.repeat(np.maximum(*np.divmod(self.keys, self.base)).astype(np.int32), self.counts)
+        return np.repeat(np.maximum(*np.divmod(self.keys, self.longest + 1)).astype(np.int32), self.counts)
 
     def __call__(self, sentences: np.ndarray) -> np.ndarray:
-        """All sentences in order, an array of shape (N,); those of equal lengths stay as they are given."""
+        """
+        Return all sentences in order, an array of shape (N,); those of equal lengths stay as they are given.
+
+        Args:
+            sentences (array of shape (N,)): each number from 0 to N - 1 once.
+        """
         order = np.empty_like(sentences)
         starts = np.cumsum(self.counts) - self.counts  # of the next sentence of each key
         for start in range(0, len(sentences), BLOCK):
             some = sentences[start : start + BLOCK]
-            places = np.searchsorted(self.keys, self.key(some))
+            places = np.searchsorted(self.keys, self._key(some))
             turn = np.argsort(places, kind="stable")
             counts = np.bincount(places, minlength=len(starts))
             firsts = np.cumsum(counts) - counts
@@ -335,9 +340,10 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         if self.draw is not None:
             order = self.draw(self.epoch)[order]
         ends = np.cumsum(self.sizes)
+        starts = ends - self.sizes
         turn = generator.permutation(self.steps) if self.shuffle else range(self.steps - 1, -1, -1)
         for i in turn:
-            for batch in np.array_split(order[ends[i] - self.sizes[i] : ends[i]], self.batches_per_step):
+            for batch in np.array_split(order[starts[i] : ends[i]], self.batches_per_step):
                 yield batch.tolist()
 
 

@@ -57,7 +57,8 @@ def clean(text: ParallelText, arguments: DataFields, split: str) -> ParallelText
         keep(fits, f"with lengths more than {limit:g} times off the usual ratio")
     del ratios
     if drops_duplicates and kept.any():
-        keep(mark_first(hashes, text.take), "that repeat another")  # equal pairs are all kept so far, or all left out
+        # Of equal pairs either all are kept so far or none is, since what is above looks at a pair by itself.
+        keep(mark_first(hashes, text.take), "that repeat another")
     if not kept.any():
         raise RecipeError(f"The {split} text has no pair with words on both sides ({len(text):,} read).")
     cleaned = text.select(kept)

@@ -11,7 +11,7 @@ from training.data.parallel import BATCH
 
 Take = Callable[[np.ndarray], pa.Table]
 
-# Rows that are compared with each other at once, about: those with one hash are among the same.
+# About how many rows are compared at once. Rows with one hash are always among the same.
 COMPARED = 500_000
 
 
@@ -22,7 +22,7 @@ def hash_all(items: Iterable[object], count: int) -> np.ndarray:
 
 def mark_first(hashes: np.ndarray, take: Take) -> np.ndarray:
     """
-    Whether each row is the first of those that are equal to it, an array of shape (N,).
+    Return whether each row is the first of those that are equal to it, an array of shape (N,).
 
     Args:
         hashes, take: as for `find_first`.
@@ -35,7 +35,7 @@ def mark_first(hashes: np.ndarray, take: Take) -> np.ndarray:
 
 def mark_unique(hashes: np.ndarray, take: Take) -> np.ndarray:
     """
-    Whether no other row is equal to each row, an array of shape (N,).
+    Return whether no other row is equal to each row, an array of shape (N,).
 
     Args:
         hashes, take: as for `find_first`.
@@ -48,25 +48,25 @@ def mark_unique(hashes: np.ndarray, take: Take) -> np.ndarray:
 
 def find_groups(hashes: np.ndarray, take: Take) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """
-    Part rows by their hashes, so that equal rows are in one part.
+    Split rows by their hashes into groups, so that equal rows are in one of them.
 
     Args:
         hashes, take: as for `find_first`.
 
-    Returns:
-        of each part its rows, in rising order, and what `find_first` says of them, by their places in the part.
+    Yields:
+        the rows of a group, in rising order, and what `find_first` says of them, by their places in the group.
     """
     count = -(-len(hashes) // COMPARED)
-    for part in range(count):
-        blocks = range(0, len(hashes), COMPARED)
-        rows = np.concatenate(
-            [start + np.flatnonzero(hashes[start : start + COMPARED] % count == part) for start in blocks]
-        )
+    group_of = np.empty(len(hashes), dtype=np.min_scalar_type(count))
+    for start in range(0, len(hashes), COMPARED):
+        group_of[start : start + COMPARED] = hashes[start : start + COMPARED] % count
+    for group in range(count):
+        rows = np.flatnonzero(group_of == group)
         yield rows, find_first(hashes[rows], partial(take_among, take, rows))
 
 
 def take_among(take: Take, rows: np.ndarray, places: np.ndarray) -> pa.Table:
-    """The text of some of some rows."""
+    """Return the text of the rows at some places of a group."""
     return take(rows[places])
 
 

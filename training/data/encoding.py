@@ -8,14 +8,17 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
 
 from training.data.cache import digest_lines, keep, name_content
-from training.data.parallel import BATCH, ParallelText, read_numbers, select_rows
+from training.data.parallel import BATCH, ParallelText, keep_rows, read_numbers
 from vanilla_transformer import VanillaTransformerTokenizer
 
 # Below this, encoding takes less time than finding out that it is done.
 CACHED_PAIRS = 10_000
+# Lines whose ids are objects of Python at once.
+ENCODED_LINES = 1_000
 ENCODED = "encoded"  # the beginning of the names of Arrow files
 
 
@@ -47,7 +50,7 @@ def encode(
             make_encoder(tokenizer),
             batched=True,
             batch_size=BATCH,
-            writer_batch_size=BATCH,  # each batch that is written stays in memory with what describes it
+            writer_batch_size=BATCH,  # Arrow keeps a description of each in memory, where the file is mapped
             desc=description,
             num_proc=min(num_workers or available_cores(), len(text) // CACHED_PAIRS),
             cache_file_name=str(folder / f"{ENCODED}.arrow"),
@@ -72,11 +75,13 @@ def make_encoder(tokenizer: VanillaTransformerTokenizer) -> Callable[[pa.Table],
 
     def encode_table(table: pa.Table) -> pa.Table:
         sides = (("source", "input_ids", "source_length"), ("target", "labels", "target_length"))
-        ids = {side: encode_lines(tokenizer, table[side].to_pylist(), side == "target") for side, _, _ in sides}
+        kind = pa.list_(pa.int32())
         for side, name, _ in sides:
-            table = table.append_column(name, pa.array(ids[side], pa.list_(pa.int32())))
-        for side, _, name in sides:
-            table = table.append_column(name, pa.array([len(each) for each in ids[side]], pa.int32()))
+            some = (table[side][start : start + ENCODED_LINES] for start in range(0, len(table), ENCODED_LINES))
+            ids = [pa.array(encode_lines(tokenizer, lines.to_pylist(), side == "target"), kind) for lines in some]
+            table = table.append_column(name, pa.chunked_array(ids, kind))
+        for _, name, length in sides:
+            table = table.append_column(length, pc.list_value_length(table[name]))
         return table
 
     return encode_table
@@ -120,7 +125,7 @@ def has_weights(dataset: datasets.Dataset) -> bool:
 
 
 def lengths(dataset: datasets.Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens of each source and of each target, two arrays of shape (len(dataset),)."""
+    """Tokens of each source and of each target, two arrays of int32 and of shape (len(dataset),)."""
     return read_numbers(dataset, "source_length"), read_numbers(dataset, "target_length")
 
 
@@ -130,4 +135,4 @@ def within(dataset: datasets.Dataset, max_tokens: int) -> datasets.Dataset:
     fits = (source_lengths <= max_tokens) & (target_lengths <= max_tokens)
     if fits.all():
         return dataset
-    return select_rows(dataset, fits) if dataset.cache_files else dataset.select(np.flatnonzero(fits))
+    return keep_rows(dataset, fits)

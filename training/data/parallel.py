@@ -33,23 +33,26 @@ def parts(dataset: datasets.Dataset) -> Iterator[datasets.Dataset]:
         yield pickle.loads(pickle.dumps(part))
 
 
-def select_rows(dataset: datasets.Dataset, chosen: np.ndarray) -> datasets.Dataset:
+def keep_rows(dataset: datasets.Dataset, is_kept: np.ndarray) -> datasets.Dataset:
     """
-    Rows of a mapped data set: those at some positions, or those that an array of booleans marks.
+    The rows of a data set for which an array of booleans, of shape (len(dataset),), is true.
 
-    `Dataset.select` makes each position an object of Python, which is half a gigabyte for ten million.
+    `Dataset.select` makes the position of each row an object of Python: half a gigabyte for ten million.
     """
-    some = (chosen[start : start + PART] for start in range(0, len(chosen), PART))
-    if chosen.dtype == bool:
-        some = (i * PART + np.flatnonzero(marked) for i, marked in enumerate(some))
-    rows = pa.chunked_array([pa.array(each.astype(np.uint64)) for each in some], pa.uint64())
+    if len(is_kept) != len(dataset):
+        raise ValueError(f"`is_kept` must be of {len(dataset)} rows, but is of {len(is_kept)}.")
+    if not dataset.cache_files:
+        return datasets.Dataset(dataset.with_format("arrow")[:].filter(pa.array(is_kept)))
+    parts_of = ((start, is_kept[start : start + PART]) for start in range(0, len(is_kept), PART))
+    rows = [pa.array((start + np.flatnonzero(some)).astype(np.uint64)) for start, some in parts_of]
+    indices = pa.chunked_array(rows, pa.uint64())
     if dataset._indices is not None:
-        rows = dataset._indices.column(0).take(rows)
+        indices = dataset._indices.column(0).take(indices)
     return datasets.Dataset(
         dataset.data,
         info=dataset.info,
         split=dataset.split,
-        indices_table=InMemoryTable(pa.table({"indices": rows})),
+        indices_table=InMemoryTable(pa.table({"indices": indices})),
         fingerprint=generate_random_fingerprint(),
     )
 
@@ -164,18 +167,21 @@ class ParallelText:
         The pairs at some positions, or those that an array of booleans marks; with a reason, those left out are
         counted under it.
         """
-        chosen = kept if isinstance(kept, np.ndarray) else np.array(list(kept), dtype=np.int64)
+        chosen = kept if isinstance(kept, np.ndarray) else np.array(list(kept))
         is_mask = chosen.dtype == bool
+        chosen = chosen if is_mask else chosen.astype(np.int64)
         count = int(chosen.sum()) if is_mask else len(chosen)
         dropped = dict(self.dropped)
         if reason is not None and count < len(self):
             dropped[reason] = dropped.get(reason, 0) + len(self) - count
         if count == len(self) and (is_mask or (chosen == np.arange(len(self))).all()):
             return ParallelText(self.dataset, dropped, self.key)
+        if is_mask:
+            return ParallelText(keep_rows(self.dataset, chosen), dropped)
         if self.dataset.cache_files:
-            return ParallelText(select_rows(self.dataset, chosen), dropped)
-        positions = pa.array(np.flatnonzero(chosen) if is_mask else chosen)
-        return ParallelText(datasets.Dataset(self.dataset.with_format("arrow")[:].take(positions)), dropped)
+            return ParallelText(self.dataset.select(chosen), dropped)
+        table = self.dataset.with_format("arrow")[:]
+        return ParallelText(datasets.Dataset(table.take(pa.array(chosen))), dropped)
 
     def __add__(self, other: "ParallelText") -> "ParallelText":
         """Both texts; the rows of the other are counted on after the last row of this one."""

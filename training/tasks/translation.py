@@ -305,7 +305,9 @@ class Translation(Task[ParallelText]):
         if at_most is None or len(text) <= at_most:
             return self.lines(text)
         logger.info(describe_sample(at_most, len(text), self.unit))
-        return self.lines(text.select(choose_evenly(len(text), at_most)))
+        is_chosen = np.zeros(len(text), dtype=bool)
+        is_chosen[choose_evenly(len(text), at_most)] = True
+        return self.lines(text.select(is_chosen))
 
     def name_lines(self, text: ParallelText) -> str | None:
         shares = self.training.augmentation_shares
