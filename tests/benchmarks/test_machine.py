@@ -12,7 +12,8 @@ def test_a_report_has_its_head_and_one_table(tmp_path, capsys):
     assert re.fullmatch(
         r"# Training, tiny\n\n- Date: \d{4}-\d\d-\d\d\n- Commit: \w[\w-]*\n- Machine: two cores; median of 3 rounds\n"
         r"- Command: `python -m .+`\n\n"
-        r"\| system \| seconds \| times \|\n\| --- \| --- \| --- \|\n\| ours \| 1.5 \|  \|\n\| theirs \| 3.0 \| 2 \|\n",
+        r"\| system \| seconds \| times \|\n\| --- \| --- \| --- \|\n"
+        r"\| ours \| 1.5 \|  \|\n\| theirs \| 3.0 \| 2 \|\n",
         (tmp_path / "report.md").read_text(encoding="utf-8"),
     )
     assert "ours" in capsys.readouterr().out
