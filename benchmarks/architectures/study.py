@@ -66,9 +66,10 @@ class Run:
 
 
 def shape_words(name: str, options: argparse.Namespace, tokenizer: VanillaTransformerTokenizer) -> dict[str, Any]:
-    """Return the sizes of an architecture that has as many parameters as the options' Transformer."""
+    """Return the sizes of an architecture with as many parameters as the options' Transformer, whose gain it has."""
     transformer = {field: getattr(options, field) for field in SHAPE}
-    return ARCHITECTURES[name].shape(len(tokenizer), **transformer)
+    shape = ARCHITECTURES[name].shape(len(tokenizer), **transformer)
+    return {**shape, "attention_init_gain": options.attention_init_gain} if name == "Transformer" else shape
 
 
 def make_run(name: str, folder: Path, options: argparse.Namespace, rate: float, **fields: Any) -> Run:
