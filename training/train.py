@@ -71,12 +71,7 @@ def make_task(recipe: Recipe) -> Task:
 
 
 def train(recipe: Recipe, args: TrainingArguments, task: Task, texts: dict) -> None:
-    """
-    Train, choose, score, and save a folder that can be used and pushed as it is.
-
-    Args:
-        texts: what `task.load_texts` read. It is emptied once the text is encoded.
-    """
+    """Train, choose, score, and save a folder that can be used as it is; empties `texts` once they are encoded."""
     prepare_process(args)
     repositories = prepare_push(args)
     start = make_start(recipe, task, args, texts["train"])
