@@ -26,7 +26,9 @@ TASKS: dict[str, Any] = {"translate": translate, "distance": distance, "cost": c
 # Of the Transformer, whose size the others get: the preset tiny for text, less for copying.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "translate": {"hidden_size": 128, "intermediate_size": 256, "layers": 4, "vocab_size": 6000, "steps": 6000}
-    | {"attention_init_gain": 0.7071},  # with 1, as by default, it stays on a plateau (benchmarks/results/multi30k.md)
+    | {
+        "attention_init_gain": 0.7071
+    },  # with 1, as by default, it stays on a plateau (results/architectures_translate.md)
     "distance": {"hidden_size": 64, "intermediate_size": 128, "layers": 2, "steps": 3000, "warmup_steps": 300},
     "cost": {"hidden_size": 128, "intermediate_size": 256, "layers": 4, "vocab_size": 6000},
 }

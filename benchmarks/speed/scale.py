@@ -122,7 +122,7 @@ class Watch:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self.cpu: dict[str, float] = {}
-        self.own, self.whole = 0, 0
+        self.whole = 0
         self.place = "before all stages"
         self.own_by_place: dict[str, int] = {}  # the highest memory of its own in each stage, and between them
         self.started = time.perf_counter()
@@ -132,8 +132,7 @@ class Watch:
         while True:
             for process in (os.getpid(), *find_children(os.getpid())):
                 own, whole = read_memory(process)
-                self.own, self.whole = max(self.own, own), max(self.whole, whole)
-                place = self.place
+                self.whole, place = max(self.whole, whole), self.place
                 self.own_by_place[place] = max(self.own_by_place.get(place, 0), own)
             time.sleep(SAMPLE_SECONDS)
 
@@ -184,8 +183,7 @@ def train_watched(recipe: Path, output: Path) -> None:
 
     def finish(*_: object) -> None:
         time.sleep(2 * SAMPLE_SECONDS)
-        found = {"seconds": watch.seconds, "cpu": watch.cpu, "own": watch.own, "whole": watch.whole}
-        found["own_by_place"] = watch.own_by_place
+        found = {"seconds": watch.seconds, "cpu": watch.cpu, "own": watch.own_by_place, "whole": watch.whole}
         output.write_text(json.dumps(found))
         os._exit(0)
 
@@ -235,8 +233,8 @@ def measure(pairs: int, folder: Path) -> Named:
     for name, measured in (("first step", first), ("second start", second)):
         row[name] = f"{measured['seconds']['first step']:,.0f} s ({measured['cpu']['first step']:,.0f} CPU s)"
     for name, measured in (("first", first), ("second", second)):
-        place = max(measured["own_by_place"], key=lambda each: measured["own_by_place"][each])
-        row[f"memory, MB, {name} start"] = f"{measured['own'] / 1e6:,.0f} ({place})"
+        own, place = max((own, place) for place, own in measured["own"].items())
+        row[f"memory, MB, {name} start"] = f"{own / 1e6:,.0f} ({place})"
     row["with mapped files"] = f"{max(first['whole'], second['whole']) / 1e6:,.0f}"
     row["cache, MB"] = f"{first['files'] / 1e6:,.0f}"
     return row

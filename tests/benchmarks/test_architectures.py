@@ -9,8 +9,8 @@ import torch
 from transformers import AutoModelForSeq2SeqLM
 
 from benchmarks.architectures import ARCHITECTURES
-from benchmarks.architectures.run import main
-from benchmarks.architectures.study import Run
+from benchmarks.architectures.run import main, parse
+from benchmarks.architectures.study import Run, shape_words
 from benchmarks.architectures.train import main as train
 from tests.training.small import write_recipe
 from vanilla_transformer import VanillaTransformerTokenizer
@@ -151,6 +151,14 @@ def test_the_training_program_trains_it(name, tmp_path, capsys):
     assert (run.folder / "attention.png").is_file()
     assert run.step_seconds > 0
     assert set(run.history("eval_loss")) == set(run.history("eval_bleu")) == {6}
+
+
+def test_the_transformer_of_the_translation_begins_with_the_gain_of_its_recipe(tmp_path):
+    tokenizer = VanillaTransformerTokenizer.train(["a b"], 270)
+    for task, gain in (("translate", 0.7071), ("distance", 1.0)):
+        options = parse(["--task", task, "--data", str(tmp_path)])
+        assert shape_words("Transformer", options, tokenizer)["attention_init_gain"] == gain
+        assert "attention_init_gain" not in shape_words("LSTM", options, tokenizer)
 
 
 def test_a_training_that_was_stopped_keeps_what_it_goes_on_from(tmp_path, monkeypatch):
