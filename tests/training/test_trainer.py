@@ -11,6 +11,7 @@ from tests.training.small import make_trainer, make_training_arguments
 from training.data.batching import StepPlan
 from training.data.encoding import encode
 from training.data.parallel import ParallelText
+from training.engine.arguments import cpu_emulates_bf16
 from training.engine.evaluate import full_precision
 from vanilla_transformer import VanillaTransformerForConditionalGeneration
 
@@ -107,7 +108,7 @@ def test_evaluation_is_per_token_whatever_the_batches(small_model, tokenizer, da
     for tokens in (60, 200, 5000):
         monkeypatch.setattr("training.engine.evaluate.EVALUATION_TOKENS", tokens)
         metrics = trainer.evaluate()
-        assert metrics["eval_loss"] == pytest.approx(total / count, abs=1e-6)
+        assert metrics["eval_loss"] == pytest.approx(total / count, rel=1e-6)
         assert metrics["eval_perplexity"] == pytest.approx(math.exp(total / count), rel=1e-5)
 
 
@@ -207,3 +208,18 @@ def test_full_precision_leaves_the_model_as_training_made_it(small_model, tokeni
     plain.load_state_dict(small_model.state_dict())
     assert torch.equal(loss, plain(**row).loss)
     assert not torch.equal(loss, small_model(**row).loss)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("emulated", [False, True])
+def test_a_cpu_that_emulates_bf16_is_reported(small_model, tokenizer, tmp_path, monkeypatch, capsys, bf16, emulated):
+    monkeypatch.setattr("training.engine.trainer.cpu_emulates_bf16", lambda: emulated)
+    make_trainer("translation", small_model, arguments(tmp_path, bf16=bf16), tokenizer)
+    shown = capsys.readouterr().out
+    assert ("`bf16` is true, but this CPU has no instructions for bfloat16" in shown) is (bf16 and emulated)
+
+
+def test_emulation_of_bf16_is_what_torch_says(monkeypatch):
+    for supported in (False, True):
+        monkeypatch.setattr("torch.ops.mkldnn._is_mkldnn_bf16_supported", lambda supported=supported: supported)
+        assert cpu_emulates_bf16() is not supported

@@ -93,3 +93,8 @@ def runs_on_cpu(run_on: str) -> bool:
 def has_native_bf16() -> bool:
     """Return whether the GPU computes in bfloat16 itself; older ones emulate it, slowly."""
     return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def cpu_emulates_bf16() -> bool:
+    """Return whether this CPU computes in bfloat16 without instructions for it, very slowly."""
+    return torch.backends.mkldnn.is_available() and not torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -16,7 +16,7 @@ from transformers.utils import ModelOutput
 from training.data.batching import Draw, StepPlan, TokenBudgetBatchSampler
 from training.data.encoding import has_weights, lengths
 from training.data.parallel import read_numbers
-from training.engine.arguments import TrainingArguments
+from training.engine.arguments import TrainingArguments, cpu_emulates_bf16
 from training.engine.callbacks import (
     EpochCallback,
     LossWindowCallback,
@@ -33,6 +33,7 @@ from training.engine.objective import AnyObjective, Batch, Generation, Row, meas
 from training.engine.optimization import count_decay_steps, noam_schedule
 from training.engine.plain import PlainTrainer
 from training.engine.writer import CheckpointWriter
+from training.log import logger
 from vanilla_transformer import VanillaTransformerPreTrainedModel, VanillaTransformerTokenizer
 from vanilla_transformer.configuration_vanilla_transformer import IGNORED_LABEL
 from vanilla_transformer.errors import RecipeError
@@ -86,6 +87,11 @@ class VanillaTransformerTrainer(PlainTrainer):
             # Measured: torch's fused attention is ten times slower backwards in bfloat16 than in float32 on a CPU, and
             # the plain one is as fast as that.
             model.set_attn_implementation("eager")
+        if args.bf16 and args.use_cpu and cpu_emulates_bf16():
+            logger.info(
+                "`bf16` is true, but this CPU has no instructions for bfloat16: a step takes more than ten times as "
+                "long as in float32. Set it to false."
+            )
         objective.prepare(model)
         super().__init__(
             model=model,
