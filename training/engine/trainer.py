@@ -89,7 +89,7 @@ class VanillaTransformerTrainer(PlainTrainer):
             model.set_attn_implementation("eager")
         if args.bf16 and args.use_cpu and cpu_emulates_bf16():
             logger.info(
-                "`bf16` is true, but this CPU has no instructions for bfloat16: a step takes more than ten times as "
+                "`bf16` is true, but this CPU has no instructions for bfloat16: a step takes about ten times as "
                 "long as in float32. Set it to false."
             )
         objective.prepare(model)
