@@ -216,10 +216,12 @@ def test_a_cpu_that_emulates_bf16_is_reported(small_model, tokenizer, tmp_path, 
     monkeypatch.setattr("training.engine.trainer.cpu_emulates_bf16", lambda: emulated)
     make_trainer("translation", small_model, arguments(tmp_path, bf16=bf16), tokenizer)
     shown = capsys.readouterr().out
-    assert ("`bf16` is true, but this CPU has no instructions for bfloat16" in shown) is (bf16 and emulated)
+    assert ("`bf16` is true, but torch has no fast bfloat16 on this CPU" in shown) is (bf16 and emulated)
 
 
-def test_emulation_of_bf16_is_what_torch_says(monkeypatch):
-    for supported in (False, True):
-        monkeypatch.setattr("torch.ops.mkldnn._is_mkldnn_bf16_supported", lambda supported=supported: supported)
-        assert cpu_emulates_bf16() is not supported
+@pytest.mark.parametrize("is_there", [False, True])
+@pytest.mark.parametrize("is_fast", [False, True])
+def test_emulation_of_bf16_is_what_onednn_says(monkeypatch, is_there, is_fast):
+    monkeypatch.setattr("torch.backends.mkldnn.is_available", lambda: is_there)
+    monkeypatch.setattr("torch.ops.mkldnn._is_mkldnn_bf16_supported", lambda: is_fast)
+    assert cpu_emulates_bf16() is (is_there and not is_fast)

@@ -96,5 +96,5 @@ def has_native_bf16() -> bool:
 
 
 def cpu_emulates_bf16() -> bool:
-    """Return whether this CPU computes in bfloat16 without instructions for it, very slowly."""
+    """Return whether oneDNN, if it is there, has no fast bfloat16 on this CPU, as on x86 without AVX-512."""
     return torch.backends.mkldnn.is_available() and not torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -89,8 +89,8 @@ class VanillaTransformerTrainer(PlainTrainer):
             model.set_attn_implementation("eager")
         if args.bf16 and args.use_cpu and cpu_emulates_bf16():
             logger.info(
-                "`bf16` is true, but this CPU has no instructions for bfloat16: a step takes about ten times as "
-                "long as in float32. Set it to false."
+                "`bf16` is true, but torch has no fast bfloat16 on this CPU: a step takes many times as long as in "
+                "float32. Set it to false."
             )
         objective.prepare(model)
         super().__init__(
