@@ -96,7 +96,7 @@ def test_accumulation_changes_no_loss(small_model, tokenizer, dataset, tmp_path)
 
 
 def test_evaluation_is_per_token_whatever_the_batches(small_model, tokenizer, dataset, tmp_path, monkeypatch):
-    small_model.eval()
+    small_model.double().eval()  # the rounding of float32 differs from CPU to CPU
     total, count = 0.0, 0
     for row in dataset:
         labels = torch.tensor([row["labels"]])
@@ -108,7 +108,7 @@ def test_evaluation_is_per_token_whatever_the_batches(small_model, tokenizer, da
     for tokens in (60, 200, 5000):
         monkeypatch.setattr("training.engine.evaluate.EVALUATION_TOKENS", tokens)
         metrics = trainer.evaluate()
-        assert metrics["eval_loss"] == pytest.approx(total / count, rel=1e-6)
+        assert metrics["eval_loss"] == pytest.approx(total / count, abs=1e-6)
         assert metrics["eval_perplexity"] == pytest.approx(math.exp(total / count), rel=1e-5)
 
 
