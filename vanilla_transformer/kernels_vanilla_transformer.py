@@ -353,10 +353,11 @@ def pack(layers: tuple[nn.Linear, ...], precision: str | None) -> Product | None
 
 def pack_dense(weight: torch.Tensor, bias: torch.Tensor | None) -> Product | None:
     """Pack a weight (M, D) as oneDNN wants it for few rows, which torch does only when it compiles, if it can."""
-    is_packable = weight.dtype == torch.float32 or (
-        weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
-    if not (HAS_ONEDNN and torch.backends.mkldnn.enabled and weight.device.type == "cpu" and is_packable):
+    if not (HAS_ONEDNN and torch.backends.mkldnn.enabled and weight.device.type == "cpu"):
+        return None
+    if weight.dtype not in (torch.float32, torch.bfloat16):
+        return None
+    if weight.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return None
     packed_weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), PACKED_ROWS)
     return lambda states: torch.ops.mkldnn._linear_pointwise(states, packed_weight, bias, "none", [], "")
